@@ -1,0 +1,261 @@
+"""The recipe: what one study searches, on which data, for what, within which budget. A YAML file in ``studies/``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from nas.design import canonical_json, sha256_of
+from nas.errors import NasError, RecipeError, unknown_name
+from nas.objectives import Constraint, Objective
+
+SAMPLERS = ("tpe", "nsga2", "gp", "random")
+SOURCES = ("digits", "idx", "npz", "folder")
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Arrays(Section):
+    """Names of the arrays inside an ``.npz`` file. The test arrays are optional: without them a test set is split off."""
+
+    images: str = "images"
+    labels: str = "labels"
+    test_images: str = "test_images"
+    test_labels: str = "test_labels"
+
+
+class DataConfig(Section):
+    """Where the data lies and how it is split.
+
+    ``source`` is ``digits`` (embedded in scikit-learn), ``idx`` (a folder of IDX files as MNIST publishes them),
+    ``npz`` (one file of named arrays) or ``folder`` (images in one sub-folder per class). ``validation`` and ``test``
+    are fractions of what is split; where the source brings a test set, that is the test set and ``test`` is unused.
+    """
+
+    source: str
+    path: Path | None = None
+    validation: Fraction = 0.2
+    test: Fraction = 0.2
+    train_limit: Positive | None = None
+    validation_limit: Positive | None = None
+    split_seed: int = 0
+    arrays: Arrays = Arrays()
+    layout: Literal["NHWC", "NCHW"] = "NHWC"
+    resize: tuple[Positive, Positive] | None = None
+    class_names: tuple[str, ...] | None = None
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, value: str) -> str:
+        if value not in SOURCES:
+            raise ValueError(unknown_name("data source", value, SOURCES))
+        return value
+
+    @model_validator(mode="after")
+    def _path_where_needed(self) -> DataConfig:
+        if (self.path is None) != (self.source == "digits"):
+            need = "needs no 'path'" if self.source == "digits" else "needs a 'path'"
+            raise ValueError(f"data source '{self.source}' {need}")
+        if self.resize is not None and self.source != "folder":
+            raise ValueError("'resize' is for the data source 'folder' only")
+        if self.validation + self.test >= 1:
+            raise ValueError(f"'validation' and 'test' must leave data to train on, but {self.validation} + {self.test} >= 1")
+        return self
+
+
+class Augmentation(Section):
+    """Random changes of training images: shift by up to so many pixels, mirror left to right, erase a patch."""
+
+    shift: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+    erase: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class TrainingConfig(Section):
+    """How each network is trained. ``precision: auto`` is bfloat16 where the hardware multiplies it fast."""
+
+    batch_size: Positive = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    finetune_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    class_weights: bool = False
+    augmentation: Augmentation = Augmentation()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    distillation_temperature: Annotated[float, Field(gt=0)] = 4.0
+    distillation_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+class Budget(Section):
+    """When the search ends (trials, minutes, or whichever comes first) and how long each network trains."""
+
+    trials: Positive | None = None
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    epochs: Positive = 10
+    finetune_epochs: Positive = 3
+
+    @model_validator(mode="after")
+    def _some_end(self) -> Budget:
+        if self.trials is None and self.minutes is None:
+            raise ValueError("needs 'trials' or 'minutes', or both")
+        return self
+
+
+class Recipe(Section):
+    """All that a study is defined by."""
+
+    data: DataConfig
+    space: str
+    objectives: tuple[str, ...] = ("accuracy", "latency_ms@onnxruntime-cpu-1t-b1")
+    constraints: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    budget: Budget
+    training: TrainingConfig = TrainingConfig()
+    seed: Annotated[int, Field(ge=0)] = 0
+    sampler: str = "tpe"
+    cache_limit_mb: Positive = 2000
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, value: str) -> str:
+        if value not in SAMPLERS:
+            raise ValueError(unknown_name("sampler", value, SAMPLERS))
+        return value
+
+    @field_validator("objectives")
+    @classmethod
+    def _two_to_four(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        parsed = [Objective.parse(text) for text in value]
+        if not 2 <= len(parsed) <= 4:
+            raise ValueError(f"needs 2 to 4 objectives, but got {len(parsed)}")
+        if len(set(parsed)) < len(parsed):
+            raise ValueError(f"an objective stands twice in {', '.join(value)}")
+        if not any(o.maximise for o in parsed) or all(o.maximise for o in parsed):
+            raise ValueError("needs at least one quality (accuracy, balanced_accuracy) and one cost (such as latency_ms)")
+        return value
+
+    @field_validator("constraints")
+    @classmethod
+    def _constraints_parse(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        keys = [Constraint.parse(text).key for text in value]
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"a constraint stands twice in {', '.join(keys)}")
+        return value
+
+    @property
+    def parsed_objectives(self) -> tuple[Objective, ...]:
+        return tuple(Objective.parse(text) for text in self.objectives)
+
+    @property
+    def parsed_constraints(self) -> tuple[Constraint, ...]:
+        return tuple(Constraint.parse(text) for text in self.constraints)
+
+    @property
+    def all_targets(self) -> tuple[str, ...]:
+        """Every target that a trial is measured on: those listed and those that objectives and constraints name."""
+        named = [*self.parsed_objectives, *(constraint.quantity for constraint in self.parsed_constraints)]
+        return tuple(dict.fromkeys([*self.targets, *(item.target for item in named if item.target)]))
+
+    @property
+    def needs_fresh_process(self) -> bool:
+        """Whether load time or peak memory is asked for, which only a fresh process can measure."""
+        named = [*self.parsed_objectives, *(constraint.quantity for constraint in self.parsed_constraints)]
+        return any(item.name in ("load_ms", "peak_memory_bytes") for item in named)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field with its value, defaults included, as JSON holds it."""
+        return self.model_dump(mode="json")
+
+    @property
+    def identity(self) -> str:
+        """Digest of all that a study's results depend on: everything but budget of trials and minutes, and cache size."""
+        return sha256_of(self.comparable())
+
+    def comparable(self) -> dict[str, Any]:
+        """The recipe without what may change while a study goes on."""
+        data = self.to_json()
+        data.pop("cache_limit_mb")
+        data["budget"] = {k: v for k, v in data["budget"].items() if k not in ("trials", "minutes")}
+        return data
+
+    def differences(self, other: Recipe) -> list[str]:
+        """Where two recipes differ in what results depend on: one line for each field, ``field: this, that``."""
+        mine, theirs = _flatten(self.comparable()), _flatten(other.comparable())
+        return [
+            f"{name}: {mine.get(name, '(absent)')}, {theirs.get(name, '(absent)')}"
+            for name in sorted(mine.keys() | theirs.keys())
+            if mine.get(name) != theirs.get(name)
+        ]
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Reads and checks a recipe.
+
+    Raises:
+        RecipeError: The file is missing, is no YAML mapping, or breaks a rule; the message names file and field.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        near = ", ".join(sorted(str(p) for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
+        raise RecipeError(f"there is no recipe {path}", f"recipes there: {near}" if near else "") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the recipe {path} cannot be read: {error}") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"the recipe {path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"the recipe {path} must be a mapping of keys to values, but is {type(data).__name__}")
+    return parse_recipe(data, str(path))
+
+
+def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
+    """Checks a recipe that was read from elsewhere; ``source`` names it in messages."""
+    try:
+        return Recipe.model_validate(data)
+    except NasError as error:
+        raise RecipeError(f"{source}: {error.message}", error.hint) from None
+    except ValidationError as error:
+        problems = "; ".join(_explain(item) for item in error.errors())
+        raise RecipeError(f"{source}: {problems}") from None
+
+
+def _explain(error: Any) -> str:
+    """One pydantic error as 'field: what is wrong', with the closest valid key for an unknown one."""
+    location: Sequence[str | int] = error["loc"]
+    where = ".".join(str(part) for part in location)
+    if error["type"] == "extra_forbidden":
+        model: type[BaseModel] = Recipe
+        for part in location[:-1]:
+            inner = model.model_fields[str(part)].annotation
+            assert isinstance(inner, type) and issubclass(inner, BaseModel)
+            model = inner
+        section = ".".join(str(part) for part in location[:-1])
+        return unknown_name(f"key in '{section}'" if section else "key", location[-1], model.model_fields)
+    if error["type"] == "missing":
+        return f"'{where}' is missing"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"'{where}': {message}" if error["type"] == "value_error" else f"'{where}': {message}, but got {error['input']!r}"
+
+
+def _flatten(data: Any, prefix: str = "") -> dict[str, str]:
+    if not isinstance(data, dict):
+        return {prefix: canonical_json(data)}
+    flat: dict[str, str] = {}
+    for name, value in data.items():
+        flat |= _flatten(value, f"{prefix}.{name}" if prefix else name)
+    return flat

@@ -1,0 +1,170 @@
+"""What is kept of a trial. Records are the truth: fronts, reports and picks are read off them alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from nas.design import Design
+from nas.errors import NasError, StudyError
+from nas.objectives import Constraint
+from nas.outcome import Outcome, Quantity, Realisation, Reason
+from nas.store import write_atomically
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One stage of a trial's pipeline.
+
+    Args:
+        stage: ``train``, ``prune``, ``finetune``, ``export``, ``quantise``, ``score``, ``measure``.
+        key: The key under which its result is cached; empty for stages that are not.
+        seconds: Wall time spent now; near zero where the result came from the cache.
+        cached: Whether the result came from the cache.
+        detail: What it is worth knowing of it: curves, realised widths, parity.
+    """
+
+    stage: str
+    key: str
+    seconds: float
+    cached: bool
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One design evaluated once.
+
+    Args:
+        number: The trial's number in the study, the same as in Optuna's storage.
+        origin: Where the design came from: ``asked`` (the sampler) or ``unseen`` (drawn because the sampler repeats).
+        design: What was evaluated.
+        outcome: How it ended.
+        seed: The seed of training and fine-tuning.
+        reason: Why it is not measured, where it is not.
+        duplicate_of: The trial whose values a duplicate was given.
+        teacher: Architecture digest of the teacher network, for distilled designs.
+        teacher_trial: The trial that the teacher network belongs to.
+        quantities: Every number, with how it was had.
+        labels: For each active compression choice whether it is realised, simulated or unsupported.
+        stages: What was done, in order, with times.
+        artifact_sha256: The exported file, which lies in the study's cache under this digest.
+        manifest: What the artifact takes and gives (see ``nas.artifact``).
+        environment: The machine and its software.
+        started_at: ISO 8601, UTC.
+        seconds: Wall time of the whole trial.
+        notes: Things a reader should know, in words.
+    """
+
+    number: int
+    origin: str
+    design: Design
+    outcome: Outcome
+    seed: int
+    reason: Reason | None = None
+    duplicate_of: int | None = None
+    teacher: str | None = None
+    teacher_trial: int | None = None
+    quantities: tuple[Quantity, ...] = ()
+    labels: Mapping[str, Realisation] = field(default_factory=dict)
+    stages: tuple[StageResult, ...] = ()
+    artifact_sha256: str | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    started_at: str = ""
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    def quantity(self, key: str) -> Quantity | None:
+        """The quantity of that key (``accuracy``, ``latency_ms@onnxruntime-cpu-1t-b1``), or None."""
+        return next((quantity for quantity in self.quantities if quantity.key == key), None)
+
+    def value(self, key: str) -> float:
+        """The value of the quantity of that key.
+
+        Raises:
+            KeyError: The trial has no such quantity.
+        """
+        quantity = self.quantity(key)
+        if quantity is None:
+            raise KeyError(f"trial {self.number} has no quantity '{key}'")
+        return quantity.value
+
+    def feasible(self, constraints: Iterable[Constraint]) -> bool:
+        """Whether the trial was measured and meets every constraint."""
+        return self.outcome is Outcome.MEASURED and all(
+            constraint.violation(self.value(constraint.quantity.key)) <= 0 for constraint in constraints
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = {"version": VERSION}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name in ("design", "reason") and value is not None:
+                value = value.to_json()
+            elif item.name == "quantities":
+                value = [quantity.to_json() for quantity in value]
+            elif item.name == "stages":
+                value = [{f.name: getattr(stage, f.name) for f in fields(stage)} for stage in value]
+            elif item.name == "notes":
+                value = list(value)
+            elif isinstance(value, Mapping):
+                value = dict(value)
+            data[item.name] = value
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrialRecord:
+        """Reads what ``to_json`` wrote.
+
+        Raises:
+            StudyError: Another version.
+        """
+        if data.get("version") != VERSION:
+            raise StudyError(f"a trial record's version must be {VERSION}, but got {data.get('version')!r}")
+        values = {item.name: data[item.name] for item in fields(cls) if item.name in data}
+        values["design"] = Design.from_json(values["design"])
+        values["outcome"] = Outcome(values["outcome"])
+        if values.get("reason") is not None:
+            values["reason"] = Reason.from_json(values["reason"])
+        values["quantities"] = tuple(Quantity.from_json(item) for item in values["quantities"])
+        values["labels"] = {name: Realisation(label) for name, label in values["labels"].items()}
+        values["stages"] = tuple(StageResult(**item) for item in values["stages"])
+        values["notes"] = tuple(values["notes"])
+        return cls(**values)
+
+
+def record_path(trials_folder: Path, number: int) -> Path:
+    """Where the record of a trial lies."""
+    return trials_folder / f"{number:05d}.json"
+
+
+def write_record(trials_folder: Path, record: TrialRecord) -> Path:
+    """Writes a record so that it is there whole or not at all, and returns where it lies."""
+    path = record_path(trials_folder, record.number)
+    write_atomically(path, json.dumps(record.to_json(), indent=1, allow_nan=False).encode())
+    return path
+
+
+def read_records(trials_folder: Path) -> list[TrialRecord]:
+    """All records of a study, by number; an empty list where there are none yet.
+
+    Raises:
+        StudyError: A record cannot be read; the message names the file.
+    """
+    return [_read(path) for path in sorted(trials_folder.glob("[0-9]*.json"))]
+
+
+def _read(path: Path) -> TrialRecord:
+    try:
+        return TrialRecord.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, NasError) as error:
+        raise StudyError(
+            f"the trial record {path} cannot be read: {error}",
+            "move it out of the study folder; the next search evaluates that trial again",
+        ) from error

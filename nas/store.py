@@ -1,0 +1,121 @@
+"""A cache of files, addressed by key, safe against a process that dies while it writes, bounded in size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader sees the old content or the new, never a part.
+
+    The content is written aside, flushed to the disk, renamed into place, and the folder's entry is flushed too.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def sha256_bytes(content: bytes) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cached stage result: a blob and what is known of it."""
+
+    blob: bytes
+    sha256: str
+    detail: Mapping[str, Any]
+
+
+class Store:
+    """Stage results by key, blobs by content.
+
+    A key's index file (``keys/<key>.json``) names the blob's SHA-256 and carries the stage's detail; the blob lies
+    under ``blobs/<sha256>``. An entry whose blob is gone or does not match its digest counts as absent, so that a
+    torn or corrupted file costs the work again and never a wrong result.
+
+    Args:
+        folder: Where the cache lies; made when first written.
+        limit_bytes: Size of all blobs above which ``evict`` removes the least recently used.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+
+    def blob_path(self, sha256: str) -> Path:
+        """Where a blob of that digest lies, whether or not it is there."""
+        return self.folder / "blobs" / sha256
+
+    def put(self, key: str, blob: bytes, detail: Mapping[str, Any]) -> Entry:
+        """Stores a stage's result under its key; the blob first, so that an index never names what is not there."""
+        digest = sha256_bytes(blob)
+        path = self.blob_path(digest)
+        if self.read_blob(digest) is None:
+            write_atomically(path, blob)
+        index = {"sha256": digest, "detail": dict(detail)}
+        write_atomically(self.folder / "keys" / f"{key}.json", json.dumps(index, allow_nan=False).encode())
+        return Entry(blob, digest, dict(detail))
+
+    def get(self, key: str) -> Entry | None:
+        """The result stored under a key, or None where it is absent or damaged."""
+        try:
+            index = json.loads((self.folder / "keys" / f"{key}.json").read_text())
+            digest, detail = index["sha256"], index["detail"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        blob = self.read_blob(digest)
+        return None if blob is None else Entry(blob, digest, detail)
+
+    def read_blob(self, sha256: str) -> bytes | None:
+        """A blob by its digest, checked against it; None where it is absent or damaged."""
+        path = self.blob_path(sha256)
+        try:
+            blob = path.read_bytes()
+        except OSError:
+            return None
+        if sha256_bytes(blob) != sha256:
+            path.unlink(missing_ok=True)
+            return None
+        os.utime(path)
+        return blob
+
+    def evict(self, keep: Collection[str]) -> int:
+        """Removes the least recently used blobs until the limit is met, and says how many bytes went.
+
+        Args:
+            keep: Digests that stay whatever the size, such as the front's artifacts.
+        """
+        blobs = [(path.stat(), path) for path in self.folder.glob("blobs/*") if not path.name.startswith(".")]
+        excess = sum(stat.st_size for stat, _ in blobs) - self.limit_bytes
+        removed = 0
+        for stat, path in sorted(blobs, key=lambda item: item[0].st_mtime_ns):
+            if removed >= excess:
+                break
+            if path.name not in keep:
+                path.unlink(missing_ok=True)
+                removed += stat.st_size
+        return removed
