@@ -1,0 +1,216 @@
+"""A study's folder: where its recipe, records, cache and results lie, who owns it, and how it is read.
+
+Reading needs neither torch nor optuna. One process at a time may write: it holds a kernel lock on a file in the
+folder, which the kernel lets go when the process dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import IO
+
+import yaml
+
+from nas.errors import RecipeError, StudyError
+from nas.front import Reference, pareto_front, reference_from
+from nas.outcome import Outcome, Quantity
+from nas.recipe import Recipe, load_recipe
+from nas.record import TrialRecord, read_records
+from nas.store import Store, write_atomically
+
+RECIPE_FILE = "recipe.yaml"
+LOCK_FILE = ".lock"
+
+
+class StudyFolder:
+    """The layout of a study's folder: the one place that knows where things lie.
+
+    ``recipe.yaml``, ``trials/NNNNN.json`` (the truth), ``samples/`` (raw latency samples), ``cache/`` (trained
+    networks, artifacts), ``test_scores.json``, ``optuna.sqlite3`` (the sampler's memory), and what ``front`` and
+    ``report`` write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / RECIPE_FILE
+        self.trials = path / "trials"
+        self.samples = path / "samples"
+        self.cache = path / "cache"
+        self.test_scores = path / "test_scores.json"
+        self.storage = path / "optuna.sqlite3"
+        self.front_csv = path / "front.csv"
+        self.front_json = path / "front.json"
+        self.picture = path / "pareto.png"
+        self.page = path / "report.html"
+
+    def is_study(self) -> bool:
+        """Whether a study lies here."""
+        return self.recipe.is_file()
+
+    def create(self, recipe: Recipe) -> None:
+        """Makes the folder, or takes up the one that is there if it is of the same recipe.
+
+        Budget and cache size may differ: the folder then holds the new ones.
+
+        Raises:
+            StudyError: The folder holds a study of another recipe, or something else, or cannot be written.
+        """
+        if self.path.exists() and not self.is_study() and (not self.path.is_dir() or _strangers(self.path)):
+            raise StudyError(f"{self.path} exists and is no study", "name another folder with --output")
+        if self.is_study():
+            present = _load_own_recipe(self.recipe)
+            if differences := present.differences(recipe):
+                raise StudyError(
+                    f"{self.path} holds a study of another recipe (there, here): {'; '.join(differences)}",
+                    "name another folder with --output, or start over with --fresh",
+                )
+        try:
+            for folder in (self.trials, self.samples, self.cache):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.recipe, yaml.safe_dump(recipe.to_json(), sort_keys=False).encode())
+        except OSError as error:
+            raise StudyError(f"the study folder {self.path} cannot be written: {error.strerror}") from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Owns the folder for the time of the block.
+
+        Raises:
+            StudyError: Another process owns it.
+        """
+        file: IO[str]
+        try:
+            file = open(self.path / LOCK_FILE, "a+")  # noqa: SIM115 - held open as long as the lock
+        except OSError as error:
+            raise StudyError(f"the study folder {self.path} cannot be written: {error.strerror}") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise StudyError(
+                    f"another search is at work in {self.path} (process {owner})", "wait for it, or end it"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def clear(self) -> None:
+        """Deletes all that the study produced; the caller holds the lock and has asked."""
+        for path in self.path.iterdir():
+            if path.name == LOCK_FILE:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+class Study:
+    """A study as it stands on disk, for reading."""
+
+    def __init__(self, folder: StudyFolder, recipe: Recipe, records: list[TrialRecord]) -> None:
+        self.folder = folder
+        self.recipe = recipe
+        self.records = records
+
+    @classmethod
+    def open(cls, path: Path) -> Study:
+        """Reads a study.
+
+        Raises:
+            StudyError: There is none, or a file of it is damaged.
+        """
+        folder = StudyFolder(path)
+        if not folder.is_study():
+            raise StudyError(f"there is no study in {path}", "run 'nas search RECIPE' first, or name its folder")
+        return cls(folder, _load_own_recipe(folder.recipe), read_records(folder.trials))
+
+    @property
+    def name(self) -> str:
+        return self.folder.path.resolve().name
+
+    @property
+    def measured(self) -> list[TrialRecord]:
+        """The trials that were measured, by number."""
+        return [record for record in self.records if record.outcome is Outcome.MEASURED]
+
+    @cached_property
+    def front(self) -> list[TrialRecord]:
+        """The non-dominated feasible measured trials, cheapest first (by the first objective that is a cost)."""
+        return pareto_front(self.records, self.recipe.parsed_objectives, self.recipe.parsed_constraints)
+
+    @cached_property
+    def reference(self) -> Reference | None:
+        """The reference point of this study's hypervolume; None before the first measured trial."""
+        return reference_from(self.records, self.recipe.parsed_objectives)
+
+    def record(self, number: int) -> TrialRecord:
+        """The record of a trial.
+
+        Raises:
+            StudyError: There is none of that number.
+        """
+        for record in self.records:
+            if record.number == number:
+                return record
+        last = f"trials run from {self.records[0].number} to {self.records[-1].number}" if self.records else "no trials yet"
+        raise StudyError(f"there is no trial {number} in {self.folder.path}", last)
+
+    @cached_property
+    def test_scores(self) -> Mapping[int, Mapping[str, Quantity]]:
+        """Test accuracy of the finished front: trial number → quantity name → quantity. Empty before the end."""
+        try:
+            data = json.loads(self.folder.test_scores.read_text())
+            return {
+                int(number): {item["name"]: Quantity.from_json(item) for item in items} for number, items in data.items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StudyError(
+                f"{self.folder.test_scores} cannot be read: {error}", "delete it; the next search writes it anew"
+            ) from error
+
+    @cached_property
+    def store(self) -> Store:
+        """The study's cache."""
+        return Store(self.folder.cache, self.recipe.cache_limit_mb * 10**6)
+
+    def artifact(self, record: TrialRecord) -> bytes:
+        """The artifact of a measured trial, checked against its digest.
+
+        Raises:
+            StudyError: It is not in the cache, or was changed.
+        """
+        content = self.store.read_blob(record.artifact_sha256) if record.artifact_sha256 else None
+        if content is None:
+            raise StudyError(
+                f"the artifact of trial {record.number} is not in {self.folder.cache}",
+                "only the front's artifacts are kept for ever; pick one of those",
+            )
+        return content
+
+
+def _load_own_recipe(path: Path) -> Recipe:
+    try:
+        return load_recipe(path)
+    except RecipeError as error:
+        raise StudyError(f"the study's own recipe is damaged: {error.message}", "restore it, or start over") from None
+
+
+def _strangers(path: Path) -> list[Path]:
+    """Files in a folder that no study put there."""
+    return [item for item in path.iterdir() if item.name != LOCK_FILE]
