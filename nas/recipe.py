@@ -220,7 +220,18 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(f"the recipe {path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise RecipeError(f"the recipe {path} must be a mapping of keys to values, but is {type(data).__name__}")
-    return parse_recipe(data, str(path))
+    recipe = parse_recipe(data, str(path))
+    return recipe.model_copy(update=_resolved(recipe, path.resolve().parent))
+
+
+def _resolved(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """The recipe's paths as absolute ones: they are meant relative to the recipe's folder."""
+    changes: dict[str, Any] = {}
+    if recipe.data.path is not None:
+        changes["data"] = recipe.data.model_copy(update={"path": folder / recipe.data.path.expanduser()})
+    if recipe.space.endswith((".yaml", ".yml")):
+        changes["space"] = str(folder / recipe.space)
+    return changes
 
 
 def parse_recipe(data: dict[str, Any], source: str) -> Recipe:

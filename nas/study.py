@@ -6,7 +6,6 @@ folder, which the kernel lets go when the process dies, however it dies.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -15,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import IO
 
 import yaml
 
@@ -33,16 +31,18 @@ LOCK_FILE = ".lock"
 class StudyFolder:
     """The layout of a study's folder: the one place that knows where things lie.
 
-    ``recipe.yaml``, ``trials/NNNNN.json`` (the truth), ``samples/`` (raw latency samples), ``cache/`` (trained
-    networks, artifacts), ``test_scores.json``, ``optuna.sqlite3`` (the sampler's memory), and what ``front`` and
-    ``report`` write.
+    ``recipe.yaml``, ``inputs.json`` (digests of space and data), ``trials/NNNNN.json`` (the truth), ``samples/`` (raw
+    latency samples), ``failures/`` (tracebacks), ``cache/`` (trained networks, artifacts), ``test_scores.json``,
+    ``optuna.sqlite3`` (the sampler's memory), and what ``front`` and ``report`` write.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.recipe = path / RECIPE_FILE
+        self.inputs = path / "inputs.json"
         self.trials = path / "trials"
         self.samples = path / "samples"
+        self.failures = path / "failures"
         self.cache = path / "cache"
         self.test_scores = path / "test_scores.json"
         self.storage = path / "optuna.sqlite3"
@@ -55,48 +55,24 @@ class StudyFolder:
         """Whether a study lies here."""
         return self.recipe.is_file()
 
-    def create(self, recipe: Recipe) -> None:
-        """Makes the folder, or takes up the one that is there if it is of the same recipe.
-
-        Budget and cache size may differ: the folder then holds the new ones.
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Makes the folder where it is missing, and owns it for the time of the block.
 
         Raises:
-            StudyError: The folder holds a study of another recipe, or something else, or cannot be written.
+            StudyError: Another process owns it, it holds something else than a study, or it cannot be written.
         """
         if self.path.exists() and not self.is_study() and (not self.path.is_dir() or _strangers(self.path)):
             raise StudyError(f"{self.path} exists and is no study", "name another folder with --output")
-        if self.is_study():
-            present = _load_own_recipe(self.recipe)
-            if differences := present.differences(recipe):
-                raise StudyError(
-                    f"{self.path} holds a study of another recipe (there, here): {'; '.join(differences)}",
-                    "name another folder with --output, or start over with --fresh",
-                )
         try:
-            for folder in (self.trials, self.samples, self.cache):
-                folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.recipe, yaml.safe_dump(recipe.to_json(), sort_keys=False).encode())
-        except OSError as error:
-            raise StudyError(f"the study folder {self.path} cannot be written: {error.strerror}") from error
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Owns the folder for the time of the block.
-
-        Raises:
-            StudyError: Another process owns it.
-        """
-        file: IO[str]
-        try:
+            self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / LOCK_FILE, "a+")  # noqa: SIM115 - held open as long as the lock
         except OSError as error:
             raise StudyError(f"the study folder {self.path} cannot be written: {error.strerror}") from error
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
+            except BlockingIOError:
                 file.seek(0)
                 owner = file.read().strip() or "unknown"
                 raise StudyError(
@@ -106,6 +82,48 @@ class StudyFolder:
             file.write(str(os.getpid()))
             file.flush()
             yield
+
+    def start(self, recipe: Recipe, inputs: Mapping[str, str]) -> None:
+        """Writes the recipe into the claimed folder, or checks that the study there is of the same one.
+
+        Budget and cache size may differ; the folder then holds the new ones.
+
+        Args:
+            recipe: What is to be searched.
+            inputs: Digests of what the recipe only names: search space and data.
+
+        Raises:
+            StudyError: The folder holds a study of another recipe, space or data, or cannot be written.
+        """
+        if self.is_study():
+            differences = _load_own_recipe(self.recipe).differences(recipe)
+            differences += [
+                f"{name}: changed since the study began"
+                for name, digest in self._read_inputs().items()
+                if inputs.get(name) != digest
+            ]
+            if differences:
+                raise StudyError(
+                    f"{self.path} holds a study of another recipe (there, here): {'; '.join(differences)}",
+                    "name another folder with --output, or start over with --fresh",
+                )
+        try:
+            for folder in (self.trials, self.samples, self.cache):
+                folder.mkdir(exist_ok=True)
+            write_atomically(self.inputs, json.dumps(dict(inputs), indent=1).encode())
+            write_atomically(self.recipe, yaml.safe_dump(recipe.to_json(), sort_keys=False).encode())
+        except OSError as error:
+            raise StudyError(f"the study folder {self.path} cannot be written: {error.strerror}") from error
+
+    def _read_inputs(self) -> Mapping[str, str]:
+        try:
+            return {str(name): str(digest) for name, digest in json.loads(self.inputs.read_text()).items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError) as error:
+            raise StudyError(
+                f"{self.inputs} cannot be read: {error}", "delete it; the next search writes it anew"
+            ) from None
 
     def clear(self) -> None:
         """Deletes all that the study produced; the caller holds the lock and has asked."""

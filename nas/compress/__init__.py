@@ -1,0 +1,1 @@
+"""Compression: what is done to a trained network, each step physical, in one legal order."""

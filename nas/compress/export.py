@@ -1,0 +1,139 @@
+"""Freezing and export: a trained network becomes one ONNX file with batch norm folded and normalisation inside.
+
+The file is made in two parts. The *body* is the network on normalised N×C×H×W float32 input, exported by torch; it
+is what quantisation works on. The *front end* is put before it at the end: it takes the data as it is, brings the
+channels to the front and normalises. For images it is one ``DequantizeLinear`` (x − mean) / std, so that a quantised
+body can use the uint8 pixels as its first activations, without ever turning them into floats.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec
+from nas.data.normalise import Normalisation
+from nas.errors import UnsupportedError
+
+OPSET = 17
+EXPORTER = "torch.onnx (TorchScript)"
+BODY_INPUT = "normalised"
+
+
+class _WithProbabilities(nn.Module):
+    """The network with the softmax that a deployment wants."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.model(images), 1)
+
+
+def export_body(model: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
+    """Exports a network as the body: normalised N×C×H×W float32 in, class probabilities out, N free.
+
+    Batch norm is folded into the convolutions and constants are folded.
+
+    Raises:
+        UnsupportedError: The exporter refuses an operator of the network.
+    """
+    whole = _WithProbabilities(model).cpu().eval()
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # The TorchScript exporter is chosen on purpose: 10 to 100 times faster, and its pooling quantises.
+        warnings.simplefilter("ignore")
+        try:
+            torch.onnx.export(
+                whole,
+                (torch.zeros(1, *input_shape),),
+                buffer,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[BODY_INPUT],
+                output_names=[OUTPUT_NAME],
+                dynamic_axes={BODY_INPUT: {0: "batch"}, OUTPUT_NAME: {0: "batch"}},
+            )
+        except Exception as error:  # the exporter has no common base for its errors
+            raise UnsupportedError(f"the network cannot be exported: {' '.join(str(error).split())[:200]}") from error
+    return buffer.getvalue()
+
+
+def attach_front_end(body: bytes, spec: InputSpec, normalisation: Normalisation) -> bytes:
+    """Puts before a body what takes the data as it is, and gives the finished artifact.
+
+    Where the body's first node quantises its input (a quantised body on images) the pixels go in as they are: that
+    node and the normalisation are then the same step, see ``nas.compress.quantise``.
+
+    Args:
+        body: From ``export_body``, quantised or not.
+        spec: What the artifact takes.
+        normalisation: Mean and standard deviation of each channel.
+    """
+    model = onnx.load_from_string(body)
+    graph = model.graph
+    channels_first, nodes = INPUT_NAME, []
+    if spec.layout == "NHWC":
+        channels_first = "images_nchw"
+        nodes.append(helper.make_node("Transpose", [INPUT_NAME], [channels_first], perm=[0, 3, 1, 2]))
+    if spec.dtype == "uint8":
+        nodes += _uint8_front_end(graph, channels_first, normalisation)
+        element_type = TensorProto.UINT8
+    else:
+        shape = (1, -1, 1, 1)
+        mean = np.asarray(normalisation.mean, np.float32).reshape(shape)
+        scale = (1 / np.asarray(normalisation.std, np.float32)).reshape(shape)
+        graph.initializer.append(numpy_helper.from_array(mean, "normalise_mean"))
+        graph.initializer.append(numpy_helper.from_array(scale, "normalise_scale"))
+        nodes.append(helper.make_node("Sub", [channels_first, "normalise_mean"], ["centred"]))
+        nodes.append(helper.make_node("Mul", ["centred", "normalise_scale"], [BODY_INPUT]))
+        element_type = TensorProto.FLOAT
+    for position, node in enumerate(nodes):
+        graph.node.insert(position, node)
+    del graph.input[:]
+    graph.input.append(helper.make_tensor_value_info(INPUT_NAME, element_type, ["batch", *spec.shape]))
+    _strip_metadata(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+def input_quantisation(normalisation: Normalisation) -> tuple[float, int]:
+    """Scale and zero point with which ``DequantizeLinear`` normalises uint8 images.
+
+    (x − zero_point) · scale = (x − mean) / std, exactly, since the mean of images is an integer by construction.
+    """
+    return float(np.float32(1) / np.float32(normalisation.std[0])), int(normalisation.mean[0])
+
+
+def _uint8_front_end(graph: onnx.GraphProto, pixels: str, normalisation: Normalisation) -> list[onnx.NodeProto]:
+    """Normalisation of uint8 pixels; takes the place of the body's own input quantisation where it has one."""
+    consumers = [node for node in graph.node if BODY_INPUT in node.input]
+    if consumers and all(node.op_type == "QuantizeLinear" for node in consumers):
+        for node in consumers:
+            for user in graph.node:
+                for position, name in enumerate(user.input):
+                    if name == node.output[0]:
+                        user.input[position] = pixels
+            graph.node.remove(node)
+        return []
+    scale, zero_point = input_quantisation(normalisation)
+    graph.initializer.append(numpy_helper.from_array(np.float32(scale), "pixel_scale"))
+    graph.initializer.append(numpy_helper.from_array(np.uint8(zero_point), "pixel_zero_point"))
+    return [helper.make_node("DequantizeLinear", [pixels, "pixel_scale", "pixel_zero_point"], [BODY_INPUT])]
+
+
+def _strip_metadata(model: onnx.ModelProto) -> None:
+    """Drops what a deployment has no use for: names of source files, docs, intermediate shapes."""
+    model.producer_name, model.producer_version, model.doc_string = "nas", "", ""
+    del model.metadata_props[:]
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]

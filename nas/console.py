@@ -1,0 +1,138 @@
+"""What a search looks like in a terminal: one line for each trial, a progress bar, the time left."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from nas.describe import describe
+from nas.design import Design
+from nas.front import hypervolume
+from nas.objectives import KINDS, Objective
+from nas.outcome import Outcome
+from nas.record import TrialRecord
+from nas.study import Study
+
+STYLES = {
+    Outcome.MEASURED: "green",
+    Outcome.DUPLICATE: "dim",
+    Outcome.INFEASIBLE: "yellow",
+    Outcome.FAILED: "red",
+}
+
+
+def human(value: float, name: str) -> str:
+    """A quantity as a person reads it, short: ``98.6 %``, ``0.0123 ms``, ``35.5 kB``, ``1.20 M``."""
+    unit = KINDS[name].unit
+    if KINDS[name].maximise:
+        return f"{100 * value:.2f} %"
+    if unit == "ms":
+        return f"{value:.3g} ms" if value >= 0.1 else f"{value:.4f} ms"
+    suffix = "B" if unit == "bytes" else ""
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {letter}{suffix}"
+    return f"{value:g} {suffix}".rstrip()
+
+
+class _TimeLeft(ProgressColumn):
+    """Time left until the budget is spent, from the time that trials took so far."""
+
+    def render(self, task: Task) -> Text:
+        seconds = task.fields["left"]
+        if seconds is None:
+            return Text("-:--", style="dim")
+        minutes, rest = divmod(round(seconds), 60)
+        return Text(f"{minutes}:{rest:02d} left", style="dim")
+
+
+class TerminalWatcher:
+    """Watches a search for a person. Use as a context manager; without a terminal there is no bar, only the lines."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Progress(
+            TextColumn("{task.fields[volume]}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            _TimeLeft(),
+            TextColumn("[dim]{task.fields[stage]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=None, volume="", left=None, stage="starting")
+        self.last_drawn = 0.0
+
+    def __enter__(self) -> TerminalWatcher:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def began(self, study: Study) -> None:
+        if study.records:
+            self.console.print(f"continuing {study.folder.path}: {len(study.records)} trials are there already")
+        self._update(study)
+
+    def asked(self, number: int, design: Design) -> None:
+        self.bar.update(self.task, stage=f"trial {number}")
+
+    def progress(self, stage: str, share: float) -> None:
+        now = time.monotonic()
+        if now - self.last_drawn > 0.1:
+            self.last_drawn = now
+            self.bar.update(self.task, stage=f"{stage} {100 * share:.0f} %" if share else stage)
+
+    def told(self, record: TrialRecord, study: Study) -> None:
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append(f"{record.number:4d} ", style="bold")
+        line.append(f"{record.outcome:10s} ", style=STYLES.get(record.outcome, ""))
+        if record.outcome is Outcome.MEASURED:
+            objectives = study.recipe.parsed_objectives
+            line.append("  ".join(human(record.value(o.key), o.name).rjust(_width(o)) for o in objectives))
+            on_front = any(member.number == record.number for member in study.front)
+            line.append(" ★ " if on_front else "   ", style="yellow")
+            line.append(describe(record.design), style="" if on_front else "dim")
+        elif record.duplicate_of is not None:
+            line.append(f"the same design as trial {record.duplicate_of}", style="dim")
+        elif record.reason is not None:
+            line.append(record.reason.message)
+        self.console.print(line)
+        self._update(study)
+
+    def _update(self, study: Study) -> None:
+        """Moves the bar: by trials, or by minutes where only they are limited."""
+        budget = study.recipe.budget
+        counted = [record for record in study.records if record.outcome is not Outcome.DUPLICATE]
+        used = sum(record.seconds for record in study.records)
+        lefts = []
+        if budget.trials is not None and counted:
+            lefts.append((budget.trials - len(counted)) * used / len(counted))
+        if budget.minutes is not None:
+            lefts.append(max(0.0, 60 * budget.minutes - used))
+        volume = ""
+        if study.reference is not None:
+            value = hypervolume(
+                study.records, study.reference, study.recipe.parsed_objectives, study.recipe.parsed_constraints
+            )
+            volume = f"hypervolume {value:.4f}"
+        # Where only minutes limit the study, the total is the number of trials that they are expected to hold.
+        expected = len(counted) + round(lefts[-1] * len(counted) / used) if counted and used and lefts else None
+        self.bar.update(
+            self.task,
+            total=budget.trials or expected,
+            completed=len(counted),
+            left=min(lefts, default=None),
+            volume=volume,
+            stage="",
+        )
+
+
+def _width(objective: Objective) -> int:
+    return 8 if objective.maximise else 10

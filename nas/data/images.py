@@ -1,0 +1,124 @@
+"""Reading one image file exactly as the artifact takes it; training and prediction both read through here.
+
+Values are those that Pillow decodes: no scaling, no rotation by EXIF, alpha dropped.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.artifact import InputSpec
+from nas.errors import DataError, NasError, unknown_name
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+EXTENSIONS = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+GREY_MODES = frozenset({"1", "L", "LA", "La"})
+MODES = {1: "L", 3: "RGB"}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image file says of itself before its pixels are decoded."""
+
+    grey: bool
+    height: int
+    width: int
+
+
+def read_header(path: Path) -> Header:
+    """Size and kind of an image file.
+
+    Raises:
+        DataError: The file is missing or is no image that Pillow reads.
+    """
+    with _opened(path) as image:
+        return Header(image.mode in GREY_MODES, image.height, image.width)
+
+
+def read_image(path: Path, input: InputSpec) -> np.ndarray:
+    """One image as the artifact takes it, batch dimension left out.
+
+    The image is first brought to the spec's channels (1: grey, by ITU-R 601-2 luma; 3: RGB), then, where the spec says
+    how, resized.
+
+    Args:
+        path: The image file.
+        input: What the artifact takes; uint8, with 1 or 3 channels.
+
+    Returns:
+        uint8 of shape ``input.shape``.
+
+    Raises:
+        DataError: The artifact takes no images, the file cannot be read, or its size is another and the spec does not
+            say how to resize.
+    """
+    from PIL import Image
+
+    channels, height, width = input.channels_first
+    if input.dtype != "uint8" or channels not in MODES:
+        raise DataError(
+            f"{path} cannot be used: the input is {input.dtype} with {channels} channels, which no image file gives",
+            "give arrays instead",
+        )
+    resize = input.resize
+    if resize is not None and resize.filter.upper() not in Image.Resampling.__members__:
+        filters = [name.lower() for name in Image.Resampling.__members__]
+        raise DataError(unknown_name("resize filter", resize.filter, filters))
+    with _opened(path) as image:
+        image = _converted(path, image, MODES[channels])
+        if resize is not None:
+            image = image.resize((resize.width, resize.height), Image.Resampling[resize.filter.upper()])
+        if (image.height, image.width) != (height, width):
+            raise DataError(
+                f"{path} is {image.height}×{image.width} (height × width), but must be {height}×{width}",
+                f"resize it, or train with 'resize: [{height}, {width}]' under 'data' in the recipe",
+            )
+        pixels = np.array(image, dtype=np.uint8).reshape(height, width, channels)
+    return pixels if input.layout == "NHWC" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _converted(path: Path, image: Image, mode: str) -> Image:
+    if image.mode.startswith(("I", "F")):
+        # Pillow's conversion would clip these to 0..255, and so turn most of the picture white.
+        raise DataError(
+            f"{path} holds more than 8 bits for each value (Pillow's mode {image.mode})",
+            "convert it to 8 bits, or keep such data as float arrays in an .npz file",
+        )
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image if image.mode == mode else image.convert(mode)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image]:
+    """An open image; whatever goes wrong with it inside the block is a DataError that names the file."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                yield image
+    except NasError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"there is no image {path}") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise DataError(
+            f"{path} has more pixels than are safe to decode ({Image.MAX_IMAGE_PIXELS:,})", "make it smaller"
+        ) from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path} cannot be read as an image", "remove it, or save it as PNG or JPEG") from None
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
+        raise DataError(f"{path} cannot be read as an image: {error}", "remove it, or save it anew") from error

@@ -1,0 +1,210 @@
+"""The front as files that other programs read: ``front.csv`` and ``front.json``.
+
+``front.csv`` has a row for each member of the front, cheapest first. Its columns are the same for every study of the
+same targets, empty where a trial has no such number:
+
+==============================================  =====================================================================
+column                                          meaning
+==============================================  =====================================================================
+``trial``                                       number of the trial
+``accuracy``, ``accuracy_low``, ``_high``       share of validation data that is right, and its 95 % interval
+``balanced_accuracy``, ``_low``, ``_high``      mean of the classes' recalls on validation data, and its 95 % interval
+``test_accuracy``, ``_low``, ``_high``          the same on test data, once the front was scored on it
+``test_balanced_accuracy``, ``_low``, ``_high``
+``latency_ms@TARGET``                           median; one group of these for each target of the recipe
+``latency_ms_low@TARGET``, ``_high``            95 % interval of the median
+``latency_ms_p95@TARGET``                       95th percentile of the samples
+``latency_ms_iqr@TARGET``                       interquartile range of the samples
+``latency_unstable@TARGET``                     ``true`` where the samples would not settle
+``fps@TARGET``                                  1000 · batch / latency_ms
+``load_ms@TARGET``                              time to first output in a fresh process
+``peak_memory_bytes@TARGET``                    largest resident memory of that process
+``flops``, ``macs``, ``params``                 of the float network after pruning; 1 MAC = 2 FLOPs
+``size_bytes``                                  size of the ONNX file
+``knee``                                        ``true`` for the knee of the front
+``simulated``, ``unsupported``                  compression choices that do not run as such on the target, by ``;``
+``family``, ``words``                           the design: its family, and all of it in words
+``design_sha256``, ``artifact_sha256``          digests of the design and of the ONNX file
+==============================================  =====================================================================
+
+``front.json`` holds all of that and more: ``version``, ``study``, ``recipe`` (a summary), ``objectives``,
+``constraints``, ``reference`` and ``hypervolume``, ``trials`` (how many ended in which way), ``knee``, and ``members``,
+each with every quantity (``how`` it was had, ``low`` and ``high`` of its 95 % interval), labels, design and test scores.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nas.describe import describe
+from nas.errors import StudyError
+from nas.front import hypervolume, knee
+from nas.objectives import Objective
+from nas.outcome import Quantity, Realisation
+from nas.record import TrialRecord
+from nas.report.numbers import frames_per_second
+from nas.store import write_atomically
+from nas.study import Study
+
+VERSION = 1
+
+
+def write_front_files(study: Study) -> list[Path]:
+    """Writes ``front.csv`` and ``front.json`` into the study's folder and returns where they lie.
+
+    Each is there whole or not at all; what stood there before is replaced.
+
+    Raises:
+        StudyError: The folder cannot be written.
+    """
+    contents = {study.folder.front_csv: front_csv(study), study.folder.front_json: front_json(study)}
+    for path, text in contents.items():
+        write_output(path, text.encode())
+    return list(contents)
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Writes one file that a person asked for.
+
+    Raises:
+        StudyError: It cannot be written.
+    """
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise StudyError(f"{path} cannot be written: {error.strerror}", "make its folder writable") from error
+
+
+def front_csv(study: Study) -> str:
+    """The front as comma-separated values, with a heading; the columns are described above."""
+    stream = io.StringIO()
+    rows = [_row(study, record) for record in study.front]
+    writer = csv.DictWriter(stream, _columns(study), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def front_json(study: Study) -> str:
+    """The front as JSON; the fields are described above."""
+    recipe, reference = study.recipe, study.reference
+    objectives, constraints = recipe.parsed_objectives, recipe.parsed_constraints
+    volume = hypervolume(study.records, reference, objectives, constraints) if reference else None
+    data = {
+        "version": VERSION,
+        "study": study.name,
+        "recipe": {
+            "data": recipe.data.source,
+            "space": recipe.space,
+            "sampler": recipe.sampler,
+            "seed": recipe.seed,
+            "targets": list(recipe.all_targets),
+            "budget": recipe.budget.model_dump(mode="json"),
+            "identity_sha256": recipe.identity,
+        },
+        "objectives": [_objective(objective) for objective in objectives],
+        "constraints": [constraint.key for constraint in constraints],
+        "reference": dict(zip(reference.objectives, reference.values, strict=True)) if reference else None,
+        "hypervolume": volume,
+        "trials": {
+            "total": len(study.records),
+            "feasible": sum(record.feasible(constraints) for record in study.records),
+            **{str(outcome): count for outcome, count in sorted(Counter(r.outcome for r in study.records).items())},
+        },
+        "knee": _knee(study),
+        "members": [_member(study, record) for record in study.front],
+    }
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _objective(objective: Objective) -> dict[str, Any]:
+    kind = objective.kind
+    return {"key": objective.key, "title": kind.title, "unit": kind.unit, "direction": objective.direction}
+
+
+def _knee(study: Study) -> int | None:
+    return knee(study.front, study.recipe.parsed_objectives).number if study.front else None
+
+
+def _member(study: Study, record: TrialRecord) -> dict[str, Any]:
+    scores = study.test_scores.get(record.number, {})
+    latencies = [q for q in record.quantities if q.name == "latency_ms"]
+    return {
+        "trial": record.number,
+        "words": describe(record.design),
+        "design": record.design.to_json(),
+        "design_sha256": record.design.digest,
+        "artifact_sha256": record.artifact_sha256,
+        "quantities": {quantity.key: _quantity(quantity) for quantity in record.quantities},
+        "fps": {str(latency.target): frames_per_second(latency) for latency in latencies},
+        "test_scores": {name: _quantity(quantity) for name, quantity in scores.items()},
+        "labels": {name: str(label) for name, label in record.labels.items()},
+        "notes": list(record.notes),
+    }
+
+
+def _quantity(quantity: Quantity) -> dict[str, Any]:
+    """A quantity as JSON, low and high always there, so that a reader need not ask."""
+    return {"low": None, "high": None, **quantity.to_json()}
+
+
+def _columns(study: Study) -> list[str]:
+    columns = ["trial"]
+    for name in ("accuracy", "balanced_accuracy", "test_accuracy", "test_balanced_accuracy"):
+        columns += [name, f"{name}_low", f"{name}_high"]
+    for target in study.recipe.all_targets:
+        columns += [f"latency_ms{part}@{target}" for part in ("", "_low", "_high", "_p95", "_iqr")]
+        columns += [f"{name}@{target}" for name in ("latency_unstable", "fps", "load_ms", "peak_memory_bytes")]
+    columns += ["flops", "macs", "params", "size_bytes", "knee", "simulated", "unsupported"]
+    return [*columns, "family", "words", "design_sha256", "artifact_sha256"]
+
+
+def _row(study: Study, record: TrialRecord) -> dict[str, Any]:
+    """One member's cells; what a column has no number for is left out, which the writer leaves empty."""
+    row: dict[str, Any] = {
+        "trial": record.number,
+        "knee": _truth(record.number == _knee(study)),
+        "simulated": _labelled(record, Realisation.SIMULATED),
+        "unsupported": _labelled(record, Realisation.UNSUPPORTED),
+        "family": record.design.family,
+        "words": describe(record.design),
+        "design_sha256": record.design.digest,
+        "artifact_sha256": record.artifact_sha256,
+    }
+    for quantity in (*record.quantities, *study.test_scores.get(record.number, {}).values()):
+        row |= _cells(quantity)
+    return {column: row[column] for column in _columns(study) if column in row}
+
+
+def _cells(quantity: Quantity) -> Mapping[str, Any]:
+    at = f"@{quantity.target}" if quantity.target else ""
+    cells: dict[str, Any] = {
+        quantity.key: _plain(quantity.value),
+        f"{quantity.name}_low{at}": quantity.low,
+        f"{quantity.name}_high{at}": quantity.high,
+    }
+    if quantity.name == "latency_ms":
+        cells |= {f"latency_ms_{part}{at}": quantity.detail.get(part) for part in ("p95", "iqr")}
+        if "unstable" in quantity.detail:
+            cells[f"latency_unstable{at}"] = _truth(bool(quantity.detail["unstable"]))
+        cells[f"fps{at}"] = frames_per_second(quantity)
+    return cells
+
+
+def _plain(value: float) -> float | int:
+    """Counts without a decimal point."""
+    return int(value) if float(value).is_integer() and abs(value) > 1 else value
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _labelled(record: TrialRecord, label: Realisation) -> str:
+    return ";".join(name for name, value in record.labels.items() if value is label)

@@ -1,0 +1,1 @@
+"""The search: asks a sampler for designs, has them evaluated, keeps their records, tells the sampler."""

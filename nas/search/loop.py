@@ -1,0 +1,232 @@
+"""The study loop: ask, evaluate, record, tell; until the budget is spent or every design has been seen.
+
+A record is on the disk before the sampler hears of its trial, so a process that dies loses at most the trial in
+flight, and the next start takes that one up again.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import numpy as np
+
+from nas.design import Design
+from nas.evaluate import EvalRequest, EvalResult
+from nas.objectives import Objective
+from nas.outcome import Outcome
+from nas.pipeline import Progress, Teacher
+from nas.recipe import Recipe
+from nas.record import TrialRecord, read_records, write_record
+from nas.search.optuna_bridge import Asked, Bridge
+from nas.space import SearchSpace
+from nas.store import Store, write_atomically
+from nas.study import Study, StudyFolder
+
+# After so many designs in a row that were seen before, one that was not is drawn at random.
+REPEATS_IN_A_ROW = 5
+# Draws until the search for an unseen design in a nearly exhausted space goes through all of it.
+RANDOM_DRAWS = 1000
+
+Evaluate = Callable[[EvalRequest, Progress | None], EvalResult]
+
+
+class Watcher(Protocol):
+    """Whoever watches a search: the terminal, a test."""
+
+    def began(self, study: Study) -> None:
+        """The search starts, perhaps from records that are there already."""
+
+    def asked(self, number: int, design: Design) -> None:
+        """A trial starts."""
+
+    def progress(self, stage: str, share: float) -> None:
+        """A stage of the trial has come so far, 0 to 1."""
+
+    def told(self, record: TrialRecord, study: Study) -> None:
+        """A trial ended."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Why a search came to its end, in words."""
+
+    why: str
+
+
+class Loop:
+    """One search in one folder; the caller has claimed it.
+
+    Args:
+        folder: The study's folder.
+        recipe: What is searched, and the budget.
+        space: Where designs come from.
+        evaluate: Evaluates one design; never raises for what a design did.
+        environment: The machine and its software, kept with each record.
+        watcher: Hears of every trial.
+    """
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        recipe: Recipe,
+        space: SearchSpace,
+        evaluate: Evaluate,
+        environment: dict[str, Any],
+        watcher: Watcher,
+    ) -> None:
+        self.folder = folder
+        self.recipe = recipe
+        self.space = space
+        self.evaluate = evaluate
+        self.environment = environment
+        self.watcher = watcher
+        self.records: list[TrialRecord] = read_records(folder.trials)
+        self.bridge = Bridge(folder.storage, recipe, space)
+        self.repeats = 0
+
+    def run(self) -> Ended:
+        """Searches until the budget is spent or the space exhausted. Ctrl-C passes through; nothing finished is lost."""
+        self._reconcile()
+        self.watcher.began(self._study())
+        for number in self.bridge.running():
+            self._finish(self.bridge.resume(number), "asked")
+        while (ended := self._ended()) is None:
+            self._finish(*self._ask())
+        return ended
+
+    def _study(self) -> Study:
+        return Study(self.folder, self.recipe, list(self.records))
+
+    def _reconcile(self) -> None:
+        """Brings the sampler's memory in line with the records: fills it anew, or tells what it has not heard."""
+        if self.bridge.known == 0:
+            self.bridge.rebuild(self.records)
+        known = {record.number: record for record in self.records}
+        for number in self.bridge.running():
+            if number in known:
+                self.bridge.resume(number)
+                self._tell(known[number])
+
+    def _ended(self) -> Ended | None:
+        budget = self.recipe.budget
+        counted = [record for record in self.records if record.outcome is not Outcome.DUPLICATE]
+        if budget.trials is not None and len(counted) >= budget.trials:
+            return Ended(f"the budget of {budget.trials} trials is spent")
+        if budget.minutes is not None:
+            left = 60 * budget.minutes - sum(record.seconds for record in self.records)
+            if left <= 0 or left < 0.5 * _median_seconds(counted):
+                return Ended(f"the budget of {budget.minutes:g} minutes is spent")
+        if len({record.design.digest for record in counted}) >= self.space.size():
+            return Ended(f"all {self.space.size()} designs of the search space were evaluated")
+        return None
+
+    def _ask(self) -> tuple[Asked, str]:
+        """The next design, and where it came from."""
+        if self.repeats >= REPEATS_IN_A_ROW and (unseen := self._unseen()) is not None:
+            return self.bridge.ask(fixed=self.space.flat(unseen)), "unseen"
+        distils = any(choice.name == "distillation" and len(choice.values) > 1 for choice in self.space.choices)
+        if distils and self._teacher() is None:
+            # Nobody to learn from yet, so that choice is not open.
+            return self.bridge.ask(fixed={"distillation": False}), "asked"
+        return self.bridge.ask(), "asked"
+
+    def _unseen(self) -> Design | None:
+        """A design that no trial had, drawn at random; None where all were seen."""
+        seen = {record.design.digest for record in self.records}
+        draw = random.Random(f"{self.recipe.seed}-{len(self.records)}")
+        for _ in range(RANDOM_DRAWS):
+            if (design := self.space.sample(draw)).digest not in seen:
+                return design
+        return next((design for design in self.space.designs() if design.digest not in seen), None)
+
+    def _teacher(self) -> Teacher | None:
+        """The trained float network of the most accurate trial so far; the earlier one of equals."""
+        measured = [record for record in self.records if record.outcome is Outcome.MEASURED]
+        if not measured:
+            return None
+        best = max(measured, key=lambda record: (record.value("accuracy"), -record.number))
+        return Teacher(best.number, best.design)
+
+    def _finish(self, asked: Asked, origin: str) -> None:
+        """Evaluates what was asked, keeps its record, tells the sampler."""
+        number, design = asked.number, asked.design
+        started_at, started = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+        teacher = self._teacher() if design.step("distillation") else None
+        record = TrialRecord(
+            number, origin, design, Outcome.DUPLICATE, self.recipe.seed,
+            teacher=teacher.design.architecture_digest if teacher else None,
+            teacher_trial=teacher.trial if teacher else None,
+            environment=self.environment, started_at=started_at,
+        )  # fmt: skip
+        if (original := self._original(record)) is not None:
+            self.repeats += 1
+            record = replace(record, duplicate_of=original.number)
+        else:
+            self.repeats = 0
+            self.watcher.asked(number, design)
+            result = self.evaluate(
+                EvalRequest(number, design, self.recipe.seed, teacher), self.watcher.progress
+            )
+            record = self._with_result(record, result)
+        record = replace(record, seconds=time.monotonic() - started)
+        write_record(self.folder.trials, record)
+        self.records.append(record)
+        self._tell(record)
+        self._trim_cache()
+        self.watcher.told(record, self._study())
+
+    def _original(self, asked: TrialRecord) -> TrialRecord | None:
+        """The trial that evaluated the same design (with the same teacher) before; a transient failure is none."""
+        for record in self.records:
+            same = record.design.digest == asked.design.digest and record.teacher == asked.teacher
+            again = record.reason is not None and record.reason.transient
+            if same and record.outcome is not Outcome.DUPLICATE and not again:
+                return record
+        return None
+
+    def _with_result(self, record: TrialRecord, result: EvalResult) -> TrialRecord:
+        """The record with what the evaluation found; raw samples and tracebacks go to files of their own."""
+        quantities = result.quantities
+        if result.samples:
+            path = self.folder.samples / f"{record.number:05d}.npz"
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, allow_pickle=False, **dict(result.samples))
+            write_atomically(path, buffer.getvalue())
+            where = str(path.relative_to(self.folder.path))
+            quantities = tuple(
+                replace(item, samples_ref=where) if item.name == "latency_ms" else item for item in quantities
+            )
+        if result.traceback:
+            write_atomically(self.folder.failures / f"{record.number:05d}.txt", result.traceback.encode())
+        return replace(
+            record,
+            outcome=result.outcome,
+            reason=result.reason,
+            quantities=quantities,
+            labels=result.labels,
+            stages=result.stages,
+            artifact_sha256=result.artifact_sha256,
+            manifest=result.manifest,
+            notes=result.notes,
+        )
+
+    def _tell(self, record: TrialRecord) -> None:
+        original = None
+        if record.duplicate_of is not None:
+            original = next(other for other in self.records if other.number == record.duplicate_of)
+        self.bridge.tell(record, original)
+
+    def _trim_cache(self) -> None:
+        """Keeps the cache within its limit; the front's artifacts always stay."""
+        study = self._study()
+        study.store.evict({record.artifact_sha256 for record in study.front if record.artifact_sha256})
+
+
+def _median_seconds(records: Sequence[TrialRecord]) -> float:
+    return float(np.median([record.seconds for record in records])) if records else 0.0

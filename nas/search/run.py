@@ -1,0 +1,79 @@
+"""``nas search`` without its command line: checks everything, claims the folder, runs the loop, scores the front."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+
+from nas import data, families
+from nas.artifact import open_session, probabilities
+from nas.data.dataset import Dataset
+from nas.evaluate import Evaluator, Measure
+from nas.measure.environment import environment, environment_id, has_fast_bfloat16, has_vnni
+from nas.measure.latency import measure_latency
+from nas.measure.target import Target
+from nas.pipeline import Pipeline
+from nas.recipe import Recipe
+from nas.scoring import score
+from nas.search.loop import Ended, Loop, Watcher
+from nas.space import load_space
+from nas.store import Store, write_atomically
+from nas.study import Study, StudyFolder
+from nas.train import numerics_for
+
+
+def search(
+    recipe: Recipe, path: Path, watcher: Watcher, fresh: bool = False, measure: Measure | None = None
+) -> tuple[Study, Ended]:
+    """Runs a study to the end of its budget, or takes up the one that lies in the folder.
+
+    Args:
+        recipe: What to search.
+        path: The study's folder.
+        watcher: Hears of every trial.
+        fresh: Delete what the folder holds and start over; the caller has asked.
+        measure: How latency is measured; the real thing by default.
+
+    Returns:
+        The study, and why it ended.
+
+    Raises:
+        NasError: The recipe, space, data or folder cannot be used; nothing was changed.
+    """
+    space = load_space(recipe.space)
+    families.check_space(space)
+    for target in recipe.all_targets:
+        Target.parse(target)
+    dataset = data.load(recipe.data)
+    folder = StudyFolder(path)
+    with folder.claim():
+        if fresh:
+            folder.clear()
+        folder.start(recipe, {"space": space.digest, "data": dataset.digest})
+        store = Store(folder.cache, recipe.cache_limit_mb * 10**6)
+        surroundings = environment()
+        measure = measure or partial(measure_latency, environment_id=environment_id(surroundings))
+        evaluator = _evaluator(recipe, dataset, store, measure)
+        ended = Loop(folder, recipe, space, evaluator.evaluate, surroundings, watcher).run()
+        study = Study.open(path)
+        score_front(study, dataset)
+    return Study.open(path), ended
+
+
+def score_front(study: Study, dataset: Dataset) -> None:
+    """Scores the front's artifacts on the test data, which no trial saw, and writes the scores into the folder."""
+    threads = len(os.sched_getaffinity(0))
+    scores = {}
+    for record in study.front:
+        session = open_session(study.artifact(record), threads)
+        quantities = score(probabilities(session, dataset.test.images), dataset.test.labels, "test_")
+        scores[str(record.number)] = [quantity.to_json() for quantity in quantities]
+    write_atomically(study.folder.test_scores, json.dumps(scores, indent=1).encode())
+
+
+def _evaluator(recipe: Recipe, dataset: Dataset, store: Store, measure: Measure) -> Evaluator:
+    numerics = numerics_for(recipe.training, has_fast_bfloat16(), len(os.sched_getaffinity(0)))
+    pipeline = Pipeline(recipe, dataset, store, numerics, reduce_range=not has_vnni())
+    return Evaluator(recipe, dataset, pipeline, store, measure)

@@ -1,0 +1,341 @@
+"""The search space: the declared choices of architecture and compression, read from a YAML file.
+
+A choice is a name and the values that it may take. It may depend on choices declared before it (``when``): where
+their values are others, or where they are inactive themselves, it is inactive and no part of the design. A design is
+what one gets by going through the choices in order and picking a value for each active one, so the space is a tree,
+and its designs are the tree's leaves.
+
+A file reads::
+
+    family: convnet
+    description: One or two sentences.
+    architecture:
+      stem.width: [8, 16, 32]                                   # short for {values: [8, 16, 32]}
+      stages: {range: {low: 1, high: 3, step: 1}}               # or factor: 2 for 8, 16, 32 …
+      stage2.conv: {values: [standard, separable], when: {stages: [2, 3]}}
+    compression:
+      weight_bits: [32, 8]
+      activation_bits: {values: [32, 8], when: {weight_bits: [8]}}
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from nas.choice import YAML_HINT, Choice, Group, legal_choice, listed, range_values, same_value
+from nas.design import Design, Value, sha256_of
+from nas.errors import SpaceError, unknown_name
+
+__all__ = ["Choice", "SearchSpace", "list_spaces", "load_space", "same_value", "spaces_folder"]
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The declared choices, in order, and the family that builds networks from them.
+
+    Args:
+        name: What the space is called: its file's name without the suffix.
+        family: The builder that turns an architecture into a network.
+        description: What the space is for, in a sentence or two.
+        choices: Every choice, each after those that it depends on.
+
+    Raises:
+        SpaceError: A name stands twice, a condition names no earlier choice or no value of it, or a compression
+            choice is not one that can be carried out.
+    """
+
+    name: str
+    family: str
+    description: str
+    choices: tuple[Choice, ...]
+
+    def __post_init__(self) -> None:
+        earlier: dict[str, Choice] = {}
+        for choice in self.choices:
+            if choice.name in earlier:
+                raise SpaceError(f"choice '{choice.name}' is declared twice")
+            if choice.group == "compression":
+                choice = legal_choice(choice, earlier)
+            earlier[choice.name] = replace(choice, when=_resolved_conditions(choice, earlier, self.choices))
+        object.__setattr__(self, "choices", tuple(earlier.values()))
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Choice]:
+        """Every choice by its name, in declared order."""
+        return MappingProxyType({choice.name: choice for choice in self.choices})
+
+    def size(self) -> int:
+        """The exact number of distinct designs.
+
+        Counted without enumerating them: going through the choices in order, designs that agree in all that a later
+        condition still mentions are counted together.
+        """
+        counts: dict[tuple[tuple[str, Value], ...], int] = {(): 1}
+        for index, choice in enumerate(self.choices):
+            mentioned = {name for later in self.choices[index + 1 :] for name in later.when}
+            after: Counter[tuple[tuple[str, Value], ...]] = Counter()
+            for state, count in counts.items():
+                chosen = dict(state)
+                branches = [chosen]
+                if choice.active(chosen) and choice.name in mentioned:
+                    branches = [chosen | {choice.name: value} for value in choice.values]
+                elif choice.active(chosen):
+                    count *= len(choice.values)
+                for branch in branches:
+                    after[tuple(item for item in branch.items() if item[0] in mentioned)] += count
+            counts = after
+        return sum(counts.values())
+
+    def choose(self, pick: Callable[[Choice], Value]) -> Design:
+        """The design that results from picking a value for each active choice, in declared order.
+
+        Raises:
+            SpaceError: ``pick`` gave a value that the choice does not have.
+        """
+        chosen: dict[str, Value] = {}
+        for choice in self.choices:
+            if choice.active(chosen):
+                chosen[choice.name] = choice.find(pick(choice))
+        return self._design(chosen)
+
+    def design(self, values: Mapping[str, Value]) -> Design:
+        """The design of given values: of all choices, or at least of the active ones; inactive ones are dropped.
+
+        Raises:
+            SpaceError: An unknown name, a value that its choice does not have, or an active choice without a value.
+        """
+        for name in values:
+            if name not in self.by_name:
+                raise SpaceError(unknown_name(f"choice of search space '{self.name}'", name, self.by_name))
+        given = {name: self.by_name[name].find(value) for name, value in values.items()}
+
+        def pick(choice: Choice) -> Value:
+            if choice.name not in given:
+                raise SpaceError(f"a value for choice '{choice.name}' is missing", f"one of {listed(choice.values)}")
+            return given[choice.name]
+
+        return self.choose(pick)
+
+    def flat(self, design: Design) -> dict[str, Value]:
+        """A value for every choice, in declared order: the design's own; of inactive choices the first.
+
+        Raises:
+            SpaceError: The design does not lie in this space.
+        """
+        if not self.contains(design):
+            raise SpaceError(f"design {design.digest[:12]} does not lie in search space '{self.name}'")
+        values = {**design.architecture, **design.compression}
+        return {choice.name: values.get(choice.name, choice.values[0]) for choice in self.choices}
+
+    def contains(self, design: Design) -> bool:
+        """Whether the design is one of this space's."""
+        try:
+            own = self.design({**design.architecture, **design.compression})
+        except SpaceError:
+            return False
+        return own.digest == design.digest
+
+    def sample(self, rng: random.Random) -> Design:
+        """A random design: each active choice uniform among its values."""
+        return self.choose(lambda choice: rng.choice(choice.values))
+
+    def designs(self) -> Iterator[Design]:
+        """All designs, lazily; the last choice changes fastest."""
+        yield from self._designs_from(0, {})
+
+    def _designs_from(self, index: int, chosen: dict[str, Value]) -> Iterator[Design]:
+        if index == len(self.choices):
+            yield self._design(chosen)
+            return
+        choice = self.choices[index]
+        branches = [chosen | {choice.name: value} for value in choice.values] if choice.active(chosen) else [chosen]
+        for branch in branches:
+            yield from self._designs_from(index + 1, branch)
+
+    def _design(self, chosen: Mapping[str, Value]) -> Design:
+        halves: dict[str, dict[str, Value]] = {"architecture": {}, "compression": {}}
+        for name, value in chosen.items():
+            halves[self.by_name[name].group][name] = value
+        return Design(self.family, halves["architecture"], halves["compression"])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of family and choices, in hexadecimal: spaces that share it hold the same designs, in one order."""
+        return sha256_of({"family": self.family, "choices": [choice.to_json() for choice in self.choices]})
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "name": self.name,
+            "family": self.family,
+            "description": self.description,
+            "choices": [choice.to_json() for choice in self.choices],
+        }
+
+
+def _resolved_conditions(
+    choice: Choice, earlier: Mapping[str, Choice], declared: tuple[Choice, ...]
+) -> dict[str, tuple[Value, ...]]:
+    """A choice's conditions in its parents' own values, checked against the choices declared before it."""
+    conditions: dict[str, tuple[Value, ...]] = {}
+    for name, values in choice.when.items():
+        if name not in earlier:
+            if any(other.name == name for other in declared):
+                message = f"choice '{choice.name}' depends on '{name}', which is not declared before it"
+                raise SpaceError(message, "move it down, architecture before compression")
+            raise SpaceError(f"'when' of choice '{choice.name}': {unknown_name('choice', name, earlier)}")
+        if choice.group == "architecture" and earlier[name].group == "compression":
+            raise SpaceError(f"architecture choice '{choice.name}' must not depend on compression choice '{name}'")
+        if not values:
+            raise SpaceError(
+                f"'when' of choice '{choice.name}' lists no values of '{name}'", "the choice is never active"
+            )
+        try:
+            conditions[name] = tuple(earlier[name].find(value) for value in values)
+        except SpaceError as error:
+            raise SpaceError(f"'when' of choice '{choice.name}': {error.message}") from None
+    return conditions
+
+
+def spaces_folder() -> Path:
+    """Where the project's search spaces lie: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "search_spaces"
+    return inside if inside.is_dir() else package.parent / "search_spaces"
+
+
+def list_spaces() -> list[SearchSpace]:
+    """The project's search spaces, by name."""
+    return [_read_space(path) for path in sorted(spaces_folder().glob("*.yaml"))]
+
+
+def load_space(name_or_path: str, near: Path | None = None) -> SearchSpace:
+    """Reads and checks a search space.
+
+    Args:
+        name_or_path: The name of one of the project's spaces, or the path of a ``.yaml`` file.
+        near: A folder that a relative path may also start from, such as the recipe's; the current one comes first.
+
+    Raises:
+        SpaceError: No such space, or the file breaks a rule; the message names file and choice.
+    """
+    if name_or_path.endswith((".yaml", ".yml")):
+        path = Path(name_or_path).expanduser()
+        candidates = [path] if near is None or path.is_absolute() else [path, near / path]
+        for candidate in candidates:
+            if candidate.exists():
+                return _read_space(candidate)
+        raise SpaceError(f"there is no search space file {' or '.join(str(item) for item in candidates)}")
+    names = {path.stem: path for path in spaces_folder().glob("*.yaml")}
+    if name_or_path not in names:
+        raise SpaceError(unknown_name("search space", name_or_path, names), "or give the path of a .yaml file")
+    return _read_space(names[name_or_path])
+
+
+def _read_space(path: Path) -> SearchSpace:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpaceError(f"the search space {path} cannot be read: {error}") from None
+    try:
+        _refuse_double_keys(yaml.compose(text, Loader=yaml.SafeLoader), set())
+        return _parse_space(path.stem, yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+        raise SpaceError(f"the search space {path} is no YAML: {' '.join(str(error).split())}") from None
+    except SpaceError as error:
+        raise SpaceError(f"search space {path}: {error.message}", error.hint) from None
+
+
+def _refuse_double_keys(node: yaml.Node | None, seen: set[int]) -> None:
+    """Refuses a mapping that has a key twice, of which YAML would silently keep the last."""
+    if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        children = list(node.value)
+    else:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise SpaceError(
+                    f"key '{key}' stands twice in the mapping that starts in line {node.start_mark.line + 1}"
+                )
+        children = [value for _, value in node.value]
+    for child in children:
+        _refuse_double_keys(child, seen)
+
+
+def _parse_space(name: str, data: object) -> SearchSpace:
+    content = _mapping("the file", data, ("family", "description", "architecture", "compression"))
+    for key in ("family", "architecture"):
+        if key not in content:
+            raise SpaceError(f"'{key}' is missing")
+    for key in ("family", "description"):
+        if not isinstance(content.get(key, ""), str):
+            raise SpaceError(f"'{key}' must be text, but got {content[key]!r}", YAML_HINT)
+    groups: tuple[Group, ...] = ("architecture", "compression")
+    choices = [
+        _parse_choice(str(key), group, value)
+        for group in groups
+        for key, value in _mapping(f"'{group}'", content.get(group, {})).items()
+    ]
+    if not any(choice.group == "architecture" for choice in choices):
+        raise SpaceError("'architecture' declares no choice", "give at least one")
+    return SearchSpace(name, content["family"], " ".join(content.get("description", "").split()), tuple(choices))
+
+
+def _mapping(what: str, data: object, keys: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """Data that must be a mapping with texts as keys, and with none but the given ones."""
+    if not isinstance(data, dict):
+        raise SpaceError(f"{what} must be a mapping of names to values, but got {data!r}")
+    for key in data:
+        if not isinstance(key, str):
+            raise SpaceError(f"a name in {what} must be text, but got {key!r}", YAML_HINT)
+        if keys is not None and key not in keys:
+            raise SpaceError(unknown_name(f"key in {what}", key, keys))
+    return data
+
+
+def _parse_choice(name: str, group: Group, data: object) -> Choice:
+    if not isinstance(data, list | dict):
+        raise SpaceError(f"choice '{name}' must be a list of values, but got {data!r}", f"write [{data}]")
+    if isinstance(data, list):
+        data = {"values": data}
+    parts = _mapping(f"choice '{name}'", data, ("values", "range", "when"))
+    if ("values" in parts) == ("range" in parts):
+        raise SpaceError(f"choice '{name}' needs either 'values' or 'range'")
+    values = _parse_range(name, parts["range"]) if "range" in parts else parts["values"]
+    if not isinstance(values, list | tuple):
+        raise SpaceError(f"'values' of choice '{name}' must be a list, but got {values!r}", f"write [{values}]")
+    when = _mapping(f"'when' of choice '{name}'", parts.get("when", {}))
+    for parent, allowed in when.items():
+        if not isinstance(allowed, list):
+            message = f"'when' of choice '{name}' must list the values of '{parent}', but got {allowed!r}"
+            raise SpaceError(message, f"write {parent}: [{allowed}]")
+    return Choice(name, group, tuple(values), {parent: tuple(allowed) for parent, allowed in when.items()})
+
+
+def _parse_range(name: str, data: object) -> tuple[Value, ...]:
+    what = f"'range' of choice '{name}'"
+    bounds = _mapping(what, data, ("low", "high", "step", "factor"))
+    for key, value in bounds.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise SpaceError(f"{what}: '{key}' must be a number, but got {value!r}")
+    if not {"low", "high"} <= bounds.keys() or ("step" in bounds) == ("factor" in bounds):
+        raise SpaceError(f"{what} needs 'low', 'high' and either 'step' or 'factor'")
+    return range_values(what, bounds)
