@@ -121,7 +121,7 @@ class SearchSpace:
         """
         for name in values:
             if name not in self.by_name:
-                raise SpaceError(unknown_name(f"choice of search space '{self.name}'", name, self.by_name))
+                raise SpaceError(unknown_name(f"choice of search space '{self.name}':", name, self.by_name))
         given = {name: self.by_name[name].find(value) for name, value in values.items()}
 
         def pick(choice: Choice) -> Value:
@@ -221,7 +221,8 @@ def spaces_folder() -> Path:
 
 def list_spaces() -> list[SearchSpace]:
     """The project's search spaces, by name."""
-    return [_read_space(path) for path in sorted(spaces_folder().glob("*.yaml"))]
+    paths = sorted(spaces_folder().glob("*.yaml"), key=lambda path: path.stem)
+    return [_read_space(path) for path in paths]
 
 
 def load_space(name_or_path: str, near: Path | None = None) -> SearchSpace:
@@ -307,7 +308,7 @@ def _mapping(what: str, data: object, keys: tuple[str, ...] | None = None) -> di
         if not isinstance(key, str):
             raise SpaceError(f"a name in {what} must be text, but got {key!r}", YAML_HINT)
         if keys is not None and key not in keys:
-            raise SpaceError(unknown_name(f"key in {what}", key, keys))
+            raise SpaceError(unknown_name(f"key in {what}:", key, keys))
     return data
 
 

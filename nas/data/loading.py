@@ -32,6 +32,7 @@ def load(config: DataConfig) -> Dataset:
         validation=None if "validation" in parts else config.validation,
         test=None if "test" in parts else config.test,
         seed=config.split_seed,
+        where=where,
     )
     wholes = {name: Split(parts[name].images, labels[name]) for name in parts}
     splits = _limited(_split(wholes, indices), class_names, config)

@@ -41,11 +41,13 @@ def read_npz(config: DataConfig) -> RawData:
 def _load(path: Path, names: Arrays) -> dict[str, np.ndarray]:
     """The named arrays of the file, those of the test set only if they are there."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since numpy leaves a file that it opened and could not read for the garbage collector to close.
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} holds a single array (.npy)", "save images and labels with numpy.savez")
-            wanted = _wanted(path, names, file.files)
-            return {name: file[name] for name in wanted}
+            with file:
+                return {name: file[name] for name in _wanted(path, names, file.files)}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         if "allow_pickle" in str(error):
             raise DataError(

@@ -44,7 +44,12 @@ def generator(seed: int, purpose: Purpose) -> np.random.Generator:
 
 
 def split_indices(
-    labels: np.ndarray, class_names: Sequence[str], validation: float | None, test: float | None, seed: int
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    validation: float | None,
+    test: float | None,
+    seed: int,
+    where: str = "the data",
 ) -> SplitIndices:
     """Splits samples into train, validation and test.
 
@@ -54,6 +59,7 @@ def split_indices(
         validation: Fraction of all N samples for validation; None where that part comes from elsewhere.
         test: Fraction of all N samples for testing; None where that part comes from elsewhere.
         seed: Decides which samples go where.
+        where: What is split, for messages.
 
     Raises:
         DataError: A class has fewer samples than there are parts.
@@ -64,7 +70,7 @@ def split_indices(
     too_small = np.count_nonzero(counts < len(parts))
     if too_small:
         raise DataError(
-            f"class '{class_names[smallest]}' has too few samples to split: {counts[smallest]}, but "
+            f"{where}: class '{class_names[smallest]}' has too few samples to split: {counts[smallest]}, but "
             f"{' and '.join(parts)} need one each ({too_small} of {len(counts)} classes are too small)",
             "add samples, or leave the class out",
         )
@@ -74,10 +80,8 @@ def split_indices(
         # Where validation is to be taken too, a class keeps two samples: one for it and one for train.
         keep = len(parts) - 1
         rest, held_out = draw(labels, share_of(counts, test, keep), generator(seed, "test"))
-    elif validation is None:
-        rest = generator(seed, "validation").permutation(rest)
     if validation is None:
-        return SplitIndices(rest, np.empty(0, dtype=np.int64), held_out)
+        return SplitIndices(generator(seed, "validation").permutation(rest), np.empty(0, dtype=np.int64), held_out)
     remaining = labels[rest]
     wanted = share_of(np.bincount(remaining), validation / (1 - (test or 0.0)))
     train, chosen = draw(remaining, wanted, generator(seed, "validation"))

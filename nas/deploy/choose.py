@@ -8,8 +8,8 @@ Candidates are the members of the front that meet every limit; validation figure
 | a latency or size limit alone | the most accurate within it |
 | none, or the knee is asked for | the knee of those that meet the limits |
 
-Of a tie the smaller file is taken, then the better in the other figure, then the lower number. With an accuracy *and* a latency limit the
-fastest is taken, since whoever states an accuracy says that more of it is worth nothing to them.
+Of a tie the smaller file is taken, then the better in the other figure, then the lower number. With an accuracy *and*
+a latency limit the fastest is taken: whoever states an accuracy says that it is enough.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ def choose(study: Study, limits: Limits, knee: bool = False) -> Choice:
         NasError: A latency limit where no latency was measured, or an unknown target.
     """
     if not study.measured:
-        raise NothingFeasibleError(f"no trial of {study.folder.path} was measured{_outcomes(study)}", "let it go on searching")
+        raise NothingFeasibleError(
+            f"no trial of {study.folder.path} was measured{_outcomes(study)}", "let the search go on, then choose"
+        )
     target = _target(study, limits)
     question = _question(study, limits, target, knee)
     candidates = [record for record in study.front if _meets(record, question.bounds)]
@@ -136,7 +138,7 @@ def _target(study: Study, limits: Limits) -> str | None:
         return limits.target
     named = next((o.target for o in study.recipe.parsed_objectives if o.name == "latency_ms"), None)
     if named is None and limits.max_latency_ms is not None:
-        hint = f"say which latency with a target: {', '.join(measured)}" if measured else "search with such an objective"
+        hint = f"name one with --target: {', '.join(measured)}" if measured else "search with such an objective"
         raise NasError(f"a latency limit needs a latency objective, and {study.folder.path} has none", hint)
     return named
 
@@ -166,9 +168,12 @@ def _question(study: Study, limits: Limits, target: str | None, knee: bool) -> _
 
 def _best(question: _Question, candidates: Sequence[TrialRecord]) -> TrialRecord:
     """What the rule takes of several: by its figure, then the smaller file, then the other figure, then the number."""
-    if question.rule == KNEE:
-        return knee_of(candidates, question.study.recipe.parsed_objectives)
     size = Objective("size_bytes")
+    if question.rule == KNEE:
+        objectives = question.study.recipe.parsed_objectives
+        at_knee = [record.value(o.key) for record in [knee_of(candidates, objectives)] for o in objectives]
+        equals = [record for record in candidates if [record.value(o.key) for o in objectives] == at_knee]
+        return min(equals, key=lambda record: (_value(record, size), record.number))
 
     def rank(record: TrialRecord) -> tuple[float, float, float, int]:
         loss, cost = -_value(record, question.quality), _value(record, question.cost)
@@ -215,9 +220,11 @@ def _why(
 def _figure(quantity: Objective, record: TrialRecord) -> str:
     """``validation accuracy 97.22 %``, ``0.0213 ms``, ``12.1 k FLOPs``."""
     text = words.amount(quantity.name, _value(record, quantity))
-    if quantity.maximise:
-        return f"{words.plain_name(quantity)} {text}"
-    return text if quantity.kind.unit in ("ms", "bytes") else f"{text} {words.plain_name(quantity)}"
+    if quantity.name in ("latency_ms", "size_bytes"):
+        return text
+    name = words.plain_name(quantity)
+    counted = quantity.kind.unit in ("FLOP", "MAC") or quantity.name == "params"
+    return f"{text} {name}" if counted else f"{name} {text}"
 
 
 def _outcomes(study: Study) -> str:
@@ -240,8 +247,7 @@ def _nothing(question: _Question) -> NothingFeasibleError:
             f"{_figure(question.quality, best)} at {_figure(question.cost, best)}",
             "search with that quantity as an objective or a constraint",
         )
-    # A limit replaces a constraint of the study's on the same side of the same quantity if it is the stricter.
-    everything = list({b.key: b for b in (*own, *question.bounds)}.values())
+    everything = _strictest([*own, *question.bounds])
     asked = words.listing([words.limit(bound) for bound in everything])
     sides = [side for bound in everything if (side := _nearest(study.measured, bound, everything))]
     return NothingFeasibleError(
@@ -250,18 +256,33 @@ def _nothing(question: _Question) -> NothingFeasibleError:
     )
 
 
+def _strictest(bounds: Sequence[Constraint]) -> list[Constraint]:
+    """Of several limits on the same side of the same quantity only the strictest."""
+    kept: dict[tuple[Objective, bool], Constraint] = {}
+    for bound in bounds:
+        key = (bound.quantity, bound.at_most)
+        if key not in kept or kept[key].violation(bound.limit) < 0:  # the new limit lies inside the old
+            kept[key] = bound
+    return list(kept.values())
+
+
 def _nearest(records: Sequence[TrialRecord], bound: Constraint, bounds: Sequence[Constraint]) -> str:
-    """The trial that misses this limit by least and meets all others, in words; empty where there is none."""
+    """The trial that misses this limit by least and meets all others, in words.
+
+    Where none meets all others it is the best of all by this limit; empty where that one does not miss it.
+    """
     others = [other for other in bounds if other is not bound]
     able = [record for record in records if _meets(record, others)]
     if not able:
-        return ""
+        others, able = [], list(records)
     nearest = min(able, key=lambda record: (bound.violation(_value(record, bound.quantity)), record.number))
     value = _value(nearest, bound.quantity)
-    fine = [words.FINE.get(other.quantity.name, f"within {words.limit(other)}") for other in others]
+    if bound.violation(value) <= 0:
+        return ""
+    fine = [words.ENOUGH.get(other.quantity.name, f"within {words.limit(other)}") for other in others]
     that = f" that is {words.listing(fine)}" if fine else ""
-    figure = words.amount(bound.quantity.name, value)
-    return f"the {words.superlative(bound.quantity)}{that}, trial {nearest.number}, has {figure}, {words.miss(bound, value)}"
+    name = f"the {words.superlative(bound.quantity)}{that}, trial {nearest.number},"
+    return f"{name} has {words.amount(bound.quantity.name, value)}, {words.miss(bound, value)}"
 
 
 def _nearest_overall(records: Sequence[TrialRecord], bounds: Sequence[Constraint]) -> str:
@@ -272,5 +293,5 @@ def _nearest_overall(records: Sequence[TrialRecord], bounds: Sequence[Constraint
 
     nearest = min(records, key=lambda record: (worst(record), record.number))
     missed = [b for b in bounds if b.violation(_value(nearest, b.quantity)) > 0]
-    misses = [f"{words.plain_name(b.quantity)} by {words.miss(b, _value(nearest, b.quantity))}" for b in missed]
-    return f"the nearest, trial {nearest.number}, misses {words.listing(misses)}"
+    misses = [f"{words.plain_name(b.quantity)} {words.miss(b, _value(nearest, b.quantity))}" for b in missed]
+    return f"the nearest, trial {nearest.number}, has {words.listing(misses)}"

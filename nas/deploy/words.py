@@ -8,8 +8,18 @@ from nas.measure.target import Target
 from nas.objectives import Constraint, Objective
 from nas.outcome import Quantity
 
-BEST = {"latency_ms": "fastest", "size_bytes": "smallest", "accuracy": "most accurate"}
-FINE = {"latency_ms": "fast enough", "size_bytes": "small enough", "accuracy": "accurate enough"}
+BEST = {
+    "latency_ms": "fastest",
+    "size_bytes": "smallest",
+    "accuracy": "most accurate",
+    "balanced_accuracy": "most accurate",
+}
+ENOUGH = {
+    "latency_ms": "fast enough",
+    "size_bytes": "small enough",
+    "accuracy": "accurate enough",
+    "balanced_accuracy": "accurate enough",
+}
 PREFIXES = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
@@ -30,14 +40,17 @@ def amount(name: str, value: float) -> str:
     if kind.unit == "ms":
         return f"{number(value)} ms"
     suffix = "B" if kind.unit == "bytes" else ""
-    factor, prefix = next(((f, p) for f, p in PREFIXES if value >= f), (1, ""))
+    factor, prefix = next(((f, p) for f, p in PREFIXES if value >= 0.99995 * f), (1, ""))
     return f"{number(value / factor)} {prefix}{suffix}".rstrip()
 
 
 def gap(name: str, difference: float) -> str:
     """A difference of two values, never rounded to nothing: ``0.3 points``, ``0.002 ms``, ``120 B``."""
     kind = Objective(name).kind
-    return f"{number(100 * difference, 3)} points" if kind.maximise else amount(name, difference)
+    if not kind.maximise:
+        return amount(name, difference)
+    points = number(100 * difference, 3)
+    return f"{points} point{'' if points == '1' else 's'}"
 
 
 def change(name: str, old: float, new: float) -> str:

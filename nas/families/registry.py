@@ -150,7 +150,7 @@ class Family:
             SpaceError: The family has no choice of that name.
         """
         if name not in self.rules:
-            raise SpaceError(unknown_name(f"choice of family '{self.name}'", name, self.rules))
+            raise SpaceError(unknown_name(f"choice of family '{self.name}':", name, self.rules))
         return self.rules[name]
 
 

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from ptflops import get_model_complexity_info
+from ptflops.aten_ops import ATEN_OPS_MAPPING
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,10 +38,25 @@ CROSS_CHECK_TOLERANCE = 0.02
 
 # Operators without arithmetic (views, copies, shapes), which are not worth listing as uncounted.
 _MOVES_DATA = frozenset(
-    "view _unsafe_view reshape permute transpose t expand unsqueeze squeeze detach clone copy alias slice select "
-    "split split_with_sizes chunk unbind cat stack narrow contiguous empty empty_like new_empty zeros zeros_like ones "
-    "_to_copy to as_strided flatten lift_fresh pad constant_pad_nd arange full full_like".split()
+    {
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "permute",
+        "transpose",
+        "t",
+        "expand",
+        "repeat",
+        "unsqueeze",
+        "squeeze",
+        "slice",
+    }
+    | {"select", "split", "split_with_sizes", "chunk", "unbind", "cat", "stack", "narrow", "flatten", "as_strided"}
+    | {"detach", "clone", "copy", "copy_", "alias", "contiguous", "_to_copy", "to", "lift_fresh", "pad", "arange"}
+    | {"constant_pad_nd", "empty", "empty_like", "new_empty", "zeros", "zeros_like", "ones", "full", "full_like"}
 )
+_CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten._convolution)
+
 # Names of operators that do multiply-adds: uncounted, they make the total too small.
 _MULTIPLIES = re.compile(r"(^|_)(mm|mv|bmm|dot|addmv|baddbmm|addbmm|addr|lstm|gru|rnn|attention|conv\w*|linear)(_|$)")
 
@@ -72,6 +89,7 @@ class Complexity:
     Args:
         macs: Multiply-adds of one image.
         flops: 2 · macs.
+        conv_macs: The part of ``macs`` that convolutions do; linear layers do the rest.
         params: Number of parameters, biases and frozen ones included.
         layers: In the order in which they first ran.
         uncounted: What ran and was not counted, each with where or how often.
@@ -80,6 +98,7 @@ class Complexity:
 
     macs: int
     flops: int
+    conv_macs: int
     params: int
     layers: tuple[LayerComplexity, ...]
     uncounted: tuple[str, ...]
@@ -111,6 +130,7 @@ def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
     return Complexity(
         macs=macs,
         flops=macs * FLOPS_PER_MAC,
+        conv_macs=watch.conv_macs,
         params=sum(params.values()),
         layers=_layers(model, watch, params),
         uncounted=watch.uncounted(),
@@ -118,7 +138,7 @@ def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
     )
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees which layer each operator runs in, while ptflops counts.
 
     Hooks on every layer of the (copied) network keep a stack of the layers being run; ptflops' formulae, wrapped, book
@@ -126,8 +146,9 @@ class _Watch(TorchDispatchMode):
     """
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.macs: dict[str, int] = defaultdict(int)
+        self.conv_macs = 0
         self.output_shapes: dict[str, tuple[int, ...]] = {}
         self._running = [""]
         self._uncounted: dict[str, list[str]] = defaultdict(list)
@@ -137,8 +158,6 @@ class _Watch(TorchDispatchMode):
 
     def ptflops_formulae(self) -> dict[Any, Callable[[Any, Any], int]]:
         """ptflops' formulae by operator, each without the bias and booked on the layer that runs."""
-        from ptflops.aten_ops import ATEN_OPS_MAPPING
-
         return {operator: self._booked(operator, formula) for operator, formula in ATEN_OPS_MAPPING.items()}
 
     def uncounted(self) -> tuple[str, ...]:
@@ -154,8 +173,6 @@ class _Watch(TorchDispatchMode):
         ]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        from ptflops.aten_ops import ATEN_OPS_MAPPING
-
         name = func.overloadpacket.__name__
         if func.overloadpacket not in ATEN_OPS_MAPPING and name not in _MOVES_DATA:
             self._uncounted[name.strip("_")].append(self._running[-1] or "(network)")
@@ -165,6 +182,8 @@ class _Watch(TorchDispatchMode):
         def counted(inputs: Any, outputs: Any) -> int:
             macs = int(formula(_without_bias(operator, inputs), outputs))
             self.macs[self._running[-1]] += macs
+            if operator in _CONVOLUTIONS:
+                self.conv_macs += macs
             return macs
 
         return counted
@@ -189,14 +208,12 @@ def _without_bias(operator: Any, inputs: Any) -> Any:
     """An operator's inputs as ptflops' formula wants them where there is no bias to count."""
     if operator is torch.ops.aten.addmm:
         return [None, *inputs[1:]]
-    if operator in (torch.ops.aten.convolution, torch.ops.aten._convolution):
+    if operator in _CONVOLUTIONS:
         return [inputs[0], inputs[1], None, *inputs[3:9]]
     return inputs
 
 
 def _count_with_ptflops(network: nn.Module, image: torch.Tensor, formulae: Mapping[Any, Any]) -> int:
-    from ptflops import get_model_complexity_info
-
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         macs, _ = get_model_complexity_info(

@@ -1,4 +1,4 @@
-"""Latency of an artifact on a target: the exported file, run by the runtime that would serve it, as a caller runs it."""
+"""Latency of an artifact on a target: the exported file, run by the runtime that would serve it."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def measure_latency(
         clock: Gives nanoseconds, monotonic.
 
     Returns:
-        The quantity ``latency_ms`` (median, 95 % interval; p95, iqr, samples, unstable, fps, batch and windows in its detail)
-        and the raw samples in ms (float32), in the order taken.
+        The quantity ``latency_ms`` (median and 95 % interval; in its detail p95, iqr, samples, unstable, fps, batch and
+        windows) and the raw samples in ms (float32), in the order taken.
 
     Raises:
         UnsupportedError: The target wants more threads than there are cores.
@@ -56,12 +56,11 @@ def measure_latency(
     if len(images) == 0:
         raise ValueError("measuring a latency needs at least one image, but got none")
     batch = np.ascontiguousarray(images[np.arange(target.batch) % len(images)])
-    with single_core(target.threads):
-        session = open_session(content, target.threads)
-        inputs = session.get_inputs()
-        if len(inputs) != 1:
-            raise ArtifactError(f"the model must have one input, but has {', '.join(item.name for item in inputs)}")
-        return measure_session(session, {inputs[0].name: batch}, target, policy, environment_id, clock)
+    session = open_session(content, target.threads)
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        raise ArtifactError(f"the model must have one input, but has {', '.join(item.name for item in inputs)}")
+    return measure_session(session, {inputs[0].name: batch}, target, policy, environment_id, clock)
 
 
 def measure_session(
@@ -72,7 +71,10 @@ def measure_session(
     environment_id: str | None = None,
     clock: Clock = time.perf_counter_ns,
 ) -> tuple[Quantity, np.ndarray]:
-    """Times an open session on given inputs; otherwise as ``measure_latency``."""
+    """Times an open session on given inputs; otherwise as ``measure_latency``.
+
+    The session is to be opened outside: threads that a library starts then must not inherit the one core.
+    """
     inputs = dict(feeds)
     with single_core(target.threads):
         try:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
+from nas.measure.clock import FEWEST_SAMPLES, Clock, Policy, sample, summarise
 from nas.measure.target import Target
 
 # Large enough that arithmetic outweighs the call, small enough for a second-level cache: 34 and 58 million FLOPs.
@@ -17,8 +17,6 @@ MATMUL_SIZE = 256
 CONV_CHANNELS = 64
 CONV_SIZE = 28
 CONV_KERNEL = 3
-
-SHORTEST_RUNS = 5
 
 
 @dataclass(frozen=True)
@@ -29,11 +27,13 @@ class Platform:
         flops_per_second_matmul: Of a square matrix product.
         flops_per_second_conv: Of a 3×3 convolution at batch 1.
         threads: Threads that both were measured with.
+        unstable: Whether something else ran meanwhile, so that the speeds are too low (see ``nas.measure.clock``).
     """
 
     flops_per_second_matmul: float
     flops_per_second_conv: float
     threads: int
+    unstable: bool = False
 
 
 def estimated_ms(flops: float, flops_per_second: float) -> float:
@@ -45,14 +45,12 @@ def estimated_ms(flops: float, flops_per_second: float) -> float:
     return 1000 * flops / flops_per_second
 
 
-def calibrate(
-    threads: int, seconds: float = 1.0, clock: Callable[[], int] = time.perf_counter_ns
-) -> Platform:
-    """Measures the machine's float32 arithmetic with torch, as the median over half of the time each.
+def calibrate(threads: int, seconds: float = 1.0, clock: Clock = time.perf_counter_ns) -> Platform:
+    """Measures the machine's float32 arithmetic with torch, half of the time each, as the medians.
 
     Args:
         threads: Threads inside an operator.
-        seconds: Time for both measurements together, at least ``SHORTEST_RUNS`` runs each.
+        seconds: Time for both measurements together, at least ``FEWEST_SAMPLES`` runs each.
         clock: Gives nanoseconds, monotonic.
 
     Raises:
@@ -65,24 +63,19 @@ def calibrate(
     weight = torch.rand(CONV_CHANNELS, CONV_CHANNELS, CONV_KERNEL, CONV_KERNEL, generator=generator)
     image, weight = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (image, weight))
     padding = CONV_KERNEL // 2
+    half_ms = 1000 * seconds / 2
+    policy = Policy(warmup_ms=0.2 * half_ms, minimum_samples=FEWEST_SAMPLES, minimum_ms=0.8 * half_ms)
     matmul_flops = 2 * MATMUL_SIZE**3
     conv_flops = 2 * CONV_SIZE**2 * CONV_CHANNELS**2 * CONV_KERNEL**2
     with _torch_threads(threads), torch.inference_mode():
-        matmul_ns = _median_ns(lambda: a @ b, seconds / 2, clock)
-        conv_ns = _median_ns(lambda: torch.conv2d(image, weight, padding=padding), seconds / 2, clock)
-    return Platform(1e9 * matmul_flops / matmul_ns, 1e9 * conv_flops / conv_ns, threads)
-
-
-def _median_ns(run: Callable[[], object], seconds: float, clock: Callable[[], int]) -> float:
-    """The median duration of a call, the first one left out."""
-    run()
-    deadline = clock() + int(seconds * 1e9)
-    durations: list[int] = []
-    while len(durations) < SHORTEST_RUNS or clock() < deadline:
-        start = clock()
-        run()
-        durations.append(clock() - start)
-    return float(statistics.median(durations))
+        matmul = summarise(sample(lambda: a @ b, policy, clock), 1)
+        conv = summarise(sample(lambda: torch.conv2d(image, weight, padding=padding), policy, clock), 1)
+    return Platform(
+        flops_per_second_matmul=1000 * matmul_flops / matmul.median_ms,
+        flops_per_second_conv=1000 * conv_flops / conv.median_ms,
+        threads=threads,
+        unstable=matmul.unstable or conv.unstable,
+    )
 
 
 @contextmanager

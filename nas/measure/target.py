@@ -12,7 +12,10 @@ from nas.errors import RecipeError, UnsupportedError, unknown_name
 RUNTIMES = {"onnxruntime": True, "openvino": False, "torch": False, "inductor": False, "tensorrt": False}
 DEVICES = {"cpu": True, "cuda": False}
 
-_FORM = re.compile(r"(?P<runtime>[^-]+)-(?P<device>[^-]+)(?:-(?P<threads>-?\d+)t)?-b(?P<batch>-?\d+)(?:-(?P<precision>\w+))?")
+# Threads may be absent (on a GPU) and a precision present only for what is not available yet.
+_FORM = re.compile(
+    r"(?P<runtime>[^-]+)-(?P<device>[^-]+)(?:-(?P<threads>-?\d+)t)?-b(?P<batch>-?\d+)(?:-(?P<precision>\w+))?"
+)
 _EXAMPLE = "write RUNTIME-DEVICE-THREADSt-bBATCH, such as onnxruntime-cpu-1t-b1 (1 thread, batches of 1)"
 
 

@@ -28,8 +28,9 @@ column                                          meaning
 ==============================================  =====================================================================
 
 ``front.json`` holds all of that and more: ``version``, ``study``, ``recipe`` (a summary), ``objectives``,
-``constraints``, ``reference`` and ``hypervolume``, ``trials`` (how many ended in which way), ``knee``, and ``members``,
-each with every quantity (``how`` it was had, ``low`` and ``high`` of its 95 % interval), labels, design and test scores.
+``constraints``, ``reference`` and ``hypervolume``, ``trials`` (how many ended in which way), ``environments``,
+``knee``, and ``members``, each with every quantity (``how`` it was had, ``low`` and ``high`` of its 95 % interval),
+labels, design and test scores.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nas.describe import describe
+from nas.design import canonical_json
 from nas.errors import StudyError
 from nas.front import hypervolume, knee
 from nas.objectives import Objective
@@ -78,7 +80,7 @@ def write_output(path: Path, content: bytes) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise StudyError(f"{path} cannot be written: {error.strerror}", "make its folder writable") from error
+        raise StudyError(f"{path} cannot be written: {error.strerror or error}", "make its folder writable") from error
 
 
 def front_csv(study: Study) -> str:
@@ -117,10 +119,15 @@ def front_json(study: Study) -> str:
             "feasible": sum(record.feasible(constraints) for record in study.records),
             **{str(outcome): count for outcome, count in sorted(Counter(r.outcome for r in study.records).items())},
         },
+        "environments": _distinct(dict(record.environment) for record in study.front if record.environment),
         "knee": _knee(study),
         "members": [_member(study, record) for record in study.front],
     }
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _distinct(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({canonical_json(item): item for item in items}.values())
 
 
 def _objective(objective: Objective) -> dict[str, Any]:

@@ -1,0 +1,244 @@
+"""A deployment: the folder that ``nas pick`` writes, as a value, and how it is read back.
+
+``model.onnx`` is all that a service needs; ``deployment.json`` says what it takes and gives, how it is best run, and
+every number that was promised, with how it was had; ``README.md`` is for whoever finds the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec, Manifest
+from nas.data.images import MODES
+from nas.design import Design
+from nas.errors import ArtifactError, NasError
+from nas.outcome import Quantity, Realisation
+from nas.store import sha256_bytes
+
+VERSION = 1
+MODEL_FILE = "model.onnx"
+DEPLOYMENT_FILE = "deployment.json"
+README_FILE = "README.md"
+FILES = frozenset({MODEL_FILE, DEPLOYMENT_FILE, README_FILE})
+
+# What the parts of the description are, by their JSON type.
+_KINDS: Mapping[type, tuple[str, ...]] = {
+    dict: ("design", "model", "serving", "input", "output", "labels", "chosen", "versions", "environment"),
+    list: ("quantities", "test_scores", "notes"),
+}
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How the model was run when it was measured, and should be served.
+
+    Args:
+        runtime: ``onnxruntime``.
+        runtime_version: The version that it was measured with.
+        device: ``cpu``.
+        threads: Threads inside an operator.
+        batch: Images in one call when latency was measured; None where it was not.
+        target: The name of all that, to which latencies refer; None where no latency was measured.
+    """
+
+    runtime: str
+    runtime_version: str
+    device: str
+    threads: int
+    batch: int | None
+    target: str | None
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why this network was chosen: the rule, the limits that were set, and both in a sentence with numbers."""
+
+    rule: str
+    why: str
+    limits: Mapping[str, float | int | str]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What stands in ``deployment.json``, and where it lies.
+
+    Args:
+        folder: Where it lies.
+        created: ISO 8601, UTC.
+        study: Name of the study.
+        trial: Number of the trial.
+        design: What was evaluated.
+        design_words: The same in words.
+        serving: How to run it.
+        manifest: What the model takes and gives, and how it was exported.
+        quantities: Every number of the trial, with how it was had; ``samples_ref`` is relative to the study's folder.
+        test_scores: Scores on test data that no trial saw; empty where the search has not confirmed its front.
+        labels: For each compression choice whether the runtime realises it.
+        notes: What a user should know, in words.
+        chosen: Why this one.
+        versions: Of the packages that wrote the deployment.
+        environment: The machine and its software that the numbers are from.
+        sha256: Digest of ``model.onnx``.
+        size_bytes: Size of ``model.onnx``.
+    """
+
+    folder: Path
+    created: str
+    study: str
+    trial: int
+    design: Design
+    design_words: str
+    serving: Serving
+    manifest: Manifest
+    quantities: tuple[Quantity, ...]
+    test_scores: tuple[Quantity, ...]
+    labels: Mapping[str, Realisation]
+    notes: tuple[str, ...]
+    chosen: Reasons
+    versions: Mapping[str, str]
+    environment: Mapping[str, Any] = field(repr=False)
+    sha256: str
+    size_bytes: int
+
+    @property
+    def input(self) -> InputSpec:
+        """What the model takes."""
+        return self.manifest.input
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, in the order of the output."""
+        return self.manifest.class_names
+
+    def quantity(self, key: str) -> Quantity | None:
+        """The quantity or test score of that key (``accuracy``, ``test_accuracy``, ``latency_ms@…``), or None."""
+        return next((q for q in (*self.quantities, *self.test_scores) if q.key == key), None)
+
+    def read_model(self) -> bytes:
+        """The model file, checked against its digest.
+
+        Raises:
+            ArtifactError: It is missing, or is not the file that was deployed.
+        """
+        path = self.folder / MODEL_FILE
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"{path} cannot be read: {error.strerror}", "deploy again with 'nas pick'") from error
+        if sha256_bytes(content) != self.sha256:
+            raise ArtifactError(
+                f"{path} was changed after it was deployed: its SHA-256 is not the one in {DEPLOYMENT_FILE}",
+                "deploy again with 'nas pick'",
+            )
+        return content
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``deployment.json`` holds."""
+        input = self.input
+        return {
+            "version": VERSION,
+            "created": self.created,
+            "study": self.study,
+            "trial": self.trial,
+            "design": self.design.to_json(),
+            "design_words": self.design_words,
+            "model": {
+                "file": MODEL_FILE,
+                "sha256": self.sha256,
+                "size_bytes": self.size_bytes,
+                "opset": self.manifest.opset,
+                "exporter": self.manifest.exporter,
+            },
+            "serving": asdict(self.serving),
+            "input": {
+                "name": INPUT_NAME,
+                **input.to_json(),
+                "image_mode": image_mode(input),
+                "batch": "the first dimension, free",
+            },
+            "output": {"name": OUTPUT_NAME, "class_names": list(self.class_names)},
+            "quantities": [quantity.to_json() for quantity in self.quantities],
+            "test_scores": [quantity.to_json() for quantity in self.test_scores],
+            "labels": {name: str(label) for name, label in self.labels.items()},
+            "notes": list(self.notes),
+            "chosen": asdict(self.chosen) | {"limits": dict(self.chosen.limits)},
+            "versions": dict(self.versions),
+            "environment": dict(self.environment),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], folder: Path) -> Deployment:
+        """Reads what ``to_json`` wrote.
+
+        Raises:
+            ArtifactError: Another version.
+            KeyError, TypeError, ValueError, NasError: A field is missing or of the wrong kind.
+        """
+        if data["version"] != VERSION:
+            raise ArtifactError(f"a deployment's version must be {VERSION}, but got {data['version']!r}")
+        for kind, names in _KINDS.items():
+            for name in names:
+                if not isinstance(data[name], kind):
+                    raise TypeError(f"'{name}' must be a {kind.__name__}, but is {data[name]!r:.40}")
+        model, output = data["model"], data["output"]
+        return cls(
+            folder=folder,
+            created=str(data["created"]),
+            study=str(data["study"]),
+            trial=int(data["trial"]),
+            design=Design.from_json(data["design"]),
+            design_words=str(data["design_words"]),
+            serving=Serving(**data["serving"]),
+            manifest=Manifest(
+                InputSpec.from_json(data["input"]),
+                tuple(map(str, output["class_names"])),
+                int(model["opset"]),
+                str(model["exporter"]),
+            ),
+            quantities=tuple(Quantity.from_json(item) for item in data["quantities"]),
+            test_scores=tuple(Quantity.from_json(item) for item in data["test_scores"]),
+            labels={name: Realisation(label) for name, label in data["labels"].items()},
+            notes=tuple(data["notes"]),
+            chosen=Reasons(**data["chosen"]),
+            versions=dict(data["versions"]),
+            environment=dict(data["environment"]),
+            sha256=str(model["sha256"]),
+            size_bytes=int(model["size_bytes"]),
+        )
+
+
+def image_mode(input: InputSpec) -> str | None:
+    """The Pillow mode that an image file is converted to (``L``, ``RGB``); None where the model takes arrays only."""
+    return MODES.get(input.channels_first[0]) if input.dtype == "uint8" else None
+
+
+def load_deployment(folder: Path) -> Deployment:
+    """Reads a deployment and checks that its model is the one that was deployed.
+
+    Raises:
+        ArtifactError: There is none, its description is damaged or of another version, or the model was changed.
+    """
+    path = folder / DEPLOYMENT_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        message = f"{folder} is no deployment: it holds no {DEPLOYMENT_FILE}"
+        raise ArtifactError(message, "write one with 'nas pick'") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}", "deploy again with 'nas pick'") from error
+    try:
+        deployment = Deployment.from_json(json.loads(text), folder)
+    except json.JSONDecodeError as error:
+        raise ArtifactError(f"{path} is no JSON: {error}", "deploy again with 'nas pick'") from error
+    except KeyError as error:
+        raise ArtifactError(f"{path} lacks {error}", "deploy again with 'nas pick'") from error
+    except NasError as error:
+        raise ArtifactError(f"{path}: {error.message}", error.hint or "deploy again with 'nas pick'") from error
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ArtifactError(f"{path} is damaged: {error}", "deploy again with 'nas pick'") from error
+    deployment.read_model()
+    return deployment

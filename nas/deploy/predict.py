@@ -1,0 +1,111 @@
+"""Classifies image files, or arrays in ``.npy`` files, with a deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nas.artifact import InputSpec, open_session, probabilities
+from nas.data.images import read_image
+from nas.deploy.deployment import Deployment
+from nas.errors import DataError
+
+TOP = 5
+AT_ONCE = 64  # files read before they are classified, so that many files need little memory
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one image or array was taken for.
+
+    Args:
+        path: The file.
+        index: Which one of the file's arrays; None where it holds one only.
+        label: The most probable class.
+        probability: Its probability.
+        top: The most probable classes with their probabilities, at most ``TOP``, falling.
+    """
+
+    path: Path
+    index: int | None
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+
+def predict(deployment: Deployment, paths: Sequence[Path]) -> list[Prediction]:
+    """Classifies files, in the order given.
+
+    Image files are read as the training images were. ``.npy`` files hold one array as the model takes it (H×W×C, or
+    C×H×W), or a batch of them (N first), of which each is classified.
+
+    Raises:
+        DataError: A file is missing, cannot be read, or does not hold what the model takes.
+        ArtifactError: The model was changed, or cannot be run.
+    """
+    session = open_session(deployment.read_model(), deployment.serving.threads)
+    predictions: list[Prediction] = []
+    for start in range(0, len(paths), AT_ONCE):
+        read = [item for path in paths[start : start + AT_ONCE] for item in _inputs(path, deployment.input)]
+        outputs = probabilities(session, np.stack([array for _, _, array in read]))
+        predictions += [
+            _prediction(path, index, row, deployment.class_names)
+            for (path, index, _), row in zip(read, outputs, strict=True)
+        ]
+    return predictions
+
+
+def _prediction(path: Path, index: int | None, row: np.ndarray, class_names: Sequence[str]) -> Prediction:
+    order = np.argsort(-row, kind="stable")[:TOP]
+    top = tuple((class_names[i], float(row[i])) for i in order)
+    return Prediction(path, index, *top[0], top)
+
+
+def _inputs(path: Path, input: InputSpec) -> Iterator[tuple[Path, int | None, np.ndarray]]:
+    """What a file holds, each as the model takes it without a batch axis."""
+    if path.suffix.lower() != ".npy":
+        yield path, None, read_image(path, input)
+        return
+    arrays = read_arrays(path, input)
+    if arrays.ndim == len(input.shape):
+        yield path, None, arrays
+    else:
+        yield from ((path, index, array) for index, array in enumerate(arrays))
+
+
+def read_arrays(path: Path, input: InputSpec) -> np.ndarray:
+    """One array, or a batch of them, from a ``.npy`` file, as the model takes it.
+
+    Raises:
+        DataError: The file is missing, is no ``.npy`` file of numbers, or its shape, type or values do not fit.
+    """
+    array = _load(path)
+    shape = "×".join(str(size) for size in input.shape)
+    if array.shape[-3:] != input.shape or array.ndim not in (3, 4) or not array.size:
+        got = "×".join(str(size) for size in array.shape) or "a single number"
+        raise DataError(f"{path} must hold an array {shape} or a batch N×{shape} ({input.layout}), but holds {got}")
+    kinds = "u" if input.dtype == "uint8" else "f"
+    if array.dtype.kind not in kinds or (input.dtype == "uint8" and array.dtype != np.uint8):
+        raise DataError(
+            f"{path} must hold {input.dtype}, but holds {array.dtype}", f"convert it: array.astype(numpy.{input.dtype})"
+        )
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        array = array.astype(input.dtype, copy=False)
+    if not np.isfinite(array).all():
+        raise DataError(f"{path} holds values that are NaN, infinite or too large for {input.dtype}", "replace them")
+    return array
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as .npy: {error}", "write it with numpy.save, numbers only") from error
+    if not isinstance(array, np.ndarray):  # an .npz by another name
+        raise DataError(f"{path} is no .npy file: it holds several arrays", "save one array with numpy.save")
+    return array

@@ -1,0 +1,62 @@
+"""What was chosen, as a terminal shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from nas.deploy import words
+from nas.deploy.choose import Choice
+from nas.objectives import Objective
+from nas.outcome import Quantity
+from nas.study import Study
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def render_choice(choice: Choice, study: Study, test_scores: Mapping[str, Quantity] | None = None) -> RenderableType:
+    """The chosen trial's design, why it was chosen, and its validation and test accuracy, latency and size.
+
+    Args:
+        choice: What ``choose`` gave.
+        study: The study that it is from.
+        test_scores: Test scores by quantity name, where the study has none of its own for this trial.
+    """
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from nas.describe import describe
+
+    record = choice.record
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    table.add_row("trial", Text(str(record.number)))
+    table.add_row("design", Text(describe(record.design)))
+    scores = study.test_scores.get(record.number, {}) or test_scores or {}
+    for name, value in _figures(choice, scores):
+        table.add_row(name, Text(value))
+    if record.labels:
+        table.add_row("compression", Text(", ".join(f"{name} {label}" for name, label in record.labels.items())))
+    return Group(Text(choice.why), table)
+
+
+def _figures(choice: Choice, test_scores: Mapping[str, Quantity]) -> list[tuple[str, str]]:
+    """Name and value, with 95 % intervals, of what a person decides by."""
+    record = choice.record
+    rows = []
+    for name in ("accuracy", "balanced_accuracy"):
+        if (quantity := record.quantity(name)) is not None:
+            rows.append((words.plain_name(Objective(name)), words.interval(quantity)))
+    for quantity in test_scores.values():
+        rows.append((quantity.name.replace("_", " "), words.interval(quantity)))
+    if not test_scores:
+        rows.append(("test accuracy", "not scored yet"))
+    for quantity in record.quantities:
+        if quantity.name == "latency_ms" and quantity.target is not None:
+            rows.append(("latency", f"{words.interval(quantity)}, {words.target(quantity.target)}"))
+    if (size := record.quantity("size_bytes")) is not None:
+        rows.append(("file size", words.amount("size_bytes", size.value)))
+    return rows

@@ -1,0 +1,193 @@
+"""What a design or an ONNX file costs: counted, estimated from the count, and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nas.artifact import open_session
+from nas.design import IDENTITY, Design
+from nas.errors import ArtifactError
+from nas.families import build
+from nas.measure.clock import Policy
+from nas.measure.complexity import Complexity, count
+from nas.measure.latency import measure_session
+from nas.measure.platform import Platform, calibrate, estimated_ms
+from nas.measure.target import Target
+from nas.outcome import How, Quantity
+from nas.profile.graph import count_onnx, fixed_batch, input_shapes, parse_onnx
+
+CalibratePlatform = Callable[[int], Platform]
+
+_DTYPES: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A model's operations, the time that they should take on this machine, and the time that they take.
+
+    Args:
+        title: The file, or the design in words.
+        target: What the time was measured on.
+        complexity: Operations and parameters, per layer and in total.
+        counted_images: How many images the operations are for: 1, or the batch that a file fixes.
+        platform: The machine's measured arithmetic, at the target's threads.
+        latency: ``latency_ms`` of the exported file; ``how`` is proxy where its weights are untrained.
+        size_bytes: Size of the file that was measured.
+        notes: What a reader should know.
+    """
+
+    title: str
+    target: Target
+    complexity: Complexity
+    counted_images: int
+    platform: Platform
+    latency: Quantity
+    size_bytes: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def calibration(self) -> str:
+        """Which calibration the estimate divides by: the convolution's wherever there are convolutions."""
+        return "convolution" if self.complexity.conv_macs else "matrix product"
+
+    @property
+    def flops_per_second(self) -> float:
+        """The divisor of the estimate."""
+        platform = self.platform
+        return platform.flops_per_second_conv if self.complexity.conv_macs else platform.flops_per_second_matmul
+
+    @property
+    def estimate_ms(self) -> float:
+        """The textbook estimate for one call, with the target's batch: FLOPs / FLOP/s."""
+        return estimated_ms(self.complexity.flops * self.target.batch / self.counted_images, self.flops_per_second)
+
+    @property
+    def estimated_fps(self) -> float:
+        """Images per second by the estimate; infinite where there is nothing to count."""
+        return 1000 * self.target.batch / self.estimate_ms if self.estimate_ms else float("inf")
+
+    @property
+    def measured_fps(self) -> float:
+        """Images per second, measured: 1000 · batch / latency_ms."""
+        return 1000 * self.target.batch / self.latency.value
+
+    @property
+    def measured_over_estimated(self) -> float:
+        """How many times longer the call takes than the estimate says; infinite where there is nothing to count."""
+        return self.latency.value / self.estimate_ms if self.estimate_ms else float("inf")
+
+
+def profile_design(
+    design: Design,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    target: Target,
+    export: Callable[[nn.Module], bytes],
+    policy: Policy | None = None,
+    calibrate_platform: CalibratePlatform = calibrate,
+) -> Profile:
+    """Profiles a design's network, with random weights and before compression.
+
+    Args:
+        design: Its architecture is built; its compression needs a trained network and is not applied.
+        input_shape: (C, H, W) of one image.
+        classes: Number of classes.
+        target: What to measure on.
+        export: Turns the network into the ONNX file that would be deployed.
+        policy: When to stop sampling.
+        calibrate_platform: Measures the machine's arithmetic at so many threads.
+
+    Raises:
+        SpaceError: The family or a choice is unknown.
+        InfeasibleDesignError: No network can be built from the design for such images.
+        UnsupportedError: The target wants more threads than there are cores.
+    """
+    target.check_cores()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build(design.family, design.architecture, input_shape, classes)
+    complexity = count(network, input_shape)
+    content = export(network)
+    notes = ["time measured on the exported file with random weights"]
+    if steps := [name for name, value in design.compression.items() if value != IDENTITY.get(name)]:
+        notes.append(f"{', '.join(steps)}: not applied, as that needs a trained network; profile a trial's file for it")
+    latency = replace(_time(parse_onnx(content, "the exported network"), content, target, policy), how=How.PROXY)
+    title = f"{design.family} on {'×'.join(str(size) for size in input_shape)}, {classes} classes"
+    platform = calibrate_platform(target.threads)
+    return Profile(title, target, complexity, 1, platform, latency, len(content), (*complexity.notes, *notes))
+
+
+def profile_onnx(
+    path: Path, target: Target, policy: Policy | None = None, calibrate_platform: CalibratePlatform = calibrate
+) -> Profile:
+    """Profiles an ONNX file, this package's or another's, on random inputs.
+
+    Args:
+        path: The file.
+        target: What to measure on.
+        policy: When to stop sampling.
+        calibrate_platform: Measures the machine's arithmetic at so many threads.
+
+    Raises:
+        ArtifactError: The file is missing or no ONNX model, its inputs cannot be given a concrete shape, it fixes
+            another batch than the target's, or ONNX Runtime cannot run it.
+        UnsupportedError: The target wants more threads than there are cores.
+    """
+    target.check_cores()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ArtifactError(f"there is no model file {path}") from None
+    except OSError as error:
+        raise ArtifactError(f"the model file {path} cannot be read: {error.strerror}") from None
+    model = parse_onnx(content, str(path))
+    batch = fixed_batch(model)
+    if batch not in (None, target.batch):
+        fitting = replace(target, batch=batch or 1)
+        raise ArtifactError(
+            f"{path} takes batches of {batch} only, but target '{target.name}' wants {target.batch}",
+            f"profile it on '{fitting.name}'",
+        )
+    complexity = count_onnx(model)
+    latency = _time(model, content, target, policy)
+    platform = calibrate_platform(target.threads)
+    return Profile(
+        path.name, target, complexity, batch or 1, platform, latency, len(content), (*complexity.notes, "random inputs")
+    )
+
+
+def _time(model: Any, content: bytes, target: Target, policy: Policy | None) -> Quantity:
+    """Latency on random inputs of every shape and type that the model asks for."""
+    generator = np.random.default_rng(0)
+    shapes = input_shapes(model, target.batch)
+    session = open_session(content, target.threads)
+    inputs = session.get_inputs()
+    feeds = {item.name: _random(generator, item.type, shapes[item.name], item.name) for item in inputs}
+    return measure_session(session, feeds, target, policy)[0]
+
+
+def _random(generator: np.random.Generator, kind: str, shape: tuple[int, ...], name: str) -> np.ndarray:
+    if kind not in _DTYPES:
+        raise ArtifactError(f"input '{name}' is of type {kind}, for which there are no random inputs")
+    dtype = np.dtype(_DTYPES[kind])
+    if dtype.kind == "f":
+        return generator.standard_normal(shape).astype(dtype)
+    if dtype == np.uint8:
+        return generator.integers(0, 256, shape, dtype=np.uint8)
+    return np.zeros(shape, dtype)  # integers may be indices into a table of unknown length

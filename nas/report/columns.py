@@ -1,0 +1,153 @@
+"""The numbers of the front, column by column, as table and page show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+
+from nas.front import knee
+from nas.outcome import Quantity, Realisation
+from nas.record import TrialRecord
+from nas.report.numbers import display, frames_per_second, human, latency_targets, plural, significant, target_words
+from nas.study import Study
+
+KNEE, SIMULATED, UNSUPPORTED, UNSTABLE = "◆", "†", "‡", "~"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of numbers.
+
+    Args:
+        key: The quantity that it shows, empty for the trial's number.
+        title: First line of the heading.
+        unit: Second line of the heading.
+        cells: Text for each member of the front, empty where it has none.
+        suffix: Put after a cell where it stands below the line, without its heading.
+    """
+
+    key: str
+    title: str
+    unit: str
+    cells: list[str]
+    suffix: str = ""
+
+    @property
+    def width(self) -> int:
+        return max(cell_len(text) for text in (self.title, self.unit, *self.cells))
+
+
+def number_columns(study: Study) -> list[Column]:
+    """The columns for which the front has numbers: the trial, qualities, costs that are objectives, the rest."""
+    front, recipe = study.front, study.recipe
+    best = knee_number(study)
+    trials = Column("", "Trial", "", [marked(record, best) for record in front])
+    costs = [o.key for o in recipe.parsed_objectives if not o.maximise]
+    others = sorted(
+        _cost_columns(study), key=lambda c: costs.index(c.key) if c.key in costs else len(costs)
+    )  # a stable sort: the rest stays in order
+    return [trials, *(c for c in (*_quality_columns(study), *others) if any(c.cells))]
+
+
+def knee_number(study: Study) -> int | None:
+    """The trial at the front's knee; None where the front is too short to bend."""
+    return knee(study.front, study.recipe.parsed_objectives).number if len(study.front) > 2 else None
+
+
+def _quality_columns(study: Study) -> list[Column]:
+    recipe = study.recipe
+    named = {item.key for item in (*recipe.parsed_objectives, *(c.quantity for c in recipe.parsed_constraints))}
+    columns = []
+    for name, title in (("accuracy", "Accuracy"), ("balanced_accuracy", "Balanced")):
+        if name == "accuracy" or name in named:
+            on_test = [study.test_scores.get(record.number, {}).get(f"test_{name}") for record in study.front]
+            values = [_cell(record.quantity(name)) for record in study.front]
+            columns.append(Column(name, title, "% valid.", values, " %"))
+            columns.append(Column(f"test_{name}", title, "% test", [_cell(q) for q in on_test], " % (test)"))
+    return columns
+
+
+def _cost_columns(study: Study) -> list[Column]:
+    front, targets = study.front, latency_targets(study)
+    by_iqr = has_iqr(study)
+    columns = []
+
+    def cells(key: str) -> list[str]:
+        return [_cell(record.quantity(key)) for record in front]
+
+    for target in targets:
+        suffix = f" {short_target(target)}" if len(targets) > 1 else ""
+        key = f"latency_ms@{target}"
+        latencies = [record.quantity(key) for record in front]
+        heading = "ms ±IQR/2" if by_iqr else "ms ±CI/2"
+        columns.append(Column(key, f"Latency{suffix}", heading, [_latency_cell(q, by_iqr) for q in latencies], " (ms)"))
+        speeds = [human(frames_per_second(q)) if q else "" for q in latencies]
+        columns.append(Column(f"fps@{target}", f"fps{suffix}", "1/s", speeds))
+    for name, title in (("flops", "FLOPs"), ("macs", "MACs"), ("params", "Params"), ("size_bytes", "Size")):
+        columns.append(Column(name, title, "", cells(name)))
+    for name, title in (("load_ms", "Load"), ("peak_memory_bytes", "Memory")):
+        for target in targets:
+            suffix = f" {short_target(target)}" if len(targets) > 1 else ""
+            columns.append(Column(f"{name}@{target}", f"{title}{suffix}", "", cells(f"{name}@{target}")))
+    return columns
+
+
+def _cell(quantity: Quantity | None) -> str:
+    return display(quantity.name, quantity.value).removesuffix(" %") if quantity else ""
+
+
+def _latency_cell(latency: Quantity | None, by_iqr: bool) -> str:
+    """Median and spread: ``0.0312 ±2%``."""
+    if latency is None:
+        return ""
+    spread = None
+    if by_iqr:
+        spread = float(latency.detail["iqr"]) / 2
+    elif latency.low is not None and latency.high is not None:
+        spread = (latency.high - latency.low) / 2
+    mark = UNSTABLE if latency.detail.get("unstable") else ""
+    share = f" ±{significant(100 * spread / latency.value, 1)}%" if spread is not None else ""
+    return f"{significant(latency.value)}{share}{mark}"
+
+
+def has_iqr(study: Study) -> bool:
+    """Whether every latency of the front comes with the interquartile range of its samples."""
+    latencies = [q for record in study.front for q in record.quantities if q.name == "latency_ms"]
+    return all("iqr" in q.detail for q in latencies)
+
+
+def short_target(target: str) -> str:
+    """Threads and batch of a target, where several have to be told apart: ``1t-b1``."""
+    return "-".join(target.split("-")[2:])
+
+
+def marked(record: TrialRecord, best: int | None) -> str:
+    """The number of a trial with its marks; ``best`` is the knee's."""
+    labels = set(record.labels.values())
+    simulated = SIMULATED if Realisation.SIMULATED in labels else ""
+    unsupported = UNSUPPORTED if Realisation.UNSUPPORTED in labels else ""
+    return f"{KNEE if record.number == best else ''}{simulated}{unsupported}{record.number}"
+
+
+def front_notes(study: Study) -> list[str]:
+    """What the columns and marks mean, as far as the front has them; for an empty front, why it is empty."""
+    if not study.front:
+        why = "meets every constraint" if study.measured else "was measured"
+        return [f"No trial is on the front: of {plural(len(study.records), 'trial')} none {why}."]
+    targets = latency_targets(study)
+    latencies = "; ".join(target_words(t) + (f" ({short_target(t)})" if len(targets) > 1 else "") for t in targets)
+    spread = "half the interquartile range of the samples" if has_iqr(study) else "half the 95 % interval"
+    notes = [f"Latency: median on {latencies}; ± {spread}."] if targets else []
+    if knee_number(study) is not None:
+        notes.append(f"{KNEE} the knee: past it, a little more of one objective costs much of another.")
+    for mark, label, meaning in (
+        (SIMULATED, Realisation.SIMULATED, "only simulated on this target, saves no time there"),
+        (UNSUPPORTED, Realisation.UNSUPPORTED, "not supported by this target"),
+    ):
+        choices = sorted({name for r in study.front for name, value in r.labels.items() if value is label})
+        if choices:
+            notes.append(f"{mark} {', '.join(choices)}: {meaning}.")
+    if any(q.detail.get("unstable") for record in study.front for q in record.quantities):
+        notes.append(f"{UNSTABLE} the latency was unstable while it was measured.")
+    return notes

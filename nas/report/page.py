@@ -1,0 +1,270 @@
+"""The study as one self-contained page, ``report.html``: no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nas.describe import describe
+from nas.front import COST_DECADES, hypervolume
+from nas.objectives import Objective
+from nas.outcome import Outcome
+from nas.record import TrialRecord
+from nas.report.columns import front_notes, knee_number, number_columns
+from nas.report.commands import pick_commands
+from nas.report.files import write_output
+from nas.report.numbers import display, plural
+from nas.report.payload import embedded_json, page_data
+from nas.study import Study
+
+FOLDER = Path(__file__).parent
+TEMPLATE = "page.html.j2"
+STYLE = "page.css"
+SCRIPTS = ("data.js", "scales.js", "chart.js", "card.js", "tables.js", "main.js")
+BEST = {
+    "accuracy": "Most accurate",
+    "balanced_accuracy": "Best balanced",
+    "latency_ms": "Fastest",
+    "load_ms": "First to load",
+}
+BEST |= {"size_bytes": "Smallest file", "peak_memory_bytes": "Least memory"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A key figure at the top of the page; a click opens its trial, where it has one."""
+
+    label: str
+    value: str
+    note: str
+    trial: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Trials that ended for one reason: how many, the first of them and its message."""
+
+    outcome: str
+    kind: str
+    count: int
+    trial: int
+    message: str
+
+
+def write_page(study: Study, path: Path) -> None:
+    """Writes the page: the front as a picture to hover, click and zoom, every trial with all that is known of it.
+
+    Everything lies inside the one file: the drawing library, styles, scripts and data. A content security policy names
+    the scripts by digest and forbids all else, so that nothing is ever fetched and no name in the data can run.
+
+    Raises:
+        StudyError: The file cannot be written.
+    """
+    write_output(path, render_page(study).encode())
+
+
+def render_page(study: Study) -> str:
+    """The page's HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    scripts = [_own_script()]
+    if study.measured:
+        from plotly.offline import get_plotlyjs
+
+        scripts.insert(0, get_plotlyjs())
+    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template(TEMPLATE).render(
+        **_content(study),
+        policy=_policy(scripts),
+        style=Markup(_read(STYLE)),
+        scripts=[Markup(script) for script in scripts],
+        data=Markup(embedded_json(page_data(study))),
+    )
+
+
+def _read(name: str) -> str:
+    return (FOLDER / "static" / name).read_text(encoding="utf-8")
+
+
+def _own_script() -> str:
+    """The page's own scripts as one, in a scope of their own."""
+    return '(() => {\n"use strict";\n' + "\n".join(_read(name) for name in SCRIPTS) + "\n})();\n"
+
+
+def _policy(scripts: Iterable[str]) -> str:
+    """A content security policy: these scripts and no others, inline styles, pictures made by the page, no network."""
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _content(study: Study) -> dict[str, Any]:
+    """What the template shows; all of it is escaped there."""
+    recipe, reference = study.recipe, study.reference
+    objectives, constraints = recipe.parsed_objectives, recipe.parsed_constraints
+    quality = next(o for o in objectives if o.maximise)
+    cost = next(o for o in objectives if not o.maximise)
+    volume = hypervolume(study.records, reference, objectives, constraints) if reference else 0.0
+    return {
+        "study": study,
+        "quality": _plain(quality),
+        "cost": _plain(cost),
+        "lede": _lede(study),
+        "tiles": _tiles(study, volume),
+        "measured": bool(study.measured),
+        "meaning": _meaning(quality, cost),
+        "why_empty": _why_empty(study),
+        "columns": number_columns(study) if study.front else [],
+        "words": [describe(record.design) for record in study.front],
+        "notes": front_notes(study),
+        "commands": pick_commands(study),
+        "has_history": reference is not None and len(study.records) > 1,
+        "hypervolume": f"{volume:.3f}",
+        "reference": _corner(objectives, reference.values) if reference else "",
+        "ideal": _corner(objectives, _ideal(objectives, reference.values)) if reference else "",
+        "failures": _failures(study.records),
+        "chips": _chips(study),
+        "objectives": [
+            {"key": o.key, "title": _plain(o).removeprefix("validation ").capitalize(), "target": o.target or ""}
+            for o in objectives
+        ],
+        "environments": _environments(study.records),
+        "recipe": yaml.safe_dump(recipe.to_json(), sort_keys=False, allow_unicode=True),
+    }
+
+
+def _plain(objective: Objective) -> str:
+    return objective.kind.title.partition(" (")[0]
+
+
+def _lede(study: Study) -> str:
+    recipe = study.recipe
+    parts = [f"{plural(len(study.records), 'trial')} of the {recipe.space} space on {recipe.data.source}"]
+    if study.records:
+        started = min(record.started_at for record in study.records)
+        parts.append(f"sampled by {recipe.sampler}, seed {recipe.seed}")
+        parts.append(f"{_duration(sum(record.seconds for record in study.records))} of work")
+        if started:
+            parts.append(f"started {started[:16].replace('T', ' ')} UTC")
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 90 else f"{hours:.1f} h"
+
+
+def _tiles(study: Study, volume: float) -> list[Tile]:
+    """The front's best in every objective, its knee, its hypervolume."""
+    if not study.front:
+        return []
+    objectives = study.recipe.parsed_objectives
+    tiles = []
+    for objective in objectives:
+        sign = -1 if objective.maximise else 1
+        best = min(study.front, key=lambda r, o=objective, s=sign: (s * r.value(o.key), r.number))
+        label = BEST.get(objective.name, f"Fewest {_plain(objective)}")
+        tiles.append(
+            Tile(
+                label,
+                display(objective.name, best.value(objective.key)),
+                _beside(best, objectives, objective),
+                best.number,
+            )
+        )
+    number = knee_number(study)
+    if number is not None:
+        bend, first = study.record(number), objectives[0]
+        tiles.append(Tile("Knee", display(first.name, bend.value(first.key)), _beside(bend, objectives, first), number))
+    tiles.append(Tile("On the front", str(len(study.front)), f"hypervolume {volume:.3f}"))
+    return tiles
+
+
+def _beside(record: TrialRecord, objectives: Sequence[Objective], shown: Objective) -> str:
+    """The trial, and the objective that tells what the shown one costs."""
+    other = next(o for o in objectives if o.maximise is not shown.maximise)
+    return f"at {display(other.name, record.value(other.key))}, trial {record.number}"
+
+
+def _meaning(quality: Objective, cost: Objective) -> str:
+    """The picture in two sentences."""
+    return (
+        f"Each point is a network that was trained, compressed, exported and measured as it would ship: the higher, the "
+        f"better its {_plain(quality)}, and the farther left, the less its {_plain(cost)}. The outlined points are the "
+        "front, which no other trial beats in one objective without losing in another; choose among those and forget the rest."
+    )
+
+
+def _why_empty(study: Study) -> str:
+    if not study.records:
+        return "This study has no trials yet. Run the search, then make this report again."
+    return f"None of {plural(len(study.records), 'trial')} was measured; the reasons stand below."
+
+
+def _corner(objectives: Sequence[Objective], values: Sequence[float]) -> str:
+    pairs = zip(objectives, values, strict=True)
+    return ", ".join(f"{_plain(o).removeprefix('validation ')} {display(o.name, value)}" for o, value in pairs)
+
+
+def _ideal(objectives: Sequence[Objective], reference: Sequence[float]) -> list[float]:
+    """The corner of the hypervolume's box that is best in everything."""
+    least = [
+        value / 10**COST_DECADES if o.kind.log_axis else 0.0 for o, value in zip(objectives, reference, strict=True)
+    ]
+    return [1.0 if o.maximise else value for o, value in zip(objectives, least, strict=True)]
+
+
+def _failures(records: Sequence[TrialRecord]) -> list[Failure]:
+    """Trials that were not measured by reason, most frequent first; duplicates apart, they are no failures."""
+    groups: dict[tuple[str, str], list[TrialRecord]] = {}
+    for record in records:
+        if record.reason is not None and record.outcome not in (Outcome.MEASURED, Outcome.DUPLICATE):
+            groups.setdefault((str(record.outcome), record.reason.kind), []).append(record)
+    failures = []
+    for (outcome, kind), group in sorted(groups.items(), key=lambda item: -len(item[1])):
+        first = group[0]
+        message = first.reason.message if first.reason else ""
+        failures.append(Failure(outcome, kind, len(group), first.number, message))
+    return failures
+
+
+def _chips(study: Study) -> list[dict[str, Any]]:
+    """The filters of the list of all trials, with how many each leaves."""
+    barred = len(study.measured) - sum(r.feasible(study.recipe.parsed_constraints) for r in study.measured)
+    chips = [{"filter": "all", "label": "All", "count": len(study.records)}]
+    chips.append({"filter": "front", "label": "On the front", "count": len(study.front)})
+    chips.append({"filter": "barred", "label": "Breaks a constraint", "count": barred})
+    outcomes = Counter(str(record.outcome) for record in study.records)
+    chips += [{"filter": name, "label": name.capitalize(), "count": count} for name, count in outcomes.most_common()]
+    return [chip for chip in chips if chip["count"] or chip["filter"] == "all"]
+
+
+def _environments(records: Sequence[TrialRecord]) -> list[list[tuple[str, str]]]:
+    """Every distinct environment as names and values, in the order of first use: the order the payload numbers them."""
+    distinct: list[Mapping[str, Any]] = []
+    for record in records:
+        if record.environment and record.environment not in distinct:
+            distinct.append(record.environment)
+    return [list(_flat(environment)) for environment in distinct]
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name} ")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            yield f"{prefix}{name}".replace("_", " "), text

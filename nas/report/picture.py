@@ -1,0 +1,295 @@
+"""The front as a picture, fit for a README: ``pareto.png``. What is drawn, and in which order."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nas.front import hypervolume, knee, non_dominated
+from nas.objectives import Objective
+from nas.outcome import Quantity
+from nas.record import TrialRecord
+from nas.report.categories import short_name
+from nas.report.files import write_output
+from nas.report.labels import LEADER_DISTANCE, Box, along, place
+from nas.report.numbers import constraint_words, plural, target_words
+from nas.report.scales import colour_scale, set_cost_scale, set_quality_scale
+from nas.report.scatter import ACCENT, FAINT, GRID, INK, LIMIT, draw_points
+from nas.study import Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SIZE_INCHES, DPI = (8.4, 5.25), 200
+LEFT, BOTTOM, RIGHT, TOP = 0.085, 0.12, 0.975, 0.85
+BAR_WIDTH = 0.016  # of a colour scale beside the picture
+
+
+@dataclass(frozen=True)
+class View:
+    """What the picture shows of a study.
+
+    Args:
+        study: The study.
+        quality: What runs up.
+        cost: What runs to the right.
+        third: What colours the points where there are more than two objectives.
+        shown: Measured trials that meet the constraints.
+        barred: Measured trials that do not.
+    """
+
+    study: Study
+    quality: Objective
+    cost: Objective
+    third: Objective | None
+    shown: list[TrialRecord]
+    barred: list[TrialRecord]
+
+    @classmethod
+    def of(cls, study: Study) -> View:
+        objectives = study.recipe.parsed_objectives
+        quality = next(o for o in objectives if o.maximise)
+        cost = next(o for o in objectives if not o.maximise)
+        third = next((o for o in objectives if o not in (quality, cost)), None)
+        constraints = study.recipe.parsed_constraints
+        shown = [record for record in study.measured if record.feasible(constraints)]
+        barred = [record for record in study.measured if not record.feasible(constraints)]
+        return cls(study, quality, cost, third, shown, barred)
+
+    def at(self, records: Sequence[TrialRecord]) -> np.ndarray:
+        """N×2 values of cost and quality."""
+        return np.array([(r.value(self.cost.key), r.value(self.quality.key)) for r in records]).reshape(-1, 2)
+
+    def quantities(self, record: TrialRecord) -> tuple[Quantity, Quantity]:
+        """Cost and quality of a measured trial."""
+        cost, quality = record.quantity(self.cost.key), record.quantity(self.quality.key)
+        if cost is None or quality is None:
+            raise KeyError(f"trial {record.number} lacks an objective of its study")
+        return cost, quality
+
+
+def draw_front(study: Study, path: Path) -> None:
+    """Draws quality against cost: every measured trial, the front as a step line, constraints as dashed lines.
+
+    With more than two objectives the first quality is drawn against the first cost, coloured by the next objective;
+    the line then joins those members of the front that no other dominates in these two. Costs, and distances of
+    qualities from 1, get a logarithmic axis where they span much. Labels name as many members of the front as fit.
+
+    Args:
+        study: What to draw.
+        path: Where to write; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
+
+    Raises:
+        StudyError: The file cannot be written.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {
+        "font.family": "DejaVu Sans",
+        "font.size": 9,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": FAINT,
+        "axes.linewidth": 0.8,
+        "svg.hashsalt": "nas",
+    }
+    with rc_context(style):
+        figure = Figure(figsize=SIZE_INCHES, dpi=DPI, facecolor="white")
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((LEFT, BOTTOM, RIGHT - LEFT, TOP - BOTTOM))
+        view = View.of(study)
+        _titles(figure, view)
+        if study.measured:
+            _draw(figure, axes, view)
+        else:
+            axes.set_axis_off()
+            text = "No trial was measured yet." if study.records else "This study has no trials yet."
+            axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, color=FAINT, transform=axes.transAxes)
+        buffer = io.BytesIO()
+        kind = path.suffix.removeprefix(".") or "png"
+        figure.savefig(buffer, format=kind, metadata={"Title": f"Front of {study.name}"})
+    write_output(path, buffer.getvalue())
+
+
+def plain(objective: Objective) -> str:
+    """What an objective is called, without its unit."""
+    return objective.kind.title.partition(" (")[0]
+
+
+def _titles(figure: Figure, view: View) -> None:
+    study, recipe = view.study, view.study.recipe
+    heading = f"{study.name}: {plain(view.quality)} against {plain(view.cost)}"
+    figure.text(LEFT, 0.945, heading, fontsize=13, weight="bold", parse_math=False)
+    parts = [f"{len(study.front)} of {plural(len(study.records), 'trial')} on the front"]
+    others = [plain(o) for o in recipe.parsed_objectives if o not in (view.quality, view.cost)]
+    if others:
+        parts[0] += f", for {' and '.join(others)} too"
+    if study.reference is not None:
+        volume = hypervolume(study.records, study.reference, recipe.parsed_objectives, recipe.parsed_constraints)
+        parts.append(f"hypervolume {volume:.3f}")
+    if view.cost.target and not others:  # else there is no room, and the axis names it too
+        parts.append(target_words(view.cost.target))
+    figure.text(LEFT, 0.895, "  ·  ".join(parts), fontsize=9, color=FAINT)
+
+
+def _draw(figure: Figure, axes: Axes, view: View) -> None:
+    points = view.at([*view.shown, *view.barred])
+    focus = view.at(view.study.front) if view.study.front else points
+    limits = {c.quantity.key: c.limit for c in view.study.recipe.parsed_constraints}
+    set_cost_scale(axes, view.cost, [*points[:, 0], *(v for k, v in limits.items() if k == view.cost.key)])
+    floor = set_quality_scale(axes, view.quality, points[:, 1], focus[:, 1])
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(color=FAINT, labelcolor=INK, length=3)
+    axes.spines[["top", "right"]].set_visible(False)
+    _limits(figure, axes, view)
+    mapped = None
+    if view.third is not None and view.shown:
+        axes.set_position((LEFT, BOTTOM, 0.79, TOP - BOTTOM))
+        beside = figure.add_axes((LEFT + 0.81, BOTTOM, BAR_WIDTH, TOP - BOTTOM))
+        values = [record.value(view.third.key) for record in view.shown]
+        mapped = colour_scale(figure, beside, view.third, values)
+    keys = (view.cost.key, view.quality.key)
+    third = view.third.key if view.third else ""
+    entries = draw_points(axes, view.shown, view.barred, view.study.front, keys, mapped, third)
+    corners = _front_line(axes, view)
+    _error_bars(axes, view)
+    below = int((points[:, 1] < floor).sum())
+    if below:
+        _note(axes, f"▾ {plural(below, 'trial')} below")
+    _legend(axes, view, entries)
+    _label_members(figure, axes, view, corners)
+
+
+def _note(axes: Axes, text: str) -> None:
+    where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(text, (1, 0), (-6, 6), ha="right", fontsize=7.5, color=FAINT, **where)
+
+
+def _limits(figure: Figure, axes: Axes, view: View) -> None:
+    """Constraints on the two drawn quantities as dashed lines; others in words below the picture."""
+    line: dict[str, Any] = {"color": LIMIT, "linewidth": 1, "linestyle": (0, (5, 4)), "zorder": 1.5}
+    text: dict[str, Any] = {"fontsize": 7.5, "color": LIMIT}
+    elsewhere = []
+    for constraint in view.study.recipe.parsed_constraints:
+        key, limit, words = constraint.quantity.key, constraint.limit, constraint_words(constraint)
+        if key == view.cost.key:
+            axes.axvline(limit, **line)
+            transform = axes.get_xaxis_transform()
+            axes.text(limit, 0.02, f"{words} ", rotation=90, ha="right", va="bottom", transform=transform, **text)
+        elif key == view.quality.key:
+            axes.axhline(limit, **line)
+            axes.text(0.005, limit, words, ha="left", va="bottom", transform=axes.get_yaxis_transform(), **text)
+        else:
+            elsewhere.append(words)
+    if elsewhere:
+        figure.text(LEFT, 0.012, f"also required: {'; '.join(elsewhere)}", **text)
+
+
+def _front_line(axes: Axes, view: View) -> np.ndarray:
+    """The front as a step line, and the region behind it tinted; returns the line's corners, N×2."""
+    if not view.study.front:
+        return np.empty((0, 2))
+    members = view.at(view.study.front)
+    members = members[non_dominated(members, (False, True))]
+    members = members[np.argsort(members[:, 0])]
+    (_, right), (bottom, _) = axes.get_xlim(), axes.get_ylim()
+    x = np.append(np.repeat(members[:, 0], 2), right)
+    y = np.concatenate([[bottom], np.repeat(members[:, 1], 2)])
+    axes.plot(x, y, color=INK, linewidth=1.3, zorder=3, solid_joinstyle="miter")
+    axes.fill_between(x, y, bottom, color=ACCENT, alpha=0.045, zorder=0.5, linewidth=0)
+    return np.column_stack([x, y])
+
+
+def _error_bars(axes: Axes, view: View) -> None:
+    """The 95 % intervals of the front's members as thin bars."""
+    for record in view.study.front:
+        x, y = view.quantities(record)
+        style: dict[str, Any] = {"fmt": "none", "ecolor": INK, "elinewidth": 0.7, "alpha": 0.28, "zorder": 2.8}
+        axes.errorbar(x.value, y.value, yerr=_arms(y), xerr=_arms(x), **style)
+
+
+def _arms(quantity: Quantity) -> np.ndarray | None:
+    """The lengths of an error bar's two arms, 2×1; None where the quantity has no interval."""
+    if quantity.low is None or quantity.high is None:
+        return None
+    return np.maximum([[quantity.value - quantity.low], [quantity.high - quantity.value]], 0.0)
+
+
+def _legend(axes: Axes, view: View, entries: list[Any]) -> None:
+    from matplotlib.lines import Line2D
+
+    if view.study.front:
+        member: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgecolor": INK, "markerfacecolor": "white"}
+        line = Line2D([], [], color=INK, linewidth=1.3, label="front, with 95 % intervals", **member)
+        entries = [line, *entries]
+    if not entries:
+        return
+    place_at: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 0.045)}
+    legend = axes.legend(handles=entries, fontsize=8, handletextpad=0.5, **place_at)
+    legend.get_frame().set(edgecolor="none", facecolor="white", alpha=0.85)
+    legend.set_zorder(3.8)
+
+
+def _label_members(figure: Figure, axes: Axes, view: View, corners: np.ndarray) -> None:
+    """Names as many members of the front as find room: the knee, the ends, then those far from others."""
+    if not view.study.front:
+        return
+    from matplotlib.patheffects import withStroke
+
+    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of the Agg canvas
+    unit = figure.dpi / 72
+    to_pixels = axes.transData.transform
+    order = _by_importance(view, to_pixels(view.at(view.study.front)))
+    style: dict[str, Any] = {"fontsize": 7.5, "ha": "left", "va": "bottom", "zorder": 6, "xycoords": "figure pixels"}
+    halo = [withStroke(linewidth=2, foreground="white", alpha=0.8)]
+    texts = [axes.annotate(short_name(r, view.shown), (0, 0), path_effects=halo, **style) for r in order]
+    extents = [text.get_window_extent(renderer) for text in texts]
+    points = [(float(x), float(y)) for x, y in to_pixels(view.at(order))]
+    window = axes.get_window_extent(renderer)
+    frame = Box(window.x0, window.y0, window.x1, window.y1).grown(-2 * unit)
+    obstacles = _obstacles(axes, view, corners, renderer, unit)
+    placements = place(points, [(e.width, e.height) for e in extents], obstacles, frame, unit)
+    for text, point, placement in zip(texts, points, placements, strict=True):
+        if placement is None:
+            text.remove()
+            continue
+        text.xy = (placement.box.left, placement.box.bottom)
+        text.set_position(text.xy)
+        if math.dist(placement.anchor, point) > LEADER_DISTANCE * unit:
+            leader = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.5, "shrinkA": 1.5, "shrinkB": 4}
+            ends: dict[str, Any] = {"xycoords": "figure pixels", "textcoords": "figure pixels", "arrowprops": leader}
+            axes.annotate("", point, placement.anchor, **ends)
+
+
+def _obstacles(axes: Axes, view: View, corners: np.ndarray, renderer: Any, unit: float) -> np.ndarray:
+    """N×2 pixels that no label may cover: measured trials, the front's line, the legend. Error bars may be."""
+    to_pixels = axes.transData.transform
+    parts = [to_pixels(view.at([*view.shown, *view.barred])), along(to_pixels(corners), 3 * unit)]
+    legend = axes.get_legend()
+    if legend is not None:
+        box = legend.get_window_extent(renderer)
+        grid = np.meshgrid(np.arange(box.x0, box.x1, 4 * unit), np.arange(box.y0, box.y1, 4 * unit))
+        parts.append(np.stack(grid, -1).reshape(-1, 2))
+    return np.concatenate(parts)
+
+
+def _by_importance(view: View, pixels: np.ndarray) -> list[TrialRecord]:
+    """The front's members: the knee, the ends, then always the one that is farthest from those already named."""
+    front = view.study.front
+    best = knee(front, view.study.recipe.parsed_objectives)
+    order = list(dict.fromkeys([front.index(best), 0, len(front) - 1]))
+    while len(order) < len(front):
+        distance = np.min([np.linalg.norm(pixels - pixels[index], axis=1) for index in order], axis=0)
+        distance[order] = -1
+        order.append(int(distance.argmax()))
+    return [front[index] for index in order]

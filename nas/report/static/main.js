@@ -1,0 +1,95 @@
+// Puts the page together once the document is there. Nothing that is not seen yet is built.
+
+function seenOnce(element, draw) {
+  const watcher = new IntersectionObserver((entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    watcher.disconnect();
+    draw();
+  }, { rootMargin: "200px" });
+  watcher.observe(element);
+}
+
+function startScatter() {
+  const [across, up, colour] = ["across", "up", "colour"].map((id) => document.getElementById(id));
+  const costs = measuredKeys(false), qualities = measuredKeys(true);
+  [plot.x, plot.y] = [costs[0], qualities[0]];
+  const recolour = () => {
+    const entries = colourings();
+    const third = entries.find(([name]) => name.startsWith("quantity:"));
+    if (!entries.some(([name]) => name === plot.colour) || plot.colour === "") plot.colour = (third || entries[0])[0];
+    options(colour, entries, plot.colour);
+  };
+  options(across, costs.map((key) => [key, keyLabel(key)]), plot.x);
+  options(up, qualities.map((key) => [key, keyLabel(key)]), plot.y);
+  recolour();
+  for (const [select, name] of [[across, "x"], [up, "y"], [colour, "colour"]]) {
+    select.addEventListener("change", () => {
+      plot[name] = select.value;
+      if (name !== "colour") recolour();
+      drawScatter();
+    });
+  }
+  drawScatter();
+  plot.element.on("plotly_hover", (event) => showTip(ROW_OF.get(event.points[0].customdata), event.event));
+  plot.element.on("plotly_unhover", () => { document.getElementById("tip").hidden = true; });
+  plot.element.on("plotly_click", (event) => choose(event.points[0].customdata, plot.element));
+  plot.element.on("plotly_relayout", onZoom);
+  plot.element.on("plotly_doubleclick", toggleAll);
+  plot.element.addEventListener("keydown", walkFront);
+}
+
+function walkFront(event) {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (!step || !DATA.front.length) return;
+  event.preventDefault();
+  const at = DATA.front.indexOf(plot.chosen);
+  const next = at < 0 ? 0 : Math.min(Math.max(at + step, 0), DATA.front.length - 1);
+  choose(DATA.front[next], plot.element);
+}
+
+function startList() {
+  const table = document.getElementById("all-table");
+  headings(table, (key, descending) => {
+    Object.assign(list, { key, descending });
+    drawList();
+  });
+  rowEvents(table);
+  for (const chip of document.querySelectorAll(".chip")) {
+    chip.addEventListener("click", () => {
+      for (const other of document.querySelectorAll(".chip")) other.setAttribute("aria-pressed", String(other === chip));
+      Object.assign(list, { filter: chip.dataset.filter, shown: PAGE });
+      drawList();
+    });
+  }
+  document.getElementById("more").addEventListener("click", () => {
+    list.shown += PAGE;
+    drawList();
+  });
+  seenOnce(table, drawList);
+}
+
+function start() {
+  const frontTable = document.getElementById("front-table");
+  if (frontTable) {
+    headings(frontTable, sortFront);
+    rowEvents(frontTable);
+  }
+  for (const button of document.querySelectorAll("[data-open]")) {
+    button.addEventListener("click", () => choose(Number(button.dataset.open), button));
+  }
+  if (plot.element) startScatter();
+  if (document.getElementById("history")) seenOnce(document.getElementById("history"), drawHistory);
+  if (document.getElementById("all-table")) startList();
+  const first = DATA.knee ?? DATA.front[0] ?? (DATA.trials.length ? DATA.trials[0][AT.number] : null);
+  if (first !== null) choose(first);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") closeCard();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    if (plot.xScale) drawScatter();
+    const history = document.getElementById("history");
+    if (history && history.data) drawHistory();
+  });
+}
+
+start();

@@ -1,0 +1,122 @@
+"""What a terminal shows of a choice, and that importing the package is cheap."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes import make_record, write_study
+from rich.console import Console
+
+from nas.deploy import Choice, Limits, choose, render_choice, words
+from nas.describe import describe
+from nas.outcome import How, Quantity
+from nas.study import Study
+
+
+def shown(choice: Choice, study: Study, **options: object) -> str:
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(render_choice(choice, study, **options))  # type: ignore[arg-type]
+    return capture.get()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return write_study(tmp_path / "study", [make_record(0, 0.9, 0.01), make_record(1, 0.95, 0.02)])
+
+
+def test_design_reason_and_numbers(study: Study) -> None:
+    choice = choose(study, Limits(max_latency_ms=0.05))
+    lines = [" ".join(line.split()) for line in shown(choice, study).splitlines()]
+    assert " ".join(lines).startswith(choice.why)
+    assert f"design {describe(choice.record.design)}" in lines
+    assert "validation accuracy 95.00 % (94.00 % to 96.00 %)" in lines
+    assert "test accuracy 95.00 %" in lines
+    assert "latency 0.02 ms (0.0196 ms to 0.0204 ms), onnxruntime, cpu, 1 thread, batch 1" in lines
+    assert "file size 40 kB" in lines
+    assert "compression pruning_ratio realised, weight_bits realised" in lines
+
+
+def test_test_accuracy_that_is_not_there_is_not_invented(study: Study) -> None:
+    study.folder.test_scores.unlink()
+    opened = Study.open(study.folder.path)
+    choice = choose(opened, Limits())
+    assert "not scored yet" in shown(choice, opened)
+    scores = {"test_accuracy": Quantity("test_accuracy", 0.875, "1", How.MEASURED)}
+    assert "87.50 %" in shown(choice, opened, test_scores=scores)
+
+
+def test_names_are_no_markup(study: Study) -> None:
+    choice = choose(study, Limits())
+    marked = replace(choice, why="[red]not a colour[/red]")
+    assert "[red]not a colour[/red]" in shown(marked, study)
+
+
+def test_importing_is_cheap() -> None:
+    heavy = ("torch", "optuna", "onnx", "onnxruntime", "PIL", "rich", "matplotlib", "plotly", "sklearn", "pandas")
+    script = f"import sys, nas.deploy; print([name for name in {heavy} if name in sys.modules])"
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("accuracy", 0.97216, "97.22 %"),
+        ("test_accuracy", 1.0, "100.00 %"),
+        ("latency_ms", 0.0213456, "0.02135 ms"),
+        ("latency_ms", 12.0, "12 ms"),
+        ("size_bytes", 820, "820 B"),
+        ("size_bytes", 45_123, "45.12 kB"),
+        ("size_bytes", 1_000_000, "1 MB"),
+        ("flops", 1_059_880, "1.06 M"),
+        ("flops", 999_999, "1 M"),
+        ("params", 0, "0"),
+        ("macs", 2.5e9, "2.5 G"),
+    ],
+)
+def test_amounts(name: str, value: float, text: str) -> None:
+    assert words.amount(name, value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0, 4, "0"),
+        (1234567, 3, "1230000"),
+        (0.00012345, 3, "0.000123"),
+        (99.996, 4, "100"),
+        (-0.5, 3, "-0.5"),
+        (20, 4, "20"),
+    ],
+)
+def test_numbers(value: float, digits: int, text: str) -> None:
+    assert words.number(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "text"),
+    [
+        ("accuracy", 0.95, 0.97, "+2.00 points"),
+        ("accuracy", 0.97, 0.95, "−2.00 points"),
+        ("latency_ms", 0.02, 0.015, "−25.0 %"),
+        ("size_bytes", 100, 150, "+50.0 %"),
+        ("flops", 0, 100, "from 0"),
+    ],
+)
+def test_changes(name: str, old: float, new: float, text: str) -> None:
+    assert words.change(name, old, new) == text
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
+)
+def test_listings(parts: list[str], text: str) -> None:
+    assert words.listing(parts) == text
