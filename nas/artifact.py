@@ -95,7 +95,10 @@ class Manifest:
             raise ArtifactError(f"an artifact's manifest must have version {VERSION}, but got {data.get('version')!r}")
         try:
             return cls(
-                InputSpec.from_json(data["input"]), tuple(data["class_names"]), int(data["opset"]), str(data["exporter"])
+                InputSpec.from_json(data["input"]),
+                tuple(data["class_names"]),
+                int(data["opset"]),
+                str(data["exporter"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"an artifact's manifest is incomplete: {error!r}") from None

@@ -143,8 +143,12 @@ def pick(
     min_accuracy: Annotated[float | None, typer.Option(help="At least this validation accuracy, 0 to 1.")] = None,
     max_size_bytes: Annotated[int | None, typer.Option(help="At most so large a file.")] = None,
     target: Annotated[str | None, typer.Option(help="Whose latency counts; by default the first objective's.")] = None,
-    knee: Annotated[bool, typer.Option("--knee", help="The knee of the front, where more speed begins to cost.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the deployment into this folder.")] = None,
+    knee: Annotated[
+        bool, typer.Option("--knee", help="The knee of the front, where more speed begins to cost.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the deployment into this folder.")
+    ] = None,
 ) -> None:
     """Choose a design of the front under limits, and with --output write its deployment, checked.
 
@@ -236,7 +240,23 @@ def profile(
 
         nas profile convnet --set stage1.conv=separable --input-shape 28x28x1
     """
-    raise NotImplementedError
+    import re
+
+    from nas.errors import RecipeError
+    from nas.measure.target import Target
+
+    parsed = Target.parse(target)
+    match = re.fullmatch(r"(\d+)[x×](\d+)[x×](\d+)", input_shape)
+    if match is None or "0" in match.groups():
+        raise RecipeError(f"--input-shape must read HEIGHTxWIDTHxCHANNELS, but got '{input_shape}'", "such as 28x28x1")
+    height, width, channels = (int(number) for number in match.groups())
+    console = _console()
+    with console.status("counting and measuring …"):
+        from nas.profile import render
+        from nas.profile.subject import profile_subject
+
+        profiled = profile_subject(subject, choices or [], (height, width, channels), classes, parsed)
+    console.print(render(profiled))
 
 
 def _print_front(console: Console, study: Study) -> None:

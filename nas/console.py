@@ -12,9 +12,10 @@ from rich.text import Text
 from nas.describe import describe
 from nas.design import Design
 from nas.front import hypervolume
-from nas.objectives import KINDS, Objective
+from nas.objectives import Objective
 from nas.outcome import Outcome
 from nas.record import TrialRecord
+from nas.report.numbers import display
 from nas.study import Study
 
 STYLES = {
@@ -23,20 +24,6 @@ STYLES = {
     Outcome.INFEASIBLE: "yellow",
     Outcome.FAILED: "red",
 }
-
-
-def human(value: float, name: str) -> str:
-    """A quantity as a person reads it, short: ``98.6 %``, ``0.0123 ms``, ``35.5 kB``, ``1.20 M``."""
-    unit = KINDS[name].unit
-    if KINDS[name].maximise:
-        return f"{100 * value:.2f} %"
-    if unit == "ms":
-        return f"{value:.3g} ms" if value >= 0.1 else f"{value:.4f} ms"
-    suffix = "B" if unit == "bytes" else ""
-    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g} {letter}{suffix}"
-    return f"{value:g} {suffix}".rstrip()
 
 
 class _TimeLeft(ProgressColumn):
@@ -72,7 +59,9 @@ class TerminalWatcher:
         self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bar.stop()
 
     def began(self, study: Study) -> None:
@@ -95,7 +84,7 @@ class TerminalWatcher:
         line.append(f"{record.outcome:10s} ", style=STYLES.get(record.outcome, ""))
         if record.outcome is Outcome.MEASURED:
             objectives = study.recipe.parsed_objectives
-            line.append("  ".join(human(record.value(o.key), o.name).rjust(_width(o)) for o in objectives))
+            line.append("  ".join(display(o.name, record.value(o.key)).rjust(_width(o)) for o in objectives))
             on_front = any(member.number == record.number for member in study.front)
             line.append(" ★ " if on_front else "   ", style="yellow")
             line.append(describe(record.design), style="" if on_front else "dim")

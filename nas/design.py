@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,6 +53,9 @@ class Design:
         family: The builder that turns the architecture into a network.
         architecture: Active architecture choices and their values.
         compression: Active compression choices and their values; what is absent is left out (``IDENTITY``).
+
+    Raises:
+        SpaceError: A value is no finite number, text or boolean.
     """
 
     family: str
@@ -64,7 +68,13 @@ class Design:
             for name, value in values.items():
                 if not isinstance(value, bool | int | float | str):
                     raise SpaceError(f"{half} choice '{name}' must be a number, text or boolean, but got {value!r}")
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise SpaceError(f"{half} choice '{name}' must be finite, but got {value!r}")
             object.__setattr__(self, half, MappingProxyType(dict(sorted(values.items()))))
+
+    def __eq__(self, other: object) -> bool:
+        # By digest and not by field, as the hash is: to Python 1 == 1.0 == True, but their spellings differ.
+        return self.digest == other.digest if isinstance(other, Design) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self.digest)

@@ -69,7 +69,7 @@ class NothingFeasibleError(NasError):
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
-    """Says that a name is unknown, suggests the closest valid one and lists all.
+    """Says that a name is unknown, suggests the closest valid one (in whichever case) and lists all.
 
     Args:
         kind: What the name should have named, such as ``"sampler"``.
@@ -77,6 +77,7 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
         valid: The names that would have been accepted.
     """
     names = sorted(valid)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    suggestion = f"; did you mean '{close[0]}'?" if close else ";"
+    by_lower = {valid_name.lower(): valid_name for valid_name in names}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    suggestion = f"; did you mean '{by_lower[close[0]]}'?" if close else ";"
     return f"unknown {kind} '{name}'{suggestion} valid: {', '.join(names) or '(none)'}"

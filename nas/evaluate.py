@@ -68,16 +68,24 @@ class Evaluator:
         pipeline: Makes artifacts.
         store: Where artifacts are kept.
         measure: How latency is measured; injected, so that tests need no clock.
+        environment_id: Fingerprint of the machine, kept with what is measured in processes of its own.
     """
 
     def __init__(
-        self, recipe: Recipe, dataset: Dataset, pipeline: Pipeline, store: Store, measure: Measure
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        pipeline: Pipeline,
+        store: Store,
+        measure: Measure,
+        environment_id: str | None = None,
     ) -> None:
         self.recipe = recipe
         self.dataset = dataset
         self.pipeline = pipeline
         self.store = store
         self.measure = measure
+        self.environment_id = environment_id
         self.targets = [Target.parse(name) for name in recipe.all_targets]
 
     def evaluate(self, request: EvalRequest, progress: Progress | None = None) -> EvalResult:
@@ -93,9 +101,10 @@ class Evaluator:
     def _evaluate(self, request: EvalRequest, trace: Trace) -> EvalResult:
         product = self.pipeline.run(request.design, request.seed, request.teacher, trace)
         artifact = self.store.put(f"artifact-{request.number:05d}", product.artifact, {"trial": request.number})
+        notes = list(product.notes)
         quantities = [
             *self._timed(trace, "score", lambda: self._scores(product)),
-            *self._timed(trace, "count", lambda: self._counts(product)),
+            *self._timed(trace, "count", lambda: self._counts(product, notes)),
         ]
         samples: dict[str, np.ndarray] = {}
         quantities += self._timed(trace, "measure", lambda: self._latencies(product, samples))
@@ -109,7 +118,7 @@ class Evaluator:
             stages=tuple(trace.stages),
             artifact_sha256=artifact.sha256,
             manifest=product.manifest.to_json(),
-            notes=product.notes,
+            notes=tuple(notes),
             samples=samples,
         )
 
@@ -125,8 +134,9 @@ class Evaluator:
         validation = self.dataset.validation
         return list(score(probabilities(session, validation.images), validation.labels))
 
-    def _counts(self, product: Product) -> list[Quantity]:
+    def _counts(self, product: Product, notes: list[str]) -> list[Quantity]:
         complexity = count(product.network, self.pipeline.input_shape)
+        notes += complexity.notes
         return [
             Quantity("macs", complexity.macs, "MAC", How.COUNTED),
             Quantity("flops", complexity.flops, "FLOP", How.COUNTED),
@@ -142,7 +152,8 @@ class Evaluator:
         return quantities
 
     def _startups(self, path: Path) -> list[Quantity]:
-        pairs = [measure_startup(path, target, self.dataset.validation.images) for target in self.targets]
+        images = self.dataset.validation.images
+        pairs = [measure_startup(path, target, images, self.environment_id) for target in self.targets]
         return [quantity for pair in pairs for quantity in pair]
 
 

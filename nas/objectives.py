@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from nas.errors import RecipeError, unknown_name
 
@@ -57,7 +58,7 @@ class Objective:
         return self.kind.maximise
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["maximize", "minimize"]:
         """``"maximize"`` or ``"minimize"``, as Optuna spells it."""
         return "maximize" if self.maximise else "minimize"
 
@@ -92,7 +93,9 @@ class Constraint:
     @property
     def key(self) -> str:
         """The constraint in words; also its name in Optuna's storage."""
-        return f"{self.quantity.key} {'<=' if self.at_most else '>='} {self.limit:g}"
+        # The limit to its last digit: two constraints whose limits differ must not share a key.
+        limit = repr(self.limit).removesuffix(".0")
+        return f"{self.quantity.key} {'<=' if self.at_most else '>='} {limit}"
 
     def violation(self, value: float) -> float:
         """How far the limit is missed, relative to it; zero or less where it is met.
@@ -122,5 +125,7 @@ class Constraint:
         except ValueError:
             raise RecipeError(f"the limit of a constraint must be a number, but got '{number}' in '{text}'") from None
         if not math.isfinite(limit) or limit <= 0:
-            raise RecipeError(f"the limit of a constraint must be greater than 0, but got {number} in '{text}'")
+            raise RecipeError(
+                f"the limit of a constraint must be greater than 0 and finite, but got {number} in '{text}'"
+            )
         return cls(Objective.parse(name), sign == "<=", limit)

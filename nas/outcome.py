@@ -71,6 +71,9 @@ class Quantity:
         samples_ref: Where the raw samples lie, relative to the study folder.
         environment_id: Fingerprint of the machine and its software.
         detail: Further statistics by name (``p95``, ``iqr``, ``samples``, ``unstable``).
+
+    Raises:
+        ValueError: The value or an end of its interval is NaN or infinite.
     """
 
     name: str
@@ -85,8 +88,9 @@ class Quantity:
     detail: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
-            raise ValueError(f"a quantity must be finite, but {self.key} is {self.value}")
+        interval = [end for end in (self.low, self.high) if end is not None]
+        if not all(math.isfinite(number) for number in (self.value, *interval)):
+            raise ValueError(f"a quantity must be finite, but {self.key} is {self.value} ({self.low} to {self.high})")
 
     @property
     def key(self) -> str:

@@ -25,8 +25,8 @@ from nas.artifact import Manifest, open_session, probabilities
 from nas.compress import export, prune, quantise
 from nas.data.dataset import Dataset
 from nas.data.normalise import Normalisation, normalisation_of
-from nas.design import Design, sha256_of
-from nas.errors import NasError
+from nas.design import IDENTITY, Design, sha256_of
+from nas.errors import NasError, UnsupportedError, unknown_name
 from nas.families import build
 from nas.outcome import Realisation
 from nas.recipe import Recipe
@@ -35,9 +35,11 @@ from nas.store import Entry, Store
 from nas.train import Distillation, Numerics, TrainingData, predict_logits, seeded, train
 
 # Raised by one when a stage's code changes what it produces, so that old cache entries no longer count.
-CODE_VERSIONS = {"train": 1, "teacher": 1, "finetune": 1, "export": 1, "quantise": 1}
+CODE_VERSIONS = {"train": 2, "teacher": 1, "finetune": 2, "export": 1, "quantise": 2}
 CALIBRATION_IMAGES = 256
 PARITY_IMAGES = 64
+# Bits of (weights, activations) that there is a way to carry out.
+BITS = ((32, 32), (8, 32), (8, 8))
 # Largest difference of a class probability between network and exported file: float32 sums in another order.
 PARITY_TOLERANCE = 1e-3
 
@@ -86,10 +88,11 @@ class Trace:
 
 @dataclass(frozen=True)
 class _Network:
-    """A network with the key of the stage that it came from."""
+    """A network with the key of the stage that it came from, and its layers' widths before and after pruning."""
 
     model: nn.Module
     key: str
+    widths: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -103,9 +106,7 @@ class Pipeline:
         reduce_range: Whether int8 weights use 7 bits, for CPUs whose int8 products saturate.
     """
 
-    def __init__(
-        self, recipe: Recipe, dataset: Dataset, store: Store, numerics: Numerics, reduce_range: bool
-    ) -> None:
+    def __init__(self, recipe: Recipe, dataset: Dataset, store: Store, numerics: Numerics, reduce_range: bool) -> None:
         self.recipe = recipe
         self.dataset = dataset
         self.store = store
@@ -128,18 +129,20 @@ class Pipeline:
         Raises:
             InfeasibleDesignError: No network can be built from the architecture.
             DivergedError: Training produced NaN or infinity.
-            UnsupportedError: A step cannot be carried out on this network.
+            UnsupportedError: A step is not known here, or cannot be carried out on this network.
         """
+        bits = _checked_bits(design)
         network = self._trained(design, seed, trace)
         labels: dict[str, Realisation] = {}
         notes: list[str] = []
         if design.step("pruning_ratio") or design.step("distillation"):
             network = self._finetuned(design, network, seed, teacher, trace)
-            labels |= {
-                name: Realisation.REALISED for name in ("pruning_ratio", "distillation") if design.step(name)
-            }
+        if design.step("distillation"):
+            labels["distillation"] = Realisation.REALISED
+        if design.step("pruning_ratio"):
+            labels["pruning_ratio"], note = _pruning_label(network.widths)
+            notes.append(note)
         body = self._exported(network, trace)
-        bits = (int(design.step("weight_bits")), int(design.step("activation_bits")))
         quantised = body if bits == (32, 32) else self._quantised(body, bits, trace)
         artifact = export.attach_front_end(quantised.blob, self.dataset.input, self.normalisation)
         if bits != (32, 32):
@@ -174,14 +177,15 @@ class Pipeline:
 
     def _cached(self, stage: str, key: str, trace: Trace, compute: Callable[[], tuple[bytes, dict[str, Any]]]) -> Entry:
         """The stage's result from the cache, or computed and stored; noted in the trace either way."""
-        started = time.perf_counter()
+        started, before = time.perf_counter(), len(trace.stages)
         trace.progress(stage, 0.0)
         entry = self.store.get(key)
         cached = entry is not None
         if entry is None:
             blob, detail = compute()
             entry = self.store.put(key, blob, detail)
-        trace.stages.append(StageResult(stage, key, time.perf_counter() - started, cached, entry.detail))
+        inner = sum(result.seconds for result in trace.stages[before:])  # of stages run for this one, noted themselves
+        trace.stages.append(StageResult(stage, key, time.perf_counter() - started - inner, cached, entry.detail))
         return entry
 
     def _trained(self, design: Design, seed: int, trace: Trace) -> _Network:
@@ -227,9 +231,7 @@ class Pipeline:
             distillation = None
             if teacher is not None and design.step("distillation"):
                 logits = self._teacher_logits(teacher, seed, trace)
-                distillation = Distillation(
-                    logits, config.distillation_temperature, config.distillation_weight
-                )
+                distillation = Distillation(logits, config.distillation_temperature, config.distillation_weight)
             with seeded(seed, self.numerics.threads) as generator:
                 detail["curve"] = train(
                     model, self.data, config, self.numerics, epochs, config.finetune_learning_rate, generator,
@@ -241,7 +243,7 @@ class Pipeline:
         model = parent.model
         if ratio:
             model = prune.replay(model, entry.detail["history"], self.input_shape)
-        return _Network(_load(model, entry.blob), key)
+        return _Network(_load(model, entry.blob), key, entry.detail.get("widths", {}))
 
     def _teacher_logits(self, teacher: Teacher, seed: int, trace: Trace) -> torch.Tensor:
         """The teacher's logits of every training image, computed once per teacher and data set."""
@@ -249,8 +251,10 @@ class Pipeline:
         def compute() -> tuple[bytes, dict[str, Any]]:
             network = self._trained(teacher.design, seed, Trace(trace.progress))
             network.model.to(self.numerics.device)
+            with seeded(seed, self.numerics.threads):
+                logits = predict_logits(network.model, self.data)
             buffer = io.BytesIO()
-            np.save(buffer, predict_logits(network.model, self.data).cpu().numpy(), allow_pickle=False)
+            np.save(buffer, logits.cpu().numpy(), allow_pickle=False)
             return buffer.getvalue(), {"trial": teacher.trial}
 
         key = self._key("teacher", self.train_key(teacher.design, seed), seed, {})
@@ -272,7 +276,7 @@ class Pipeline:
         with torch.no_grad():
             expected = torch.softmax(model.cpu().eval()(images), 1).numpy()
         difference = float(np.abs(probabilities(open_session(body), images.contiguous().numpy()) - expected).max())
-        if difference > PARITY_TOLERANCE:
+        if not difference <= PARITY_TOLERANCE:  # NaN, where finite weights overflow, is a difference too
             raise NasError(
                 f"the exported file differs from the network by {difference:.2g} in a class probability, "
                 f"more than {PARITY_TOLERANCE:g}"
@@ -298,6 +302,27 @@ class Pipeline:
         return self._cached("quantise", self._key("quantise", body.sha256, 0, options), trace, compute)
 
 
+def _checked_bits(design: Design) -> tuple[int, int]:
+    """A design's bits of weights and activations, after making sure that no step of it would be left out silently."""
+    for name in design.compression:
+        if name not in IDENTITY:
+            raise UnsupportedError(unknown_name("compression choice", name, IDENTITY))
+    if design.step("weight_sharing") != IDENTITY["weight_sharing"]:
+        raise UnsupportedError(f"weight sharing '{design.step('weight_sharing')}' is not supported yet")
+    bits = (int(design.step("weight_bits")), int(design.step("activation_bits")))
+    if bits not in BITS:
+        known = ", ".join(f"{weights} and {activations}" for weights, activations in BITS)
+        raise UnsupportedError(f"weights of {bits[0]} and activations of {bits[1]} bits are not supported", known)
+    return bits
+
+
+def _pruning_label(widths: Mapping[str, list[int]]) -> tuple[Realisation, str]:
+    """Unsupported where every layer was too narrow to lose a channel; and how many channels remain, in words."""
+    before, after = (sum(pair[position] for pair in widths.values()) for position in (0, 1))
+    label = Realisation.REALISED if after < before else Realisation.UNSUPPORTED
+    return label, f"pruning kept {after} of {before} output channels, the classes among them"
+
+
 def _bits_label(artifact: bytes, bits: tuple[int, int]) -> tuple[Realisation, str]:
     if bits == (8, 32):
         return Realisation.SIMULATED, "weights are stored in 8 bits, which saves size; the arithmetic is float32"
@@ -311,6 +336,10 @@ def _save(model: nn.Module) -> bytes:
 
 
 def _load(model: nn.Module, blob: bytes) -> nn.Module:
-    """The network with the stored weights, on the CPU, for evaluation."""
+    """The network with the stored weights, on the CPU, for evaluation.
+
+    Always channels last: the memory layout decides the order of a convolution's sums, so a network from the cache must
+    have that of one just trained, or a student of it would depend on what was cached.
+    """
     model.cpu().load_state_dict(safetensors.torch.load(blob))
-    return model.eval()
+    return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nas.design import canonical_json, sha256_of
 from nas.errors import NasError, RecipeError, unknown_name
@@ -16,18 +17,40 @@ from nas.objectives import Constraint, Objective
 SAMPLERS = ("tpe", "nsga2", "gp", "random")
 SOURCES = ("digits", "idx", "npz", "folder")
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
+# YAML 1.1, which PyYAML reads, takes 1e-3 for text: to it a number with an exponent has a point and a sign.
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+def _number(value: object) -> object:
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _path(value: object) -> object:
+    return Path(value) if isinstance(value, str) else value
+
+
+# What YAML holds, as strict types want it. Beyond these nothing is coerced: "40", 40.0 and true are no trials.
+Number = Annotated[float, BeforeValidator(_number)]
+Fraction = Annotated[float, Field(gt=0, lt=1), BeforeValidator(_number)]
 Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
+Size = Annotated[tuple[Positive, Positive], BeforeValidator(_tuple)]
+FilePath = Annotated[Path, BeforeValidator(_path)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, and an unknown key is an error."""
+    """A part of a recipe: frozen, an unknown key or another type is an error, and so is NaN or infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Arrays(Section):
-    """Names of the arrays inside an ``.npz`` file. The test arrays are optional: without them a test set is split off."""
+    """Names of the arrays in an ``.npz`` file. The test arrays are optional: without them a test set is split off."""
 
     images: str = "images"
     labels: str = "labels"
@@ -44,16 +67,16 @@ class DataConfig(Section):
     """
 
     source: str
-    path: Path | None = None
+    path: FilePath | None = None
     validation: Fraction = 0.2
     test: Fraction = 0.2
     train_limit: Positive | None = None
     validation_limit: Positive | None = None
-    split_seed: int = 0
+    split_seed: Seed = 0
     arrays: Arrays = Arrays()
     layout: Literal["NHWC", "NCHW"] = "NHWC"
-    resize: tuple[Positive, Positive] | None = None
-    class_names: tuple[str, ...] | None = None
+    resize: Size | None = None
+    class_names: Texts | None = None
 
     @field_validator("source")
     @classmethod
@@ -70,7 +93,9 @@ class DataConfig(Section):
         if self.resize is not None and self.source != "folder":
             raise ValueError("'resize' is for the data source 'folder' only")
         if self.validation + self.test >= 1:
-            raise ValueError(f"'validation' and 'test' must leave data to train on, but {self.validation} + {self.test} >= 1")
+            raise ValueError(
+                f"'validation' and 'test' must leave data to train on, but {self.validation} + {self.test} >= 1"
+            )
         return self
 
 
@@ -79,31 +104,31 @@ class Augmentation(Section):
 
     shift: Annotated[int, Field(ge=0)] = 0
     flip: bool = False
-    erase: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    erase: Annotated[Number, Field(ge=0, lt=1)] = 0.0
 
 
 class TrainingConfig(Section):
     """How each network is trained. ``precision: auto`` is bfloat16 where the hardware multiplies it fast."""
 
     batch_size: Positive = 128
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    finetune_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    learning_rate: Annotated[Number, Field(gt=0)] = 2e-3
+    finetune_learning_rate: Annotated[Number, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[Number, Field(ge=0)] = 1e-2
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.05
     class_weights: bool = False
     augmentation: Augmentation = Augmentation()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
-    distillation_temperature: Annotated[float, Field(gt=0)] = 4.0
-    distillation_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    distillation_temperature: Annotated[Number, Field(gt=0)] = 4.0
+    distillation_weight: Annotated[Number, Field(gt=0, le=1)] = 0.5
 
 
 class Budget(Section):
     """When the search ends (trials, minutes, or whichever comes first) and how long each network trains."""
 
     trials: Positive | None = None
-    minutes: Annotated[float, Field(gt=0)] | None = None
+    minutes: Annotated[Number, Field(gt=0)] | None = None
     epochs: Positive = 10
     finetune_epochs: Positive = 3
 
@@ -119,12 +144,12 @@ class Recipe(Section):
 
     data: DataConfig
     space: str
-    objectives: tuple[str, ...] = ("accuracy", "latency_ms@onnxruntime-cpu-1t-b1")
-    constraints: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
+    objectives: Texts = ("accuracy", "latency_ms@onnxruntime-cpu-1t-b1")
+    constraints: Texts = ()
+    targets: Texts = ()
     budget: Budget
     training: TrainingConfig = TrainingConfig()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     sampler: str = "tpe"
     cache_limit_mb: Positive = 2000
 
@@ -144,8 +169,10 @@ class Recipe(Section):
         if len(set(parsed)) < len(parsed):
             raise ValueError(f"an objective stands twice in {', '.join(value)}")
         if not any(o.maximise for o in parsed) or all(o.maximise for o in parsed):
-            raise ValueError("needs at least one quality (accuracy, balanced_accuracy) and one cost (such as latency_ms)")
-        return value
+            raise ValueError(
+                "needs at least one quality (accuracy, balanced_accuracy) and one cost (such as latency_ms)"
+            )
+        return tuple(objective.key for objective in parsed)  # one spelling, so that spaces make no other study
 
     @field_validator("constraints")
     @classmethod
@@ -153,7 +180,7 @@ class Recipe(Section):
         keys = [Constraint.parse(text).key for text in value]
         if len(set(keys)) < len(keys):
             raise ValueError(f"a constraint stands twice in {', '.join(keys)}")
-        return value
+        return tuple(keys)
 
     @property
     def parsed_objectives(self) -> tuple[Objective, ...]:
@@ -181,7 +208,7 @@ class Recipe(Section):
 
     @property
     def identity(self) -> str:
-        """Digest of all that a study's results depend on: everything but budget of trials and minutes, and cache size."""
+        """Digest of all that a study's results depend on: everything but the trials, the minutes and the cache size."""
         return sha256_of(self.comparable())
 
     def comparable(self) -> dict[str, Any]:
@@ -208,20 +235,40 @@ def load_recipe(path: Path) -> Recipe:
         RecipeError: The file is missing, is no YAML mapping, or breaks a rule; the message names file and field.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = ", ".join(sorted(str(p) for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
         raise RecipeError(f"there is no recipe {path}", f"recipes there: {near}" if near else "") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"the recipe {path} cannot be read: {error}") from None
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"the recipe {path} is no YAML: {' '.join(str(error).split())}") from None
+        data = yaml.load(text, _UniqueKeys)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-13-45
+        problem = " ".join(str(error).split()).replace('in "<unicode string>", line', "in line")
+        raise RecipeError(f"the recipe {path} is not valid YAML: {problem}") from None
     if not isinstance(data, dict):
-        raise RecipeError(f"the recipe {path} must be a mapping of keys to values, but is {type(data).__name__}")
+        kind = "empty" if data is None else type(data).__name__
+        raise RecipeError(f"the recipe {path} must be a mapping of keys to values, but is {kind}")
     recipe = parse_recipe(data, str(path))
-    return recipe.model_copy(update=_resolved(recipe, path.resolve().parent))
+    try:
+        return recipe.model_copy(update=_resolved(recipe, path.resolve().parent))
+    except RuntimeError as error:  # '~' where there is no home
+        raise RecipeError(f"{path}: 'data.path' or 'space' cannot be resolved: {error}") from None
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Reads YAML as ``safe_load`` does, but refuses a key that stands twice, where YAML would let the last one win."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.composer.ComposerError(None, None, f"the key '{key.value}' stands twice", key.start_mark)
+            seen.add(key.value)
+        return node
 
 
 def _resolved(recipe: Recipe, folder: Path) -> dict[str, Any]:
@@ -230,7 +277,7 @@ def _resolved(recipe: Recipe, folder: Path) -> dict[str, Any]:
     if recipe.data.path is not None:
         changes["data"] = recipe.data.model_copy(update={"path": folder / recipe.data.path.expanduser()})
     if recipe.space.endswith((".yaml", ".yml")):
-        changes["space"] = str(folder / recipe.space)
+        changes["space"] = str(folder / Path(recipe.space).expanduser())
     return changes
 
 
@@ -245,6 +292,15 @@ def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
         raise RecipeError(f"{source}: {problems}") from None
 
 
+# What pydantic says in terms of Python, in terms of YAML.
+_WORDS = {
+    "model_type": "must be a mapping of keys to values",
+    "tuple_type": "must be a list",
+    "is_instance_of": "must be a path",
+    "path_type": "must be a path",
+}
+
+
 def _explain(error: Any) -> str:
     """One pydantic error as 'field: what is wrong', with the closest valid key for an unknown one."""
     location: Sequence[str | int] = error["loc"]
@@ -253,14 +309,15 @@ def _explain(error: Any) -> str:
         model: type[BaseModel] = Recipe
         for part in location[:-1]:
             inner = model.model_fields[str(part)].annotation
-            assert isinstance(inner, type) and issubclass(inner, BaseModel)
+            assert isinstance(inner, type)
+            assert issubclass(inner, BaseModel)
             model = inner
         section = ".".join(str(part) for part in location[:-1])
-        return unknown_name(f"key in '{section}'" if section else "key", location[-1], model.model_fields)
+        return unknown_name(f"key in '{section}':" if section else "key", location[-1], model.model_fields)
     if error["type"] == "missing":
         return f"'{where}' is missing"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"'{where}': {message}" if error["type"] == "value_error" else f"'{where}': {message}, but got {error['input']!r}"
+    message = _WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    return f"'{where}': {message}" + ("" if error["type"] == "value_error" else f", but got {error['input']!r}")
 
 
 def _flatten(data: Any, prefix: str = "") -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from nas.design import Design
@@ -15,6 +16,21 @@ from nas.outcome import Outcome, Quantity, Realisation, Reason
 from nas.store import write_atomically
 
 VERSION = 1
+
+# The types of the fields that are read as they stand.
+_JSON_TYPES: Mapping[str, type | UnionType] = {
+    "number": int,
+    "origin": str,
+    "seed": int,
+    "duplicate_of": int | None,
+    "teacher": str | None,
+    "teacher_trial": int | None,
+    "artifact_sha256": str | None,
+    "manifest": dict,
+    "environment": dict,
+    "started_at": str,
+    "seconds": int | float,
+}
 
 
 @dataclass(frozen=True)
@@ -124,6 +140,9 @@ class TrialRecord:
 
         Raises:
             StudyError: Another version.
+            KeyError: A field is missing.
+            TypeError: A field is of another type than ``to_json`` writes.
+            ValueError: A field has no such value.
         """
         if data.get("version") != VERSION:
             raise StudyError(f"a trial record's version must be {VERSION}, but got {data.get('version')!r}")
@@ -136,6 +155,9 @@ class TrialRecord:
         values["labels"] = {name: Realisation(label) for name, label in values["labels"].items()}
         values["stages"] = tuple(StageResult(**item) for item in values["stages"])
         values["notes"] = tuple(values["notes"])
+        for name, kind in _JSON_TYPES.items():
+            if isinstance(value := values[name], bool) or not isinstance(value, kind):
+                raise TypeError(f"'{name}' cannot be {value!r}")
         return cls(**values)
 
 
@@ -157,14 +179,19 @@ def read_records(trials_folder: Path) -> list[TrialRecord]:
     Raises:
         StudyError: A record cannot be read; the message names the file.
     """
-    return [_read(path) for path in sorted(trials_folder.glob("[0-9]*.json"))]
+    records = [_read(path) for path in sorted(trials_folder.glob("[0-9]*.json"))]
+    return sorted(records, key=lambda record: record.number)
 
 
 def _read(path: Path) -> TrialRecord:
     try:
-        return TrialRecord.from_json(json.loads(path.read_text()))
+        record = TrialRecord.from_json(json.loads(path.read_text()))
+        if path != record_path(path.parent, record.number):  # a copy by hand would count the trial twice
+            raise ValueError(f"it holds trial {record.number}, which its name does not say")
+        return record
     except (OSError, ValueError, KeyError, TypeError, AttributeError, NasError) as error:
+        problem = f"{error} is missing" if isinstance(error, KeyError) else error
         raise StudyError(
-            f"the trial record {path} cannot be read: {error}",
+            f"the trial record {path} cannot be read: {problem}",
             "move it out of the study folder; the next search evaluates that trial again",
         ) from error

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+# A file that is being written aside is done within moments; one of this age belongs to a process that died.
+_ABANDONED_SECONDS = 3600
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -83,28 +90,36 @@ class Store:
     def get(self, key: str) -> Entry | None:
         """The result stored under a key, or None where it is absent or damaged."""
         try:
-            index = json.loads((self.folder / "keys" / f"{key}.json").read_text())
-            digest, detail = index["sha256"], index["detail"]
-        except (OSError, ValueError, KeyError, TypeError):
+            digest, detail = _read_index(self.folder / "keys" / f"{key}.json")
+        except (OSError, ValueError):
             return None
         blob = self.read_blob(digest)
         return None if blob is None else Entry(blob, digest, detail)
 
     def read_blob(self, sha256: str) -> bytes | None:
-        """A blob by its digest, checked against it; None where it is absent or damaged."""
+        """A blob by its digest, checked against it; None where it is absent or damaged.
+
+        A damaged blob is removed, and one that is read counts as used; whoever may only read does neither.
+        """
+        if not _DIGEST.fullmatch(sha256):  # what comes from a damaged file must not lead out of the folder
+            return None
         path = self.blob_path(sha256)
         try:
             blob = path.read_bytes()
         except OSError:
             return None
-        if sha256_bytes(blob) != sha256:
-            path.unlink(missing_ok=True)
-            return None
-        os.utime(path)
-        return blob
+        intact = sha256_bytes(blob) == sha256
+        with contextlib.suppress(OSError):
+            if intact:
+                os.utime(path)
+            else:
+                path.unlink()
+        return blob if intact else None
 
     def evict(self, keep: Collection[str]) -> int:
         """Removes the least recently used blobs until the limit is met, and says how many bytes went.
+
+        With them go the index files that name a blob which is not there, and what dead processes left half-written.
 
         Args:
             keep: Digests that stay whatever the size, such as the front's artifacts.
@@ -118,4 +133,42 @@ class Store:
             if path.name not in keep:
                 path.unlink(missing_ok=True)
                 removed += stat.st_size
+        if removed:  # else no index has lost its blob, and reading them all would be for nothing
+            self._remove_orphans()
+        self._remove_abandoned()
         return removed
+
+    def _remove_orphans(self) -> None:
+        """Removes index files whose blob is gone, or that cannot be read."""
+        present = {path.name for path in self.folder.glob("blobs/*")}
+        for path in self.folder.glob("keys/*.json"):
+            try:
+                digest, _ = _read_index(path)
+            except (OSError, ValueError):
+                digest = ""
+            if digest not in present:
+                path.unlink(missing_ok=True)
+
+    def _remove_abandoned(self) -> None:
+        """Removes files that were being written aside when their process died."""
+        oldest = time.time() - _ABANDONED_SECONDS
+        for path in self.folder.glob("*/.*.part"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+
+def _read_index(path: Path) -> tuple[str, Mapping[str, Any]]:
+    """The blob's digest and the detail that an index file holds.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is damaged.
+    """
+    index = json.loads(path.read_text())
+    if not isinstance(index, dict):
+        raise ValueError(f"{path} is no index")
+    digest, detail = index.get("sha256"), index.get("detail")
+    if not isinstance(digest, str) or not isinstance(detail, dict):
+        raise ValueError(f"{path} is no index")
+    return digest, detail

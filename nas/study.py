@@ -62,9 +62,9 @@ class StudyFolder:
         Raises:
             StudyError: Another process owns it, it holds something else than a study, or it cannot be written.
         """
-        if self.path.exists() and not self.is_study() and (not self.path.is_dir() or _strangers(self.path)):
-            raise StudyError(f"{self.path} exists and is no study", "name another folder with --output")
         try:
+            if self.path.exists() and not self.is_study() and (not self.path.is_dir() or _strangers(self.path)):
+                raise StudyError(f"{self.path} exists and is no study", "name another folder with --output")
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / LOCK_FILE, "a+")  # noqa: SIM115 - held open as long as the lock
         except OSError as error:
@@ -78,6 +78,8 @@ class StudyFolder:
                 raise StudyError(
                     f"another search is at work in {self.path} (process {owner})", "wait for it, or end it"
                 ) from None
+            except OSError as error:
+                raise StudyError(f"the study folder {self.path} cannot be locked: {error.strerror}") from error
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -108,10 +110,11 @@ class StudyFolder:
                     "name another folder with --output, or start over with --fresh",
                 )
         try:
+            # The recipe first: it is what makes a folder a study, so a process that dies here leaves one to go on with.
+            write_atomically(self.recipe, yaml.safe_dump(recipe.to_json(), sort_keys=False).encode())
+            write_atomically(self.inputs, json.dumps(dict(inputs), indent=1).encode())
             for folder in (self.trials, self.samples, self.cache):
                 folder.mkdir(exist_ok=True)
-            write_atomically(self.inputs, json.dumps(dict(inputs), indent=1).encode())
-            write_atomically(self.recipe, yaml.safe_dump(recipe.to_json(), sort_keys=False).encode())
         except OSError as error:
             raise StudyError(f"the study folder {self.path} cannot be written: {error.strerror}") from error
 
@@ -126,14 +129,23 @@ class StudyFolder:
             ) from None
 
     def clear(self) -> None:
-        """Deletes all that the study produced; the caller holds the lock and has asked."""
-        for path in self.path.iterdir():
-            if path.name == LOCK_FILE:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        """Deletes all that the study produced; the caller holds the lock and has asked.
+
+        The recipe goes last, so that a process that dies meanwhile leaves a study that can be cleared again.
+
+        Raises:
+            StudyError: Something cannot be deleted.
+        """
+        try:
+            for path in sorted(self.path.iterdir(), key=lambda item: item == self.recipe):
+                if path.name == LOCK_FILE:
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+        except OSError as error:
+            raise StudyError(f"the study folder {self.path} cannot be cleared: {error}") from error
 
 
 class Study:
@@ -184,7 +196,11 @@ class Study:
         for record in self.records:
             if record.number == number:
                 return record
-        last = f"trials run from {self.records[0].number} to {self.records[-1].number}" if self.records else "no trials yet"
+        last = (
+            f"trials run from {self.records[0].number} to {self.records[-1].number}"
+            if self.records
+            else "no trials yet"
+        )
         raise StudyError(f"there is no trial {number} in {self.folder.path}", last)
 
     @cached_property
@@ -193,7 +209,8 @@ class Study:
         try:
             data = json.loads(self.folder.test_scores.read_text())
             return {
-                int(number): {item["name"]: Quantity.from_json(item) for item in items} for number, items in data.items()
+                int(number): {item["name"]: Quantity.from_json(item) for item in items}
+                for number, items in data.items()
             }
         except FileNotFoundError:
             return {}
@@ -230,5 +247,5 @@ def _load_own_recipe(path: Path) -> Recipe:
 
 
 def _strangers(path: Path) -> list[Path]:
-    """Files in a folder that no study put there."""
-    return [item for item in path.iterdir() if item.name != LOCK_FILE]
+    """Files in a folder that no study put there before it had a recipe."""
+    return [item for item in path.iterdir() if item.name != LOCK_FILE and not item.match(f".{RECIPE_FILE}.*.part")]

@@ -1,8 +1,8 @@
 """Training: one network, one budget, seeded, as fast as the hardware allows.
 
 The learning rate follows warm-up, stable, decay (Hu et al., MiniCPM, 2024): it rises over the first steps, stays, and
-falls linearly to zero over the last part. The stable part does not depend on the budget, so a longer budget continues
-a shorter one.
+falls linearly to zero over the last part. What comes before the decay does not depend on the budget, so a longer
+budget continues a shorter one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from nas.errors import DivergedError
 from nas.recipe import TrainingConfig
 
 WARMUP_STEPS = 20
-WARMUP_SHARE = 0.1
 DECAY_SHARE = 0.4
 
 # Called after each epoch with (epochs done, epochs in all).
@@ -67,7 +66,13 @@ class TrainingData:
 
     @classmethod
     def from_arrays(
-        cls, images: np.ndarray, labels: np.ndarray, classes: int, layout: str, normalisation: Normalisation, device: str
+        cls,
+        images: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        layout: str,
+        normalisation: Normalisation,
+        device: str,
     ) -> TrainingData:
         """Moves arrays to the device, channels first as networks take them."""
         tensor = torch.from_numpy(images)
@@ -84,7 +89,7 @@ class TrainingData:
     def class_weights(self) -> Tensor:
         """Weight of each class, inverse to its frequency, 1 on average over the samples."""
         counts = torch.bincount(self.labels, minlength=self.classes).float()
-        return len(self.labels) / (self.classes * counts.clamp(min=1))
+        return len(self.labels) / (int((counts > 0).sum()) * counts.clamp(min=1))
 
 
 def numerics_for(config: TrainingConfig, fast_bfloat16: bool, usable_cores: int) -> Numerics:
@@ -117,9 +122,15 @@ def seeded(seed: int, threads: int) -> Iterator[torch.Generator]:
         torch.set_num_threads(before)
 
 
-def learning_rate_factor(step: int, steps: int) -> float:
-    """Warm-up, stable, decay: the learning rate at a step, relative to its peak."""
-    warmup = min(WARMUP_STEPS, max(1, round(WARMUP_SHARE * steps)))
+def learning_rate_factor(step: int, steps: int, steps_per_epoch: int) -> float:
+    """Warm-up, stable, decay: the learning rate at a step, relative to its peak.
+
+    Args:
+        step: From 0.
+        steps: Steps in all. Only the decay, the last ``DECAY_SHARE`` of them, depends on it.
+        steps_per_epoch: The warm-up takes no longer than an epoch.
+    """
+    warmup = min(WARMUP_STEPS, steps_per_epoch)
     decay = max(1, round(DECAY_SHARE * steps))
     return min(1.0, (step + 1) / warmup, (steps - step) / decay)
 
@@ -165,9 +176,9 @@ def train(
         started = time.perf_counter()
         order = torch.randperm(len(data.labels), generator=generator).to(device)
         loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-        for chosen in order[: steps_per_epoch * batch].split(batch):
+        for chosen in torch.split(order[: steps_per_epoch * batch], batch):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * learning_rate_factor(step, steps)
+                group["lr"] = learning_rate * learning_rate_factor(step, steps, steps_per_epoch)
             images = augment(data.normalise(data.images[chosen]), config.augmentation, generator)
             labels = data.labels[chosen]
             with torch.autocast(device.type, torch.bfloat16, enabled=numerics.precision == "bfloat16"):
@@ -209,5 +220,5 @@ def _distilled(hard: Tensor, logits: Tensor, distillation: Distillation, chosen:
 def predict_logits(model: nn.Module, data: TrainingData, batch: int = 512) -> Tensor:
     """Logits (N×classes, float32) of the training images as they are, not augmented."""
     model.eval()
-    parts = [model(data.normalise(images)) for images in data.images.split(batch)]
+    parts = [model(data.normalise(images)) for images in torch.split(data.images, batch)]
     return torch.cat(parts).float()

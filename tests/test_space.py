@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas import space as space_module
@@ -56,6 +56,7 @@ def choice(name: str, *values: Any, when: Mapping[str, tuple[Value, ...]] | None
 # --- counting and enumerating
 
 
+@settings(deadline=None)
 @given(spaces())
 def test_size_is_the_number_of_distinct_designs(space: SearchSpace) -> None:
     designs = list(space.designs())
@@ -94,6 +95,7 @@ def test_designs_are_lazy() -> None:
 # --- choosing
 
 
+@settings(deadline=None)
 @given(spaces(), st.randoms(use_true_random=False))
 def test_a_sampled_design_is_contained_and_survives_json(space: SearchSpace, rng: random.Random) -> None:
     design = space.sample(rng)
@@ -104,6 +106,7 @@ def test_a_sampled_design_is_contained_and_survives_json(space: SearchSpace, rng
     assert space.contains(again)
 
 
+@settings(deadline=None)
 @given(spaces(), st.randoms(use_true_random=False))
 def test_flat_and_design_are_inverse(space: SearchSpace, rng: random.Random) -> None:
     design = space.sample(rng)

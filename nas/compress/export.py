@@ -54,7 +54,7 @@ def export_body(model: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
             torch.onnx.export(
                 whole,
                 (torch.zeros(1, *input_shape),),
-                buffer,
+                buffer,  # type: ignore[arg-type]  # the TorchScript exporter takes a file object
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=[BODY_INPUT],
@@ -101,7 +101,8 @@ def attach_front_end(body: bytes, spec: InputSpec, normalisation: Normalisation)
     graph.input.append(helper.make_tensor_value_info(INPUT_NAME, element_type, ["batch", *spec.shape]))
     _strip_metadata(model)
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def input_quantisation(normalisation: Normalisation) -> tuple[float, int]:
@@ -124,16 +125,20 @@ def _uint8_front_end(graph: onnx.GraphProto, pixels: str, normalisation: Normali
             graph.node.remove(node)
         return []
     scale, zero_point = input_quantisation(normalisation)
-    graph.initializer.append(numpy_helper.from_array(np.float32(scale), "pixel_scale"))
-    graph.initializer.append(numpy_helper.from_array(np.uint8(zero_point), "pixel_zero_point"))
+    graph.initializer.append(numpy_helper.from_array(np.array(scale, np.float32), "pixel_scale"))
+    graph.initializer.append(numpy_helper.from_array(np.array(zero_point, np.uint8), "pixel_zero_point"))
     return [helper.make_node("DequantizeLinear", [pixels, "pixel_scale", "pixel_zero_point"], [BODY_INPUT])]
 
 
 def _strip_metadata(model: onnx.ModelProto) -> None:
-    """Drops what a deployment has no use for: names of source files, docs, intermediate shapes."""
+    """Drops what a deployment has no use for: source files, docs, intermediate shapes, operator sets without operators."""
     model.producer_name, model.producer_version, model.doc_string = "nas", "", ""
     del model.metadata_props[:]
     del model.graph.value_info[:]
+    # The quantiser declares every set that its ONNX Runtime knows, which another runtime may refuse.
+    used = {node.domain for node in model.graph.node}
+    for declared in [declared for declared in model.opset_import if declared.domain not in used]:
+        model.opset_import.remove(declared)
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]

@@ -44,11 +44,15 @@ class Pruned:
 def channels_to_keep(width: int, ratio: float) -> int:
     """How many of ``width`` channels stay when about ``ratio`` of them are to go.
 
-    Rounded to the nearest multiple of 8 from 32 channels on, of 4 below; never under 8 channels nor a quarter.
+    Rounded to the nearest multiple of 8 from 32 channels on, of 4 below; never under 8 channels nor a quarter, which
+    is rounded up. A ratio of 0 keeps all, whatever the width.
     """
+    if ratio == 0:
+        return width
     multiple = CHANNEL_MULTIPLE if width >= WIDE_ENOUGH else CHANNEL_MULTIPLE // 2
     wanted = multiple * round(width * (1 - ratio) / multiple)
-    return min(width, max(wanted, MINIMUM_CHANNELS, math.ceil(width * MINIMUM_SHARE)))
+    least = multiple * math.ceil(width * MINIMUM_SHARE / multiple)
+    return min(width, max(wanted, MINIMUM_CHANNELS, least))
 
 
 def prune(model: nn.Module, ratio: float, input_shape: tuple[int, int, int]) -> Pruned:

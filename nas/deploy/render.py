@@ -54,9 +54,9 @@ def _figures(choice: Choice, test_scores: Mapping[str, Quantity]) -> list[tuple[
         rows.append((quantity.name.replace("_", " "), words.interval(quantity)))
     if not test_scores:
         rows.append(("test accuracy", "not scored yet"))
-    for quantity in record.quantities:
-        if quantity.name == "latency_ms" and quantity.target is not None:
-            rows.append(("latency", f"{words.interval(quantity)}, {words.target(quantity.target)}"))
+    latencies = [q for q in record.quantities if q.name == "latency_ms" and q.target is not None]
+    for quantity in sorted(latencies, key=lambda q: q.target != choice.target):  # the one that counted first
+        rows.append(("latency", f"{words.interval(quantity)}, {words.target(str(quantity.target))}"))
     if (size := record.quantity("size_bytes")) is not None:
         rows.append(("file size", words.amount("size_bytes", size.value)))
     return rows

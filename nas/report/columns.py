@@ -107,8 +107,13 @@ def _latency_cell(latency: Quantity | None, by_iqr: bool) -> str:
     elif latency.low is not None and latency.high is not None:
         spread = (latency.high - latency.low) / 2
     mark = UNSTABLE if latency.detail.get("unstable") else ""
-    share = f" ±{significant(100 * spread / latency.value, 1)}%" if spread is not None else ""
+    share = f" ±{_share(spread / latency.value)}%" if spread is not None else ""
     return f"{significant(latency.value)}{share}{mark}"
+
+
+def _share(value: float) -> str:
+    """Per cent without decimals, but never rounded down to nothing: ``14``, ``2``, ``0.3``."""
+    return f"{100 * value:.0f}" if value >= 0.01 else significant(100 * value, 1)
 
 
 def has_iqr(study: Study) -> bool:

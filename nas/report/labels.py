@@ -18,6 +18,7 @@ import numpy as np
 ANGLES = (135, 115, 155, 95, 175, 315, 335, 295, 60, 20, 270, 200)
 DISTANCES = (9, 16, 26, 38, 52, 68, 86, 106)
 LEADER_DISTANCE = 12  # labels farther away than this are joined to their point by a line
+MOST_POINTS = 4000  # along one straight piece, which may lead far out of the picture
 CLEARANCE = 5  # kept from every point that has a label
 
 
@@ -142,5 +143,5 @@ def _candidates(
 
 
 def _along(start: tuple[float, float], end: tuple[float, float], step: float) -> np.ndarray:
-    count = max(2, math.ceil(math.dist(start, end) / max(step, 1e-9)))
-    return np.linspace(start, end, min(count, 4000))
+    pieces = max(1, math.ceil(math.dist(start, end) / step))
+    return np.linspace(start, end, min(pieces, MOST_POINTS) + 1)

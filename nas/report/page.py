@@ -174,8 +174,7 @@ def _tiles(study: Study, volume: float) -> list[Tile]:
     objectives = study.recipe.parsed_objectives
     tiles = []
     for objective in objectives:
-        sign = -1 if objective.maximise else 1
-        best = min(study.front, key=lambda r, o=objective, s=sign: (s * r.value(o.key), r.number))
+        best = _best(study.front, objective)
         label = BEST.get(objective.name, f"Fewest {_plain(objective)}")
         tiles.append(
             Tile(
@@ -193,6 +192,12 @@ def _tiles(study: Study, volume: float) -> list[Tile]:
     return tiles
 
 
+def _best(front: Sequence[TrialRecord], objective: Objective) -> TrialRecord:
+    """The member that is best in one objective; of equals the lowest number."""
+    sign = -1 if objective.maximise else 1
+    return min(front, key=lambda record: (sign * record.value(objective.key), record.number))
+
+
 def _beside(record: TrialRecord, objectives: Sequence[Objective], shown: Objective) -> str:
     """The trial, and the objective that tells what the shown one costs."""
     other = next(o for o in objectives if o.maximise is not shown.maximise)
@@ -202,9 +207,9 @@ def _beside(record: TrialRecord, objectives: Sequence[Objective], shown: Objecti
 def _meaning(quality: Objective, cost: Objective) -> str:
     """The picture in two sentences."""
     return (
-        f"Each point is a network that was trained, compressed, exported and measured as it would ship: the higher, the "
+        "Each point is a network that was trained, compressed, exported and measured as it would ship: the higher, the "
         f"better its {_plain(quality)}, and the farther left, the less its {_plain(cost)}. The outlined points are the "
-        "front, which no other trial beats in one objective without losing in another; choose among those and forget the rest."
+        "front: no other trial beats one of them in one objective without losing in another, so choose among those."
     )
 
 

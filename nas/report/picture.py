@@ -250,7 +250,7 @@ def _label_members(figure: Figure, axes: Axes, view: View, corners: np.ndarray) 
     unit = figure.dpi / 72
     to_pixels = axes.transData.transform
     order = _by_importance(view, to_pixels(view.at(view.study.front)))
-    style: dict[str, Any] = {"fontsize": 7.5, "ha": "left", "va": "bottom", "zorder": 6, "xycoords": "figure pixels"}
+    style: dict[str, Any] = {"fontsize": 7.5, "ha": "left", "va": "bottom", "zorder": 6, "xycoords": "figure fraction"}
     halo = [withStroke(linewidth=2, foreground="white", alpha=0.8)]
     texts = [axes.annotate(short_name(r, view.shown), (0, 0), path_effects=halo, **style) for r in order]
     extents = [text.get_window_extent(renderer) for text in texts]
@@ -259,16 +259,21 @@ def _label_members(figure: Figure, axes: Axes, view: View, corners: np.ndarray) 
     frame = Box(window.x0, window.y0, window.x1, window.y1).grown(-2 * unit)
     obstacles = _obstacles(axes, view, corners, renderer, unit)
     placements = place(points, [(e.width, e.height) for e in extents], obstacles, frame, unit)
+    share = np.array([1 / figure.bbox.width, 1 / figure.bbox.height])  # the same in every file format
     for text, point, placement in zip(texts, points, placements, strict=True):
         if placement is None:
             text.remove()
             continue
-        text.xy = (placement.box.left, placement.box.bottom)
+        text.xy = (placement.box.left * share[0], placement.box.bottom * share[1])
         text.set_position(text.xy)
         if math.dist(placement.anchor, point) > LEADER_DISTANCE * unit:
             leader = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.5, "shrinkA": 1.5, "shrinkB": 4}
-            ends: dict[str, Any] = {"xycoords": "figure pixels", "textcoords": "figure pixels", "arrowprops": leader}
-            axes.annotate("", point, placement.anchor, **ends)
+            ends: dict[str, Any] = {
+                "xycoords": style["xycoords"],
+                "textcoords": style["xycoords"],
+                "arrowprops": leader,
+            }
+            axes.annotate("", np.array(point) * share, np.array(placement.anchor) * share, **ends)
 
 
 def _obstacles(axes: Axes, view: View, corners: np.ndarray, renderer: Any, unit: float) -> np.ndarray:

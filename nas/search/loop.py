@@ -18,14 +18,13 @@ import numpy as np
 
 from nas.design import Design
 from nas.evaluate import EvalRequest, EvalResult
-from nas.objectives import Objective
 from nas.outcome import Outcome
 from nas.pipeline import Progress, Teacher
 from nas.recipe import Recipe
 from nas.record import TrialRecord, read_records, write_record
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.space import SearchSpace
-from nas.store import Store, write_atomically
+from nas.store import write_atomically
 from nas.study import Study, StudyFolder
 
 # After so many designs in a row that were seen before, one that was not is drawn at random.
@@ -88,25 +87,26 @@ class Loop:
         self.watcher = watcher
         self.records: list[TrialRecord] = read_records(folder.trials)
         self.bridge = Bridge(folder.storage, recipe, space)
-        self.repeats = 0
+        self.trial_began = time.monotonic()
 
     def run(self) -> Ended:
-        """Searches until the budget is spent or the space exhausted. Ctrl-C passes through; nothing finished is lost."""
+        """Searches until the budget is spent or the space exhausted. Ctrl-C passes through and loses nothing finished."""
         self._reconcile()
         self.watcher.began(self._study())
+        for asked in self.bridge.told_without_record({record.number for record in self.records}):
+            self._finish(asked, tell=False)
         for number in self.bridge.running():
-            self._finish(self.bridge.resume(number), "asked")
+            self._finish(self.bridge.resume(number))
         while (ended := self._ended()) is None:
-            self._finish(*self._ask())
+            self._finish(self._ask())
         return ended
 
     def _study(self) -> Study:
         return Study(self.folder, self.recipe, list(self.records))
 
     def _reconcile(self) -> None:
-        """Brings the sampler's memory in line with the records: fills it anew, or tells what it has not heard."""
-        if self.bridge.known == 0:
-            self.bridge.rebuild(self.records)
+        """Brings the sampler's memory in line with the records: adds what it lost, tells what it has not heard."""
+        self.bridge.rebuild(self.records)
         known = {record.number: record for record in self.records}
         for number in self.bridge.running():
             if number in known:
@@ -122,23 +122,25 @@ class Loop:
             left = 60 * budget.minutes - sum(record.seconds for record in self.records)
             if left <= 0 or left < 0.5 * _median_seconds(counted):
                 return Ended(f"the budget of {budget.minutes:g} minutes is spent")
-        if len({record.design.digest for record in counted}) >= self.space.size():
+        if len({record.design.digest for record in counted if not _worth_another_try(record)}) >= self.space.size():
             return Ended(f"all {self.space.size()} designs of the search space were evaluated")
         return None
 
-    def _ask(self) -> tuple[Asked, str]:
-        """The next design, and where it came from."""
-        if self.repeats >= REPEATS_IN_A_ROW and (unseen := self._unseen()) is not None:
-            return self.bridge.ask(fixed=self.space.flat(unseen)), "unseen"
+    def _ask(self) -> Asked:
+        """The next design."""
+        last = self.records[-REPEATS_IN_A_ROW:]
+        repeats = len(last) == REPEATS_IN_A_ROW and all(record.outcome is Outcome.DUPLICATE for record in last)
+        if repeats and (unseen := self._unseen()) is not None:
+            return self.bridge.ask(fixed=self.space.flat(unseen), origin="unseen")
         distils = any(choice.name == "distillation" and len(choice.values) > 1 for choice in self.space.choices)
         if distils and self._teacher() is None:
             # Nobody to learn from yet, so that choice is not open.
-            return self.bridge.ask(fixed={"distillation": False}), "asked"
-        return self.bridge.ask(), "asked"
+            return self.bridge.ask(fixed={"distillation": False})
+        return self.bridge.ask()
 
     def _unseen(self) -> Design | None:
         """A design that no trial had, drawn at random; None where all were seen."""
-        seen = {record.design.digest for record in self.records}
+        seen = {record.design.digest for record in self.records if not _worth_another_try(record)}
         draw = random.Random(f"{self.recipe.seed}-{len(self.records)}")
         for _ in range(RANDOM_DRAWS):
             if (design := self.space.sample(draw)).digest not in seen:
@@ -153,31 +155,31 @@ class Loop:
         best = max(measured, key=lambda record: (record.value("accuracy"), -record.number))
         return Teacher(best.number, best.design)
 
-    def _finish(self, asked: Asked, origin: str) -> None:
-        """Evaluates what was asked, keeps its record, tells the sampler."""
+    def _finish(self, asked: Asked, tell: bool = True) -> None:
+        """Evaluates what was asked, keeps its record, tells the sampler unless it has heard."""
         number, design = asked.number, asked.design
-        started_at, started = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+        started_at = datetime.now(UTC).isoformat(timespec="seconds")
         teacher = self._teacher() if design.step("distillation") else None
         record = TrialRecord(
-            number, origin, design, Outcome.DUPLICATE, self.recipe.seed,
+            number, asked.origin, design, Outcome.DUPLICATE, self.recipe.seed,
             teacher=teacher.design.architecture_digest if teacher else None,
             teacher_trial=teacher.trial if teacher else None,
             environment=self.environment, started_at=started_at,
         )  # fmt: skip
         if (original := self._original(record)) is not None:
-            self.repeats += 1
             record = replace(record, duplicate_of=original.number)
         else:
-            self.repeats = 0
             self.watcher.asked(number, design)
-            result = self.evaluate(
-                EvalRequest(number, design, self.recipe.seed, teacher), self.watcher.progress
-            )
+            result = self.evaluate(EvalRequest(number, design, self.recipe.seed, teacher), self.watcher.progress)
             record = self._with_result(record, result)
-        record = replace(record, seconds=time.monotonic() - started)
+        # From the end of the trial before, so that the trials' seconds add up to the search's: asking counts too.
+        now = time.monotonic()
+        record = replace(record, seconds=now - self.trial_began)
+        self.trial_began = now
         write_record(self.folder.trials, record)
-        self.records.append(record)
-        self._tell(record)
+        self.records = sorted([*self.records, record], key=lambda record: record.number)
+        if tell:
+            self._tell(record)
         self._trim_cache()
         self.watcher.told(record, self._study())
 
@@ -185,8 +187,7 @@ class Loop:
         """The trial that evaluated the same design (with the same teacher) before; a transient failure is none."""
         for record in self.records:
             same = record.design.digest == asked.design.digest and record.teacher == asked.teacher
-            again = record.reason is not None and record.reason.transient
-            if same and record.outcome is not Outcome.DUPLICATE and not again:
+            if same and record.outcome is not Outcome.DUPLICATE and not _worth_another_try(record):
                 return record
         return None
 
@@ -226,6 +227,11 @@ class Loop:
         """Keeps the cache within its limit; the front's artifacts always stay."""
         study = self._study()
         study.store.evict({record.artifact_sha256 for record in study.front if record.artifact_sha256})
+
+
+def _worth_another_try(record: TrialRecord) -> bool:
+    """Whether a trial failed for a cause that is not the design's."""
+    return record.reason is not None and record.reason.transient
 
 
 def _median_seconds(records: Sequence[TrialRecord]) -> float:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 import sqlite3
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal
 
 import optuna
 import sqlalchemy
@@ -37,10 +40,11 @@ FULL_VIOLATION = 1.0
 
 @dataclass(frozen=True)
 class Asked:
-    """A design that the sampler proposes, under its trial's number."""
+    """A design that the sampler proposes, under its trial's number; ``origin`` as in its record."""
 
     number: int
     design: Design
+    origin: str = "asked"
 
 
 class Bridge:
@@ -72,9 +76,12 @@ class Bridge:
         return len(self.study.get_trials(deepcopy=False))
 
     def rebuild(self, records: Sequence[TrialRecord]) -> None:
-        """Fills an empty storage from records; a number without a record becomes a failed trial."""
+        """Adds the trials that have a record but are not in the storage, which was deleted or lost its last ones.
+
+        A number without a record becomes a failed trial.
+        """
         by_number = {record.number: record for record in records}
-        for number in range(max(by_number, default=-1) + 1):
+        for number in range(self.known, max(by_number, default=-1) + 1):
             record = by_number.get(number)
             if record is None:
                 self.study.add_trial(create_trial(state=TrialState.FAIL))
@@ -102,11 +109,21 @@ class Bridge:
         frozen = self.study.get_trials(deepcopy=False)[number]
         return self._sample(number, lambda: Trial(self.study, frozen._trial_id))
 
-    def ask(self, fixed: dict[str, Value] | None = None) -> Asked:
+    def told_without_record(self, recorded: Collection[int]) -> list[Asked]:
+        """Trials that the storage holds as finished but whose record is gone, with their designs."""
+        found = []
+        for frozen in self.study.get_trials(deepcopy=False):
+            if frozen.number in recorded or not frozen.state.is_finished() or not frozen.params:
+                continue
+            found.append(Asked(frozen.number, self._design(partial(_decode, frozen.params))))
+        return found
+
+    def ask(self, fixed: dict[str, Value] | None = None, origin: str = "asked") -> Asked:
         """The sampler's next design.
 
         Args:
             fixed: Choices whose values are not the sampler's to decide.
+            origin: Where the fixed values come from, for the record.
         """
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if fixed and not waiting:
@@ -116,7 +133,7 @@ class Bridge:
                 if choice.name in fixed
             }
             with _quiet():
-                self.study.enqueue_trial(encoded)
+                self.study.enqueue_trial(encoded, user_attrs={"origin": origin})
             number = self.known - 1
         else:
             number = waiting[0].number if waiting else self.known
@@ -141,26 +158,25 @@ class Bridge:
             for name, violation in self._violations(told).items():
                 trial.set_constraint(name, violation)
         with _quiet():
-            self.study.tell(
-                trial, values=self._values(told) if state is TrialState.COMPLETE else None, state=state
-            )
+            self.study.tell(trial, values=self._values(told) if state is TrialState.COMPLETE else None, state=state)
 
-    def _sample(self, number: int, make: object) -> Asked:
-        assert callable(make)
+    def _sample(self, number: int, make: Callable[[], Trial]) -> Asked:
         self.study.sampler = make_sampler(self.recipe.sampler, self.recipe.seed, number)
         with _quiet():
-            trial: Trial = make()
+            trial = make()
             assert trial.number == number, f"expected trial {number}, but Optuna gave {trial.number}"
             if self.recipe.sampler == "nsga2":
                 # Gives the trial its generation, without which an enqueued one never enters the population.
                 _ = trial.relative_params
-            if self.flat:
-                values = {choice.name: _suggest(trial, choice) for choice in self.space.choices}
-                design = self.space.design(values)
-            else:
-                design = self.space.choose(lambda choice: _suggest(trial, choice))
+            design = self._design(lambda choice: _suggest(trial, choice))
         self._open_trials[number] = trial
-        return Asked(number, design)
+        return Asked(number, design, trial.user_attrs.get("origin", "asked"))
+
+    def _design(self, pick: Callable[[Choice], Value]) -> Design:
+        """The design that results from asking for every choice, or for the active ones alone."""
+        if self.flat:
+            return self.space.design({choice.name: pick(choice) for choice in self.space.choices})
+        return self.space.choose(pick)
 
     def _values(self, record: TrialRecord) -> list[float]:
         return [record.value(objective.key) for objective in self.objectives]
@@ -193,7 +209,7 @@ def _is_position(choice: Choice) -> bool:
 def _equal_steps(values: Sequence[Value]) -> bool:
     numbers = [float(value) for value in values]
     step = numbers[1] - numbers[0]
-    return all(math.isclose(b - a, step, rel_tol=1e-9) for a, b in zip(numbers, numbers[1:], strict=False))
+    return all(math.isclose(b - a, step, rel_tol=1e-9) for a, b in pairwise(numbers))
 
 
 def _parameter(choice: Choice) -> str:
@@ -216,6 +232,14 @@ def _encode(choice: Choice, value: Value) -> Value:
     return choice.values.index(value) if _is_position(choice) else value
 
 
+def _decode(params: Mapping[str, Any], choice: Choice) -> Value:
+    """The value that a finished trial's parameters give to a choice."""
+    if len(choice.values) == 1:
+        return choice.values[0]
+    stored = params[_parameter(choice)]
+    return choice.values[stored] if _is_position(choice) else choice.find(stored)
+
+
 def _suggest(trial: Trial, choice: Choice) -> Value:
     """What the trial's sampler proposes for a choice; a choice of one value is no question."""
     if len(choice.values) == 1:
@@ -234,7 +258,7 @@ def _suggest(trial: Trial, choice: Choice) -> Value:
     return min(choice.values, key=lambda value: abs(float(value) - number))  # undoes rounding in the steps
 
 
-def _open(path: Path, directions: list[str]) -> optuna.Study:
+def _open(path: Path, directions: Sequence[Literal["minimize", "maximize"]]) -> optuna.Study:
     """Opens or makes the storage.
 
     Write-ahead logging with relaxed syncing is three times faster and safe against a killed process; what a power cut
@@ -246,18 +270,14 @@ def _open(path: Path, directions: list[str]) -> optuna.Study:
             connection.execute("PRAGMA journal_mode=WAL")
         finally:
             connection.close()
-        storage = optuna.storages.RDBStorage(
-            f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}}
-        )
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
 
         @sqlalchemy.event.listens_for(storage.engine, "connect")
         def _relax(connection: sqlite3.Connection, _: object) -> None:
             connection.execute("PRAGMA synchronous=NORMAL")
 
         storage.engine.dispose()  # so that connections already open are made again, with the setting
-        return optuna.create_study(
-            study_name=STUDY_NAME, storage=storage, directions=directions, load_if_exists=True
-        )
+        return optuna.create_study(study_name=STUDY_NAME, storage=storage, directions=directions, load_if_exists=True)
     except (sqlite3.DatabaseError, sqlalchemy.exc.SQLAlchemyError, RuntimeError) as error:
         raise StudyError(
             f"the sampler's memory {path} is damaged: {' '.join(str(error).split())[:160]}",

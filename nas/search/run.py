@@ -54,8 +54,9 @@ def search(
         folder.start(recipe, {"space": space.digest, "data": dataset.digest})
         store = Store(folder.cache, recipe.cache_limit_mb * 10**6)
         surroundings = environment()
-        measure = measure or partial(measure_latency, environment_id=environment_id(surroundings))
-        evaluator = _evaluator(recipe, dataset, store, measure)
+        fingerprint = environment_id(surroundings)
+        measure = measure or partial(measure_latency, environment_id=fingerprint)
+        evaluator = _evaluator(recipe, dataset, store, measure, fingerprint)
         ended = Loop(folder, recipe, space, evaluator.evaluate, surroundings, watcher).run()
         study = Study.open(path)
         score_front(study, dataset)
@@ -73,7 +74,7 @@ def score_front(study: Study, dataset: Dataset) -> None:
     write_atomically(study.folder.test_scores, json.dumps(scores, indent=1).encode())
 
 
-def _evaluator(recipe: Recipe, dataset: Dataset, store: Store, measure: Measure) -> Evaluator:
+def _evaluator(recipe: Recipe, dataset: Dataset, store: Store, measure: Measure, fingerprint: str) -> Evaluator:
     numerics = numerics_for(recipe.training, has_fast_bfloat16(), len(os.sched_getaffinity(0)))
     pipeline = Pipeline(recipe, dataset, store, numerics, reduce_range=not has_vnni())
-    return Evaluator(recipe, dataset, pipeline, store, measure)
+    return Evaluator(recipe, dataset, pipeline, store, measure, fingerprint)

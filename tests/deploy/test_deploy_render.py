@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import make_record, write_study
+from fakes import make_recipe, make_record, write_study
 from rich.console import Console
 
 from nas.deploy import Choice, Limits, choose, render_choice, words
@@ -39,6 +39,17 @@ def test_design_reason_and_numbers(study: Study) -> None:
     assert "latency 0.02 ms (0.0196 ms to 0.0204 ms), onnxruntime, cpu, 1 thread, batch 1" in lines
     assert "file size 40 kB" in lines
     assert "compression pruning_ratio realised, weight_bits realised" in lines
+
+
+def test_the_latency_that_counted_comes_first(tmp_path: Path) -> None:
+    other = "onnxruntime-cpu-2t-b8"
+    record = make_record(0, quantities=(Quantity("latency_ms", 0.7, "ms", How.MEASURED, target=other),))
+    study = write_study(tmp_path / "study", [record], make_recipe(targets=[other]))
+    for target, first in ((None, "0.1 ms"), (other, "0.7 ms")):
+        text = shown(choose(study, Limits(target=target)), study)
+        latencies = [line.split(maxsplit=1)[1] for line in text.splitlines() if line.startswith("latency")]
+        assert len(latencies) == 2
+        assert latencies[0].startswith(first)
 
 
 def test_test_accuracy_that_is_not_there_is_not_invented(study: Study) -> None:

@@ -1,9 +1,9 @@
 // The scatter of quality against cost, and the hypervolume over trials.
 
 const PALETTE = ["#0f8a7e", "#d08a1d", "#6a6ee0", "#b8467f", "#6d9a1f", "#2486c7", "#9a7650", "#7c8790"];
-const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false };
+const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false, showTips: false };
 const MEASURED = DATA.trials.filter((row) => text(field(row, "outcome")) === "measured");
-const plot = { element: document.getElementById("scatter"), x: null, y: null, colour: "", chosen: null };
+const plot = { element: document.getElementById("scatter"), x: null, y: null, colour: "", chosen: null, view: "front" };
 
 const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
@@ -40,13 +40,13 @@ function categoryOf(row) {
   return text(field(row, plot.colour));
 }
 
-// Colours of the rows: {of: row => colour or number, legend: [[name, colour]], scale: title or null}.
+// Colours of the rows: {of: row => colour or number, legend: [[name, colour]], scale: of the quantity or null}.
 function colouring(rows) {
   if (plot.colour === "") return { of: () => PALETTE[0], legend: [], scale: null };
   if (plot.colour.startsWith("quantity:")) {
     const kind = kindOf(plot.colour.slice(9));
-    const log = kind.log && Math.min(...rows.map((row) => value(row, kind.key))) > 0;
-    return { of: (row) => (log ? Math.log10(value(row, kind.key)) : value(row, kind.key)), legend: [], scale: { kind, log } };
+    const scale = costScale(kind, rows.map((row) => value(row, kind.key)), []);
+    return { of: (row) => scale.forward(value(row, kind.key)), legend: [], scale };
   }
   const counts = new Map();
   for (const row of rows) counts.set(categoryOf(row), (counts.get(categoryOf(row)) || 0) + 1);
@@ -64,12 +64,12 @@ function drawScatter() {
   const values = (list, key) => list.map((row) => value(row, key));
   const x = costScale(kindOf(plot.x), values(rows, plot.x), limits(plot.x));
   const y = qualityScale(kindOf(plot.y), values(rows, plot.y), values(front, plot.y));
-  Object.assign(plot, { rows, xScale: x, yScale: y });
+  Object.assign(plot, { rows, xScale: x, yScale: y, view: "front" });
   const feasible = rows.filter((row) => field(row, "feasible") && !ON_FRONT.has(field(row, "number")));
   const barred = rows.filter((row) => !field(row, "feasible"));
   const colours = colouring(rows.filter((row) => field(row, "feasible")));
   const traces = [
-    points(barred, x, y, { symbol: "x-thin", size: 7, opacity: 0.6, line: { color: token("warn"), width: 1.2 } }),
+    points(barred, x, y, { symbol: "x-thin", size: 7, opacity: barred.length > 300 ? 0.35 : 0.7, line: { color: token("warn"), width: 1.2 } }),
     points(feasible, x, y, { size: 7.5, opacity: feasible.length > 300 ? 0.35 : 0.55, color: feasible.map(colours.of), ...colourAxis(colours) }),
     line(front, x, y),
     bars(front, x, y, points(front, x, y, { size: 11, color: front.map(colours.of), line: { color: token("ink"), width: 1.5 }, ...colourAxis(colours, true) })),
@@ -88,12 +88,10 @@ function points(rows, x, y, marker) {
 
 function colourAxis(colours, withBar = false) {
   if (!colours.scale) return {};
-  const { kind, log } = colours.scale;
-  const numbers = MEASURED.map((row) => value(row, kind.key)).filter((v) => v !== undefined).map((v) => (log ? Math.log10(v) : v));
-  const range = [Math.min(...numbers), Math.max(...numbers)];
-  const ticks = costScale(kind, numbers.map((n) => (log ? 10 ** n : n)), []).ticks(range);
-  const bar = { thickness: 10, outlinewidth: 0, title: { text: kind.title, side: "right" }, tickvals: ticks.map((t) => t[0]), ticktext: ticks.map((t) => t[1]) };
-  return { colorscale: "Viridis", reversescale: !kind.maximise, cmin: range[0], cmax: range[1], showscale: withBar, colorbar: bar };
+  const { kind, extent, ticks } = colours.scale;
+  const marks = ticks(extent);
+  const bar = { thickness: 10, outlinewidth: 0, title: { text: kind.title, side: "right" }, tickvals: marks.map((mark) => mark[0]), ticktext: marks.map((mark) => mark[1]) };
+  return { colorscale: "Viridis", reversescale: !kind.maximise, cmin: extent[0], cmax: extent[1], showscale: withBar, colorbar: bar };
 }
 
 function line(front, x, y) {
@@ -126,7 +124,7 @@ function ring(x, y) {
 
 function scatterLayout(x, y) {
   const axis = (scale) => ({
-    range: scale.range, title: { text: axisTitle(scale), standoff: 12 }, zeroline: false, gridcolor: token("line"), linecolor: token("rule"),
+    range: [...scale.range], title: { text: axisTitle(scale), standoff: 12 }, zeroline: false, gridcolor: token("line"), linecolor: token("rule"),
     ticks: "", ...tickArrays(scale, scale.range),
   });
   const shapes = [], annotations = [];
@@ -152,7 +150,7 @@ function tickArrays(scale, range) {
 
 function baseLayout(margin) {
   return {
-    margin, showlegend: false, hovermode: "closest", paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    margin, autosize: true, showlegend: false, hovermode: "closest", paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: token("soft") },
   };
 }
@@ -165,7 +163,7 @@ function drawLegend(colours, barred, below) {
   });
   items.unshift(h("li", {}, h("i", { class: "front" }), "on the front, with 95 % intervals"));
   if (barred) items.push(h("li", {}, h("i", { class: "barred" }, "×"), `breaks a constraint (${barred})`));
-  if (below) items.push(h("li", {}, `${below} below the picture; double-click to see all`));
+  if (below) items.push(h("li", {}, `${below} below the picture: double-click to see all`));
   document.getElementById("legend").replaceChildren(...items);
 }
 
@@ -176,24 +174,30 @@ function onZoom(event) {
     const range = [event[`${axis}.range[0]`], event[`${axis}.range[1]`]];
     for (const [name, content] of Object.entries(tickArrays(scale, range))) updates[`${axis}.${name}`] = content;
   }
-  if (Object.keys(updates).length) Plotly.relayout(plot.element, updates);
+  if (!Object.keys(updates).length) return;
+  plot.view = "zoomed";
+  Plotly.relayout(plot.element, updates);
 }
 
-// Double-click shows everything, and once more the front.
-function toggleAll() {
-  const all = (scale) => {
-    const positions = plot.rows.map((row) => scale.forward(value(row, scale.kind.key)));
-    const margin = 0.05 * (Math.max(...positions) - Math.min(...positions));
-    return [Math.min(...positions, scale.range[0]) - (Math.min(...positions) < scale.range[0] ? margin : 0), scale.range[1]];
+// Double-click goes back to the front, and from there to everything.
+function changeView() {
+  plot.view = plot.view === "front" ? "all" : "front";
+  const whole = (scale) => {
+    const lowest = Math.min(...plot.rows.map((row) => scale.forward(value(row, scale.kind.key))), scale.range[0]);
+    return lowest < scale.range[0] ? [lowest - 0.05 * (scale.range[1] - lowest), scale.range[1]] : scale.range;
   };
-  plot.all = !plot.all;
-  const [x, y] = [plot.xScale, plot.yScale].map((scale) => (plot.all ? all(scale) : scale.range));
-  Plotly.relayout(plot.element, { "xaxis.range[0]": x[0], "xaxis.range[1]": x[1], "yaxis.range[0]": y[0], "yaxis.range[1]": y[1] });
+  const update = {};
+  for (const [axis, scale] of [["xaxis", plot.xScale], ["yaxis", plot.yScale]]) {
+    const range = plot.view === "all" ? whole(scale) : scale.range;
+    for (const [name, content] of Object.entries(tickArrays(scale, range))) update[`${axis}.${name}`] = content;
+    update[`${axis}.range`] = [...range];
+  }
+  Plotly.relayout(plot.element, update);
 }
 
 function showTip(row, event) {
   const tip = document.getElementById("tip");
-  const lines = [plot.y, plot.x].map((key) => h("div", {}, `${kindOf(key).title}: `, h("b", {}, display(kindOf(key), value(row, key))), ` ${spread(kindOf(key), quantity(row, key))}`));
+  const lines = [plot.y, plot.x].map((key) => h("div", { class: "figure" }, `${kindOf(key).title}: `, h("b", {}, display(kindOf(key), value(row, key))), ` ${spread(kindOf(key), quantity(row, key))}`));
   const status = ON_FRONT.has(field(row, "number")) ? " · on the front" : field(row, "feasible") ? "" : " · breaks a constraint";
   tip.replaceChildren(h("div", {}, h("b", {}, `Trial ${field(row, "number")}`), h("span", { class: "faint" }, status)), ...lines, h("div", { class: "soft" }, field(row, "words")));
   tip.hidden = false;

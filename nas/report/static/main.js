@@ -2,10 +2,14 @@
 
 function seenOnce(element, draw) {
   const watcher = new IntersectionObserver((entries) => {
-    if (!entries.some((entry) => entry.isIntersecting)) return;
-    watcher.disconnect();
-    draw();
+    if (entries.some((entry) => entry.isIntersecting)) once();
   }, { rootMargin: "200px" });
+  const once = () => {
+    watcher.disconnect();
+    removeEventListener("beforeprint", once);
+    draw();
+  };
+  addEventListener("beforeprint", once);
   watcher.observe(element);
 }
 
@@ -34,7 +38,7 @@ function startScatter() {
   plot.element.on("plotly_unhover", () => { document.getElementById("tip").hidden = true; });
   plot.element.on("plotly_click", (event) => choose(event.points[0].customdata, plot.element));
   plot.element.on("plotly_relayout", onZoom);
-  plot.element.on("plotly_doubleclick", toggleAll);
+  plot.element.on("plotly_doubleclick", changeView);
   plot.element.addEventListener("keydown", walkFront);
 }
 

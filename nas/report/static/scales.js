@@ -18,7 +18,6 @@ function costScale(kind, values, limits) {
   const least = Math.min(...all), most = Math.max(...all);
   const logarithmic = kind.log && least > 0 && most / least > 3;
   const forward = logarithmic ? Math.log10 : (v) => v;
-  const backward = logarithmic ? (p) => 10 ** p : (p) => p;
   const span = forward(most) - forward(least) || Math.abs(forward(most)) * 0.3 || 1;
   const range = [forward(least) - 0.06 * span, forward(most) + 0.06 * span];
   const ticks = ([a, b]) => {
@@ -31,8 +30,9 @@ function costScale(kind, values, limits) {
     return inside.length > 2 ? inside : niceSteps(10 ** a, 10 ** b);
   };
   const short = (v) => Number(v.toPrecision(6)).toString();
-  const label = (v) => (kind.unit === "ms" ? short(v) : human(v, kind.unit === "bytes" ? "B" : "").replace(/\.?0+ /, " "));
-  return { kind, forward, range, logarithmic, ticks: (r) => ticks(r).map((v) => [forward(v), label(v)]), backward };
+  const label = (v) => (kind.unit === "ms" ? short(v) : human(v, kind.unit === "bytes" ? "B" : "").replace(/^[\d.]+/, (digits) => String(Number(digits))));
+  const extent = [forward(least), forward(most)];
+  return { kind, forward, range, extent, logarithmic, ticks: (r) => ticks(r).map((v) => [forward(v), label(v)]) };
 }
 
 function qualityScale(kind, values, front) {
@@ -50,7 +50,7 @@ function qualityScale(kind, values, front) {
     return logarithmic && inside.length > 3 ? inside : niceSteps(backward(a), backward(b));
   };
   const label = (v) => Number((100 * v).toPrecision(5)).toString();
-  return { kind, forward, range, logarithmic, ticks: (r) => ticks(r).map((v) => [forward(v), label(v)]), backward };
+  return { kind, forward, range, logarithmic, ticks: (r) => ticks(r).map((v) => [forward(v), label(v)]) };
 }
 
 function axisTitle(scale) {

@@ -54,7 +54,7 @@ function drawList() {
   table.tBodies[0].replaceChildren(...rows.slice(0, list.shown).map(listRow));
   const more = document.getElementById("more");
   more.hidden = rows.length <= list.shown;
-  more.textContent = `Show ${Math.min(PAGE, rows.length - list.shown)} more of ${rows.length.toLocaleString("en")}`;
+  if (!more.hidden) more.textContent = `Show ${Math.min(PAGE, rows.length - list.shown)} more of ${rows.length.toLocaleString("en")}`;
 }
 
 function listRow(row) {

@@ -1,0 +1,110 @@
+"""What ``nas profile`` was asked to profile: an ONNX file, a deployment, a trial, a design file or a search space."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from nas.artifact import InputSpec
+from nas.compress.export import attach_front_end, export_body
+from nas.data.normalise import Normalisation
+from nas.design import Design, Value
+from nas.errors import NasError, SpaceError, unknown_name
+from nas.measure.target import Target
+from nas.profile.compute import Profile, profile_design, profile_onnx
+from nas.space import Choice, SearchSpace, list_spaces, load_space
+from nas.study import Study
+
+
+def profile_subject(
+    subject: str, settings: Sequence[str], input_shape: tuple[int, int, int], classes: int, target: Target
+) -> Profile:
+    """Profiles whatever the subject names.
+
+    Args:
+        subject: The path of an ONNX file, of a deployment's folder or of a design's JSON file; ``STUDY:NUMBER`` for a
+            trial; or a search space's name or path.
+        settings: For a space, ``NAME=VALUE`` for choices; each other choice takes its first value.
+        input_shape: H×W×C of one image, for what is built from a design.
+        classes: Number of classes, for what is built from a design.
+        target: What to measure on.
+
+    Raises:
+        NasError: The subject is none of these, or cannot be profiled.
+    """
+    if (design := _design(subject, settings)) is not None:
+        height, width, channels = input_shape
+        return profile_design(design, (channels, height, width), classes, target, _exporter(input_shape))
+    if settings:
+        raise NasError("--set is for a search space's choices", "drop it, or name a space such as convnet")
+    return profile_onnx(_onnx_path(subject), target)
+
+
+def _design(subject: str, settings: Sequence[str]) -> Design | None:
+    """The design that the subject names by a space or a JSON file; None where it names an ONNX file."""
+    path = Path(subject)
+    if path.suffix == ".json" and path.is_file():
+        try:
+            data = json.loads(path.read_text())
+            return Design.from_json(data.get("design", data))
+        except (ValueError, AttributeError) as error:
+            raise NasError(f"{subject} holds no design: {error}") from None
+    names = [space.name for space in list_spaces()]
+    if subject in names or path.suffix in (".yaml", ".yml"):
+        space = load_space(subject)
+        return space.choose(_setter(space, settings))
+    if not path.exists() and ":" not in subject and path.suffix != ".onnx":
+        raise NasError(
+            unknown_name("model or design", subject, names),
+            "name an ONNX file, a trial (studies/digits:12) or a search space",
+        )
+    return None
+
+
+def _setter(space: SearchSpace, settings: Sequence[str]) -> Callable[[Choice], Value]:
+    wanted: dict[str, str] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise NasError(f"--set takes NAME=VALUE, but got '{setting}'", "for example --set stage1.width=32")
+        if name not in space.by_name:
+            raise SpaceError(unknown_name(f"choice of search space '{space.name}'", name, space.by_name))
+        wanted[name] = value
+
+    def pick(choice: Choice) -> Value:
+        if choice.name not in wanted:
+            return choice.values[0]
+        for value in choice.values:
+            if str(value).lower() == wanted[choice.name].lower():
+                return value
+        valid = ", ".join(str(value) for value in choice.values)
+        raise SpaceError(f"'{choice.name}' cannot be '{wanted[choice.name]}'", f"one of {valid}")
+
+    return pick
+
+
+def _onnx_path(subject: str) -> Path:
+    path = Path(subject)
+    if (match := re.fullmatch(r"(.+):(\d+)", subject)) and not path.exists():
+        study = Study.open(Path(match[1]))
+        record = study.record(int(match[2]))
+        study.artifact(record)  # says what is wrong where it is gone or damaged
+        assert record.artifact_sha256 is not None
+        return study.store.blob_path(record.artifact_sha256)
+    return path / "model.onnx" if path.is_dir() else path
+
+
+def _exporter(input_shape: tuple[int, int, int]) -> Callable[[nn.Module], bytes]:
+    """Exports a network as a search would: uint8 pixels in; mean and deviation do not matter for speed."""
+
+    def export(network: nn.Module) -> bytes:
+        height, width, channels = input_shape
+        normalisation = Normalisation((128.0,) * channels, (64.0,) * channels)
+        body = export_body(network, (channels, height, width))
+        return attach_front_end(body, InputSpec("uint8", input_shape), normalisation)
+
+    return export

@@ -1,0 +1,63 @@
+"""Search spaces as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nas.space import Choice, SearchSpace
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def spaces_table(spaces: Sequence[SearchSpace]) -> RenderableType:
+    """Every space with its family, its number of designs and what it is for."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("space", style="bold", no_wrap=True)
+    table.add_column("family", no_wrap=True)
+    table.add_column("designs", justify="right", no_wrap=True)
+    table.add_column("what it is for")
+    for space in spaces:
+        table.add_row(space.name, space.family, _count(space.size()), space.description)
+    return table
+
+
+def space_table(space: SearchSpace) -> RenderableType:
+    """One space: every choice, its values, and when it is open."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("choice", style="bold", no_wrap=True)
+    table.add_column("values")
+    table.add_column("open when", style="dim")
+    for group in ("architecture", "compression"):
+        for choice in space.choices:
+            if choice.group == group:
+                table.add_row(choice.name, _values(choice.values), _condition(choice))
+        table.add_section()
+    heading = Text.assemble((space.name, "bold"), f": family {space.family}, {_count(space.size())} designs")
+    return Group(heading, Text(space.description, style="dim"), Text(""), table)
+
+
+def _values(values: Sequence[object]) -> str:
+    return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in values)
+
+
+def _condition(choice: Choice) -> str:
+    return " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in choice.when.items())
+
+
+def _count(number: int) -> str:
+    """Whole numbers up to a million, then powers of ten: 3.4 × 10¹²."""
+    if number < 10**6:
+        return f"{number:,}"
+    exponent = len(str(number)) - 1
+    superscript = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{number / 10**exponent:.1f} × 10{superscript}"

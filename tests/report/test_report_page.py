@@ -1,0 +1,259 @@
+"""The page is one file that fetches nothing, escapes every name, and holds all that the study holds."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from fakes import LATENCY, make_design, make_recipe, make_record, write_study
+
+from nas.describe import describe
+from nas.design import Design
+from nas.errors import StudyError
+from nas.outcome import Outcome, Reason
+from nas.report.page import render_page, write_page
+from nas.report.payload import embedded_json, page_data
+from nas.study import Study, StudyFolder
+
+EVIL = "</script><script>alert('x')</script><!--<img src=x onerror=alert(1)>&amp;\u2028"
+
+
+class Page(HTMLParser):
+    """What the tests look at: elements, scripts and visible text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.text = ""
+        self._open = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._open = tag
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._open == "script":
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = (attributes, text + data)
+        elif self._open != "style":
+            self.text += data
+
+    @property
+    def data(self) -> dict:
+        return next(json.loads(text) for attributes, text in self.scripts if attributes.get("id") == "data")
+
+    def meta(self, equivalent: str) -> str:
+        return next(
+            str(a["content"]) for tag, a in self.elements if tag == "meta" and a.get("http-equiv") == equivalent
+        )
+
+
+def make_study(folder: Path, **recipe) -> Study:
+    records = [
+        make_record(n, 0.6 + 0.04 * n, 0.01 * 1.6**n, environment={"cpu": "a cpu", "versions": {"x": "1"}})
+        for n in range(8)
+    ]
+    records.append(make_record(8, 0.5, 0.5))
+    records += [make_record(9 + n, outcome=Outcome.INFEASIBLE) for n in range(2)]
+    records.append(make_record(11, outcome=Outcome.FAILED))
+    records[-1] = dataclasses.replace(records[-1], reason=Reason("diverged", "the loss is NaN"))
+    records.append(dataclasses.replace(records[3], number=12, outcome=Outcome.DUPLICATE, duplicate_of=3))
+    return write_study(folder / "digits", records, make_recipe(**recipe) if recipe else None)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return make_study(tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def page(study: Study) -> Page:
+    return Page(render_page(study))
+
+
+def test_nothing_outside_the_file_is_named(page: Page) -> None:
+    for tag, attributes in page.elements:
+        assert tag not in ("link", "iframe", "img", "object", "embed", "base", "form")
+        assert "src" not in attributes
+        assert str(attributes.get("href", "#")).startswith("#")
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+
+
+def test_styles_fetch_nothing(study: Study) -> None:
+    style = re.search(r"<style>(.*?)</style>", render_page(study), re.DOTALL)
+    assert style is not None
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+
+
+def test_the_policy_allows_these_scripts_and_no_network(page: Page) -> None:
+    policy = dict(part.strip().split(" ", 1) for part in page.meta("Content-Security-Policy").split(";"))
+    executed = [text for attributes, text in page.scripts if attributes.get("type") != "application/json"]
+    digests = {f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in executed}
+    assert len(executed) == 2  # the drawing library and the page's own
+    assert set(policy["script-src"].split()) == digests
+    assert policy["default-src"] == "'none'"
+    assert "connect-src" not in policy
+
+
+def test_the_data_is_all_there(study: Study, page: Page) -> None:
+    data = page.data
+    assert data == json.loads(json.dumps(page_data(study)))
+    assert [row[0] for row in data["trials"]] == [record.number for record in study.records]
+    assert data["front"] == [record.number for record in study.front]
+    keys = [kind["key"] for kind in data["quantities"]]
+    texts = data["texts"]
+    for row, record in zip(data["trials"], study.records, strict=True):
+        assert texts[row[1]] == str(record.outcome)
+        assert row[3] == describe(record.design)
+        values = {keys[packed[0]]: packed[1] for packed in row[5]}
+        for quantity in record.quantities:
+            assert values[quantity.key] == pytest.approx(quantity.value, rel=1e-5)
+        assert [texts[stage[0]] for stage in row[7]] == [stage.stage for stage in record.stages]
+        if record.reason:
+            assert texts[row[9][0]] == record.reason.kind
+            assert row[9][1] == record.reason.message
+    assert data["trials"][-1][10] == 3
+
+
+def test_intervals_and_details_come_with_their_numbers(study: Study, page: Page) -> None:
+    data = page.data
+    keys = [kind["key"] for kind in data["quantities"]]
+    packed = next(q for q in data["trials"][0][5] if keys[q[0]] == LATENCY)
+    latency = study.records[0].quantity(LATENCY)
+    assert latency is not None
+    assert data["texts"][packed[2]] == "measured"
+    assert packed[3:5] == pytest.approx([latency.low, latency.high], rel=1e-5)
+    detail = {data["texts"][name]: value for name, value in zip(packed[5][::2], packed[5][1::2], strict=True)}
+    assert detail == pytest.approx(dict(latency.detail), rel=1e-5)
+
+
+def test_hypervolume_history_never_falls(study: Study, page: Page) -> None:
+    volumes = [volume for _, volume in page.data["history"]]
+    assert len(volumes) == len(study.records)
+    assert volumes == sorted(volumes)
+    assert volumes[-1] > 0
+
+
+def test_front_and_reasons_can_be_read_without_scripts(study: Study, page: Page) -> None:
+    for record in study.front:
+        assert describe(record.design) in page.text
+        assert ("tr", {"data-trial": str(record.number)}) in page.elements
+    assert "the loss is NaN" in page.text
+    assert "shrinks to nothing" in page.text
+    assert "a cpu" in page.text
+    assert "source: digits" in page.text
+    assert f"nas pick {study.folder.path} --knee" in page.text
+    assert "Each point is a network" in page.text
+
+
+def test_rows_can_be_opened_by_keyboard(page: Page) -> None:
+    buttons = [attributes for tag, attributes in page.elements if tag == "button" and attributes.get("class") == "open"]
+    assert any(str(attributes.get("aria-label", "")).startswith("Details of trial") for attributes in buttons)
+    scatter = next(attributes for _, attributes in page.elements if attributes.get("id") == "scatter")
+    assert scatter["tabindex"] == "0"
+
+
+def test_fields_are_read_in_the_order_in_which_they_are_written(study: Study) -> None:
+    script = (Path(__file__).parents[2] / "nas" / "report" / "static" / "data.js").read_text()
+    fields = re.search(r"const FIELDS = \[(.*?)\];", script, re.DOTALL)
+    assert fields is not None
+    assert len(re.findall(r'"(\w+)"', fields[1])) == len(page_data(study)["trials"][0])
+
+
+def test_names_cannot_become_html(tmp_path: Path) -> None:
+    design = Design("convnet", {"stage1.conv": EVIL, "stages": 1}, {})
+    first = dataclasses.replace(make_record(0, design=design), notes=(EVIL,), environment={"cpu": EVIL})
+    failed = dataclasses.replace(make_record(1, outcome=Outcome.FAILED, design=design), reason=Reason(EVIL, EVIL))
+    recipe = make_recipe(data={"source": "digits", "class_names": [EVIL, "b"]})
+    study = write_study(tmp_path / "<img src=x onerror=alert(1)>", [first, failed], recipe)
+    html = render_page(study)
+    page = Page(html)
+    assert len(page.scripts) == 3
+    assert not any(tag == "img" for tag, _ in page.elements)
+    assert html.count("</script>") == 3
+    assert "<!--" not in html
+    assert "alert('x')" in page.text  # shown, not run
+    assert EVIL in page.data["texts"]
+
+
+@pytest.mark.parametrize("character", ["<", ">", "&", "\u2028", "\u2029"])
+def test_embedded_json_holds_no_dangerous_character(character: str) -> None:
+    text = embedded_json({"a": f"x{character}y"})
+    assert character not in text
+    assert json.loads(text) == {"a": f"x{character}y"}
+
+
+@pytest.mark.parametrize(
+    ("records", "says"),
+    [
+        ([], "This study has no trials yet"),
+        ([make_record(n, outcome=Outcome.FAILED) for n in range(3)], "None of 3 trials was measured"),
+    ],
+)
+def test_a_study_without_measurements_needs_no_drawing_library(tmp_path: Path, records: list, says: str) -> None:
+    html = render_page(write_study(tmp_path / "none", records))
+    assert says in Page(html).text
+    assert len(html) < 200_000
+    assert 'id="scatter"' not in html
+
+
+def test_one_trial(tmp_path: Path) -> None:
+    page = Page(render_page(write_study(tmp_path / "one", [make_record(0)])))
+    assert page.data["front"] == [0]
+    assert page.data["knee"] is None
+    assert "1 trial of the convnet space" in page.text
+
+
+def test_trials_that_all_break_a_constraint(tmp_path: Path) -> None:
+    page = Page(render_page(make_study(tmp_path, constraints=[f"{LATENCY} <= 1e-6"])))
+    assert page.data["front"] == []
+    assert "none meets every constraint" in page.text
+    assert {row[17] for row in page.data["trials"]} == {0, None}
+
+
+@pytest.mark.parametrize("objectives", [["accuracy", "params", "size_bytes"], ["accuracy", LATENCY, "macs", "flops"]])
+def test_more_objectives(tmp_path: Path, objectives: list[str]) -> None:
+    page = Page(render_page(make_study(tmp_path, objectives=objectives)))
+    assert page.data["objectives"] == objectives
+    assert page.data["front"]
+
+
+def test_two_thousand_trials_stay_small(tmp_path: Path) -> None:
+    designs = [make_design(pruning_ratio=n / 100, weight_bits=8 if n % 3 else 32) for n in range(90)]
+    records = [make_record(n, 0.5 + n % 97 / 200, 0.01 + n % 89 / 100, design=designs[n % 90]) for n in range(2000)]
+    data = embedded_json(page_data(Study(StudyFolder(tmp_path), make_recipe(), records)))
+    assert len(data) < 2_000_000
+
+
+def test_written_where_it_was_asked_for(study: Study, tmp_path: Path) -> None:
+    write_page(study, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_page(study)
+    (tmp_path / "file").touch()
+    with pytest.raises(StudyError, match=r"report\.html cannot be written"):
+        write_page(study, tmp_path / "file" / "report.html")
+
+
+def test_importing_the_reports_is_cheap() -> None:
+    code = (
+        "import sys, nas.report.table, nas.report.files, nas.report.picture, nas.report.page\n"
+        "print(*[m for m in ('torch', 'optuna', 'matplotlib', 'plotly', 'jinja2', 'onnxruntime') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -1,0 +1,171 @@
+"""The picture is a valid file of decent size, and shows what the study has."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import LATENCY, TARGET, make_design, make_recipe, make_record, write_study
+from matplotlib.figure import Figure
+
+from nas.errors import StudyError
+from nas.objectives import Objective
+from nas.outcome import How, Outcome, Quantity
+from nas.report.categories import convolution, precision, short_name
+from nas.report.picture import View, draw_front
+from nas.report.scales import set_cost_scale, set_quality_scale
+from nas.study import Study
+
+
+def make_study(folder: Path, name: str = "digits", count: int = 12, **recipe) -> Study:
+    load = (Quantity("load_ms", 12.0, "ms", How.MEASURED, target=TARGET),)
+    records = [make_record(n, 0.6 + 0.39 * (n / count) ** 0.4, 0.01 * 1.6**n, quantities=load) for n in range(count)]
+    records += [make_record(count + n, 0.5 + 0.01 * n, 0.05 * 1.4**n, quantities=load) for n in range(6)]
+    records += [make_record(count + 6, outcome=Outcome.FAILED)]
+    return write_study(folder / name, records, make_recipe(**recipe) if recipe else None)
+
+
+def size_of_png(path: Path) -> tuple[int, int]:
+    content = path.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", content[16:24])
+    return width, height
+
+
+def test_a_png_of_twice_the_usual_resolution(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    draw_front(study, study.folder.picture)
+    width, height = size_of_png(study.folder.picture)
+    assert (width, height) >= (1600, 1000)
+    assert study.folder.picture.stat().st_size > 30_000
+
+
+def test_the_same_study_gives_the_same_picture(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    for name in ("a.png", "b.png"):
+        draw_front(study, tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def svg(study: Study, path: Path) -> str:
+    draw_front(study, path)
+    return path.read_text()
+
+
+def test_the_front_is_drawn_and_named(tmp_path: Path) -> None:
+    study = make_study(tmp_path, "with")
+    without = make_study(tmp_path, "without", constraints=[f"{LATENCY} <= 0.001"])
+    assert not without.front
+    drawn = svg(study, tmp_path / "with.svg")
+    empty = svg(without, tmp_path / "without.svg")
+    # Matplotlib notes each text of an SVG file in a comment.
+    assert "front, with 95 % intervals" in drawn
+    assert "front, with 95 % intervals" not in empty
+    assert f"<!-- {short_name(study.front[0], study.measured)} -->" in drawn
+    assert "breaks a constraint" in empty
+    assert "0 of 19 trials on the front" in empty
+
+
+def test_constraints_are_drawn_or_told(tmp_path: Path) -> None:
+    constraints = [f"{LATENCY} <= 0.5", "accuracy >= 0.7", "size_bytes <= 100000"]
+    drawn = svg(make_study(tmp_path, constraints=constraints), tmp_path / "c.svg")
+    assert "latency at most 0.500 ms" in drawn
+    assert "validation accuracy at least 70.00 %" in drawn
+    assert "also required: file size at most 100 kB" in drawn
+
+
+def test_axes_name_unit_and_target(tmp_path: Path) -> None:
+    drawn = svg(make_study(tmp_path), tmp_path / "a.svg")
+    assert f"latency (ms) on {TARGET}" in drawn
+    assert "validation accuracy (%" in drawn
+    assert "digits: validation accuracy against latency" in drawn
+    assert "ONNX Runtime, CPU, 1 thread, batch 1" in drawn
+
+
+@pytest.mark.parametrize(
+    "objectives",
+    [
+        ["accuracy", LATENCY, "size_bytes"],
+        ["accuracy", "params", "balanced_accuracy"],
+        ["balanced_accuracy", LATENCY, f"load_ms@{TARGET}", "params"],
+        ["flops", "accuracy"],
+    ],
+)
+def test_more_or_other_objectives(tmp_path: Path, objectives: list[str]) -> None:
+    study = make_study(tmp_path, objectives=objectives)
+    view = View.of(study)
+    assert view.quality.maximise
+    assert not view.cost.maximise
+    assert (view.third is None) == (len(objectives) == 2)
+    draw_front(study, tmp_path / "p.png")
+    assert size_of_png(tmp_path / "p.png") >= (1600, 1000)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [make_record(0, outcome=Outcome.FAILED)],
+        [make_record(0)],
+        [make_record(0, 1.0, 0.1), make_record(1, 1.0, 0.1)],
+        [make_record(0, 0.0, 0.1), make_record(1, 1.0, 50.0)],
+    ],
+    ids=["empty", "failed", "one", "equal", "extreme"],
+)
+def test_studies_with_little_to_show(tmp_path: Path, records: list) -> None:
+    draw_front(write_study(tmp_path / "little", records), tmp_path / "p.png")
+    assert size_of_png(tmp_path / "p.png") >= (1600, 1000)
+
+
+def test_a_name_with_mathematics_in_it_is_drawn_as_it_is(tmp_path: Path) -> None:
+    assert "a$b_c$d: validation accuracy" in svg(make_study(tmp_path, "a$b_c$d"), tmp_path / "m.svg")
+
+
+def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StudyError, match=r"p\.png cannot be written"):
+        draw_front(make_study(tmp_path), tmp_path / "file" / "p.png")
+
+
+@pytest.mark.parametrize(("values", "scale"), [([0.01, 0.02], "linear"), ([0.01, 0.04], "log"), ([0.0, 5.0], "linear")])
+def test_costs_get_a_logarithmic_axis_where_they_span_much(values: list[float], scale: str) -> None:
+    axes = Figure().add_axes((0, 0, 1, 1))
+    set_cost_scale(axes, Objective.parse(LATENCY), values)
+    assert axes.get_xscale() == scale
+    low, high = axes.get_xlim()
+    assert low <= min(values)
+    assert high >= max(values)
+
+
+@pytest.mark.parametrize(
+    ("front", "scale"), [([0.95, 0.98], "linear"), ([0.3, 0.98], "function"), ([0.9, 1.0], "function")]
+)
+def test_qualities_get_one_where_they_come_near_to_perfect(front: list[float], scale: str) -> None:
+    axes = Figure().add_axes((0, 0, 1, 1))
+    floor = set_quality_scale(axes, Objective("accuracy"), np.array([0.05, *front]), np.array(front))
+    assert axes.get_yscale() == scale
+    assert floor < min(front)
+    assert axes.get_ylim()[1] >= max(front) or max(front) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("compression", "expected"),
+    [
+        ({}, "float32"),
+        ({"weight_bits": 8, "activation_bits": 8}, "int8"),
+        ({"weight_bits": 8}, "int8 weights"),
+        ({"weight_bits": 4}, "4-bit weights"),
+        ({"weight_bits": 16, "activation_bits": 16}, "16-bit"),
+    ],
+)
+def test_precision_in_a_word(compression: dict, expected: str) -> None:
+    assert precision(make_design(**compression)) == expected
+
+
+def test_short_names_leave_out_what_all_share() -> None:
+    records = [make_record(7, design=make_design(pruning_ratio=0.5)), make_record(8, design=make_design(weight_bits=8))]
+    assert short_name(records[0], records) == "7 float32, −50 %"
+    assert short_name(records[0], records[:1]) == "7 −50 %"
+    assert convolution(records[0].design) == "separable"

@@ -1,0 +1,184 @@
+"""The study loop with a fake evaluation: budgets, duplicates, interruption, and what survives it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from search_fakes import FakeEvaluate, fake_recipe, make_space, run_loop
+
+from nas.choice import Choice
+from nas.outcome import Outcome, Reason
+from nas.recipe import SAMPLERS
+from nas.record import TrialRecord, record_path
+from nas.search.optuna_bridge import Bridge
+from nas.space import SearchSpace
+from nas.study import Study
+
+
+def history(study: Study) -> list[tuple[int, str, str, str]]:
+    """What must be the same in two studies: numbers, designs, outcomes, origins."""
+    return [(r.number, r.design.digest, str(r.outcome), r.origin) for r in study.records]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_runs_to_its_budget(tmp_path: Path, sampler: str) -> None:
+    study, ended = run_loop(tmp_path / "s", fake_recipe(sampler, trials=12), FakeEvaluate())
+    counted = [record for record in study.records if record.outcome is not Outcome.DUPLICATE]
+    assert len(counted) == 12
+    assert "12 trials" in ended.why
+    assert [record.number for record in study.records] == list(range(len(study.records)))
+    assert study.front
+
+
+@pytest.mark.parametrize(
+    ("sampler", "at"),
+    [("tpe", 0), ("tpe", 3), ("tpe", 12), ("nsga2", 3), ("nsga2", 12), ("random", 3), ("gp", 11)],
+)
+def test_a_continued_study_samples_as_an_uninterrupted_one(tmp_path: Path, sampler: str, at: int) -> None:
+    recipe = fake_recipe(sampler, trials=13)
+    whole, _ = run_loop(tmp_path / "whole", recipe, FakeEvaluate())
+    number = [r.number for r in whole.records if r.outcome is not Outcome.DUPLICATE][at]
+    with pytest.raises(KeyboardInterrupt):
+        run_loop(tmp_path / "parts", recipe, FakeEvaluate(interrupt_at=number))
+    assert len(Study.open(tmp_path / "parts").records) == number
+    parts, _ = run_loop(tmp_path / "parts", recipe, FakeEvaluate())
+    assert history(parts) == history(whole)
+
+
+def test_a_larger_budget_continues_and_a_met_one_does_nothing(tmp_path: Path) -> None:
+    run_loop(tmp_path / "s", fake_recipe(trials=8), FakeEvaluate())
+    evaluate = FakeEvaluate()
+    study, _ = run_loop(tmp_path / "s", fake_recipe(trials=12), evaluate)
+    assert len(evaluate.requests) == 4
+    whole, _ = run_loop(tmp_path / "whole", fake_recipe(trials=12), FakeEvaluate())
+    assert history(study) == history(whole)
+    again = FakeEvaluate()
+    run_loop(tmp_path / "s", fake_recipe(trials=12), again)
+    assert not again.requests
+
+
+def test_a_record_is_written_before_the_sampler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = fake_recipe()
+    whole, _ = run_loop(tmp_path / "whole", recipe, FakeEvaluate())
+    tell = Bridge.tell
+
+    def die(self: Bridge, record: TrialRecord, original: TrialRecord | None = None) -> None:
+        if record.number == 5:
+            raise KeyboardInterrupt
+        tell(self, record, original)
+
+    monkeypatch.setattr(Bridge, "tell", die)
+    with pytest.raises(KeyboardInterrupt):
+        run_loop(tmp_path / "s", recipe, FakeEvaluate())
+    monkeypatch.undo()
+    assert record_path(tmp_path / "s" / "trials", 5).exists()
+    evaluate = FakeEvaluate()
+    study, _ = run_loop(tmp_path / "s", recipe, evaluate)
+    assert 5 not in [request.number for request in evaluate.requests], "a finished trial was evaluated again"
+    assert history(study) == history(whole)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_samplers_memory_is_made_again_from_the_records(tmp_path: Path, sampler: str) -> None:
+    whole, _ = run_loop(tmp_path / "whole", fake_recipe(sampler, trials=14), FakeEvaluate())
+    run_loop(tmp_path / "s", fake_recipe(sampler, trials=12), FakeEvaluate())
+    for path in (tmp_path / "s").glob("optuna.sqlite3*"):
+        path.unlink()
+    study, _ = run_loop(tmp_path / "s", fake_recipe(sampler, trials=14), FakeEvaluate())
+    assert history(study) == history(whole)
+
+
+def test_a_lost_record_is_evaluated_again(tmp_path: Path) -> None:
+    before, _ = run_loop(tmp_path / "s", fake_recipe(), FakeEvaluate())
+    record_path(tmp_path / "s" / "trials", 4).unlink()
+    evaluate = FakeEvaluate()
+    after, _ = run_loop(tmp_path / "s", fake_recipe(), evaluate)
+    assert [request.number for request in evaluate.requests] == [4]
+    assert history(after) == history(before)
+
+
+def test_duplicates_cost_nothing_and_stay_outside_front_and_budget(tmp_path: Path) -> None:
+    evaluate = FakeEvaluate()
+    study, _ = run_loop(tmp_path / "s", fake_recipe(trials=40), evaluate)
+    duplicates = [record for record in study.records if record.outcome is Outcome.DUPLICATE]
+    assert duplicates, "this seed is meant to repeat itself"
+    assert len(evaluate.requests) == 40
+    for record in duplicates:
+        assert record.duplicate_of is not None
+        assert study.record(record.duplicate_of).design.digest == record.design.digest
+        assert record.number not in [member.number for member in study.front]
+
+
+def test_an_exhausted_space_ends_the_search_with_every_design_evaluated(tmp_path: Path) -> None:
+    space = SearchSpace(
+        "two",
+        "convnet",
+        "",
+        (
+            Choice("stem.width", "architecture", (8, 16, 32)),
+            Choice("stage1.conv", "architecture", ("standard", "separable")),
+        ),
+    )
+    evaluate = FakeEvaluate()
+    study, ended = run_loop(tmp_path / "s", fake_recipe("random", trials=100), evaluate, space)
+    assert len({request.design.digest for request in evaluate.requests}) == space.size() == 6
+    assert len(evaluate.requests) == 6
+    assert ended.why == "all 6 designs of the search space were evaluated"
+
+
+def test_nobody_distils_before_there_is_a_teacher(tmp_path: Path) -> None:
+    evaluate = FakeEvaluate()
+    study, _ = run_loop(tmp_path / "s", fake_recipe("random", trials=30), evaluate)
+    for request in evaluate.requests:
+        if not request.design.step("distillation"):
+            assert request.teacher is None
+            continue
+        assert request.teacher is not None
+        earlier = [r for r in study.records if r.outcome is Outcome.MEASURED and r.number < request.number]
+        best = max(earlier, key=lambda record: (record.value("accuracy"), -record.number))
+        assert request.teacher.trial == best.number
+        assert study.record(request.number).teacher == best.design.architecture_digest
+    assert any(request.teacher for request in evaluate.requests)
+
+
+def test_minutes_end_a_search(tmp_path: Path) -> None:
+    recipe = fake_recipe().model_copy(
+        update={"budget": fake_recipe().budget.model_copy(update={"trials": None, "minutes": 0.005})}
+    )
+    study, ended = run_loop(tmp_path / "s", recipe, FakeEvaluate())
+    assert "0.005 minutes" in ended.why
+    assert study.records
+
+
+def test_failures_are_kept_with_their_reason_and_end_nothing(tmp_path: Path) -> None:
+    study, _ = run_loop(tmp_path / "s", fake_recipe("random", trials=60), FakeEvaluate())
+    failed = [record for record in study.records if record.outcome is Outcome.FAILED]
+    infeasible = [record for record in study.records if record.outcome is Outcome.INFEASIBLE]
+    assert failed[0].reason == Reason("diverged", "the loss is nan")
+    assert infeasible[0].reason == Reason("shape", "shrinks to nothing")
+
+
+def test_a_transient_failure_is_tried_again(tmp_path: Path) -> None:
+    class Flaky(FakeEvaluate):
+        def __call__(self, request, progress):  # type: ignore[no-untyped-def]
+            result = super().__call__(request, progress)
+            if len(self.requests) == 1:
+                from nas.evaluate import EvalResult
+
+                return EvalResult(Outcome.FAILED, Reason("disk", "no space left", transient=True))
+            return result
+
+    space = SearchSpace("one", "convnet", "", (Choice("stem.width", "architecture", (8, 16)), make_space().choices[2]))
+    study, _ = run_loop(tmp_path / "s", fake_recipe("random", trials=12), Flaky(), space)
+    first = study.records[0]
+    assert first.outcome is Outcome.FAILED
+    assert any(r.outcome is Outcome.MEASURED and r.design.digest == first.design.digest for r in study.records)
+
+
+def test_the_folder_holds_no_half_written_file(tmp_path: Path) -> None:
+    study, _ = run_loop(tmp_path / "s", fake_recipe(), FakeEvaluate())
+    assert not list(study.folder.path.rglob("*.part"))
+    for path in study.folder.trials.iterdir():
+        json.loads(path.read_text())
