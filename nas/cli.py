@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -284,6 +285,8 @@ def _write_reports(console: Console, study: Study) -> None:
 
 def main() -> NoReturn:
     """Runs the command line; every error that a user may cause ends as one line and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows each trial as it ends
     try:
         app(standalone_mode=True)
     except NasError as error:

@@ -296,6 +296,7 @@ def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
 _WORDS = {
     "model_type": "must be a mapping of keys to values",
     "tuple_type": "must be a list",
+    "too_long": "has too many items",
     "is_instance_of": "must be a path",
     "path_type": "must be a path",
 }

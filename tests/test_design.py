@@ -17,6 +17,7 @@ from strategies import designs, halves
 from nas.design import IDENTITY, VERSION, Design, Value, canonical_json, sha256_of
 from nas.errors import SpaceError
 
+
 @settings(deadline=None)
 @given(designs)
 def test_json_both_ways_keeps_the_design_and_its_digest(design: Design) -> None:

@@ -52,7 +52,10 @@ def test_the_target_is_left_to_what_measures(target: str) -> None:
         ("@onnxruntime-cpu-1t-b1", "unknown objective ''"),
         ("latency_ms", f"'latency_ms' must say what it is measured on.*write 'latency_ms@{TARGET}'"),
         ("load_ms@", "'load_ms' must say what it is measured on, but got 'load_ms@'"),
-        (f"accuracy@{TARGET}", f"'accuracy' does not depend on a target, but got 'accuracy@{TARGET}'.*write 'accuracy'"),
+        (
+            f"accuracy@{TARGET}",
+            f"'accuracy' does not depend on a target, but got 'accuracy@{TARGET}'.*write 'accuracy'",
+        ),
         ("flops@", "'flops' does not depend on a target"),
     ],
 )

@@ -12,6 +12,7 @@ from strategies import quantities, reasons
 
 from nas.outcome import How, Outcome, Quantity, Realisation, Reason
 
+
 @settings(deadline=None)
 @given(quantities)
 def test_a_quantity_goes_through_json_unchanged(quantity: Quantity) -> None:

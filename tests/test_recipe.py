@@ -1,8 +1,10 @@
-"""The recipe: what is refused and in which words, what a study's identity depends on, and the files that are shipped."""
+"""The recipe: what is refused and in which words, what a study's identity depends on, the files that are shipped."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,9 @@ def test_numbers_in_yaml_and_in_what_yaml_takes_for_text(text: str, value: float
 
 
 def test_lists_and_paths_as_yaml_holds_them() -> None:
-    recipe = make_recipe(data=FOLDER | {"resize": [32, 48], "class_names": ["cat", "dog"]}, objectives=["accuracy", "macs"])
+    recipe = make_recipe(
+        data=FOLDER | {"resize": [32, 48], "class_names": ["cat", "dog"]}, objectives=["accuracy", "macs"]
+    )
     assert recipe.data.path == Path("pictures")
     assert recipe.data.resize == (32, 48)
     assert recipe.data.class_names == ("cat", "dog")
@@ -122,7 +126,7 @@ def test_the_text_of_a_target_is_left_to_what_measures(target: str) -> None:
 
 def test_a_recipe_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        make_recipe().seed = 3  # type: ignore[misc]
+        make_recipe().seed = 3
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
@@ -131,13 +135,22 @@ BUDGET = {"trials": 8}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     # Unknown names and keys, at every depth.
     ({"sampler": "tpee"}, "'sampler': unknown sampler 'tpee'; did you mean 'tpe'? valid: gp, nsga2, random, tpe"),
-    ({"data": {"source": "digist"}}, "'data.source': unknown data source 'digist'; did you mean 'digits'? valid: digits"),
+    (
+        {"data": {"source": "digist"}},
+        "'data.source': unknown data source 'digist'; did you mean 'digits'? valid: digits",
+    ),
     ({"sampelr": "tpe"}, "unknown key 'sampelr'; did you mean 'sampler'? valid: budget, cache_limit_mb"),
     ({"data": {"source": "digits", "pth": 1}}, "unknown key in 'data': 'pth'; did you mean 'path'?"),
     ({"budget": BUDGET | {"epoch": 1}}, "unknown key in 'budget': 'epoch'; did you mean 'epochs'?"),
     ({"training": {"batchsize": 1}}, "unknown key in 'training': 'batchsize'; did you mean 'batch_size'?"),
-    ({"training": {"augmentation": {"flop": True}}}, "unknown key in 'training.augmentation': 'flop'; did you mean 'flip'?"),
-    ({"data": {"source": "npz", "path": "x", "arrays": {"image": "x"}}}, "unknown key in 'data.arrays': 'image'; did you"),
+    (
+        {"training": {"augmentation": {"flop": True}}},
+        "unknown key in 'training.augmentation': 'flop'; did you mean 'flip'?",
+    ),
+    (
+        {"data": {"source": "npz", "path": "x", "arrays": {"image": "x"}}},
+        "unknown key in 'data.arrays': 'image'; did you",
+    ),
     ({"training": {"device": "gpu"}}, "'training.device': Input should be 'auto', 'cpu' or 'cuda', but got 'gpu'"),
     ({"training": {"precision": "int8"}}, "'training.precision': Input should be 'auto', 'float32' or 'bfloat16'"),
     ({"data": {"source": "digits", "layout": "HWC"}}, "'data.layout': Input should be 'NHWC' or 'NCHW', but got 'HWC'"),
@@ -162,9 +175,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"training": {"class_weights": 1}}, "'training.class_weights': Input should be a valid boolean, but got 1"),
     ({"training": {"augmentation": {"flip": "yes"}}}, "'training.augmentation.flip': Input should be a valid boolean"),
     ({"data": {"source": "idx", "path": 5}}, "'data.path': must be a path, but got 5"),
-    ({"data": {"source": "digits", "class_names": [False, "on"]}}, "'data.class_names.0': Input should be a valid string"),
+    (
+        {"data": {"source": "digits", "class_names": [False, "on"]}},
+        "'data.class_names.0': Input should be a valid string",
+    ),
     ({"data": FOLDER | {"resize": [28]}}, "'data.resize.1' is missing"),
-    ({"data": FOLDER | {"resize": [28, 28, 3]}}, "'data.resize': Tuple should have at most 2 items"),
+    ({"data": FOLDER | {"resize": [28, 28, 3]}}, "'data.resize': has too many items, but got (28, 28, 3)"),
     ({"data": FOLDER | {"resize": [28.0, 28]}}, "'data.resize.0': Input should be a valid integer, but got 28.0"),
     # Numbers out of range, upside down, not finite.
     ({"budget": {"trials": 0}}, "'budget.trials': Input should be greater than 0, but got 0"),
@@ -185,9 +201,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"training": {"weight_decay": -0.1}}, "'training.weight_decay': Input should be greater than or equal to 0"),
     ({"training": {"label_smoothing": 1}}, "'training.label_smoothing': Input should be less than 1, but got 1"),
     ({"training": {"threads": -1}}, "'training.threads': Input should be greater than or equal to 0"),
-    ({"training": {"distillation_temperature": 0}}, "'training.distillation_temperature': Input should be greater than 0"),
-    ({"training": {"distillation_weight": 1.5}}, "'training.distillation_weight': Input should be less than or equal to 1"),
-    ({"training": {"augmentation": {"shift": -1}}}, "'training.augmentation.shift': Input should be greater than or equal"),
+    (
+        {"training": {"distillation_temperature": 0}},
+        "'training.distillation_temperature': Input should be greater than 0",
+    ),
+    (
+        {"training": {"distillation_weight": 1.5}},
+        "'training.distillation_weight': Input should be less than or equal to 1",
+    ),
+    (
+        {"training": {"augmentation": {"shift": -1}}},
+        "'training.augmentation.shift': Input should be greater than or equal",
+    ),
     ({"training": {"augmentation": {"erase": 1}}}, "'training.augmentation.erase': Input should be less than 1"),
     ({"data": {"source": "digits", "validation": 0}}, "'data.validation': Input should be greater than 0, but got 0"),
     ({"data": {"source": "digits", "validation": 1}}, "'data.validation': Input should be less than 1, but got 1"),
@@ -197,7 +222,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"data": FOLDER | {"resize": [0, 28]}}, "'data.resize.0': Input should be greater than 0, but got 0"),
     # What contradicts itself or is too little.
     ({"data": {"source": "digits", "path": "x"}}, "'data': data source 'digits' needs no 'path'"),
-    *(({"data": {"source": name}}, f"'data': data source '{name}' needs a 'path'") for name in ("idx", "npz", "folder")),
+    *(
+        ({"data": {"source": name}}, f"'data': data source '{name}' needs a 'path'")
+        for name in ("idx", "npz", "folder")
+    ),
     ({"data": {"source": "digits", "resize": [8, 8]}}, "'data': 'resize' is for the data source 'folder' only"),
     ({"data": {"source": "digits", "validation": 0.5, "test": 0.5}}, "must leave data to train on, but 0.5 + 0.5 >= 1"),
     ({"budget": {"epochs": 3}}, "'budget': needs 'trials' or 'minutes', or both"),
@@ -205,14 +233,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"objectives": ["accuracy"]}, "'objectives': needs 2 to 4 objectives, but got 1"),
     ({"objectives": ["accuracy", "macs", "flops", "params", "size_bytes"]}, "needs 2 to 4 objectives, but got 5"),
     ({"objectives": ["accuracy", "macs", "macs "]}, "'objectives': an objective stands twice in accuracy, macs, macs"),
-    ({"objectives": ["accuracy", "balanced_accuracy"]}, "needs at least one quality (accuracy, balanced_accuracy) and one"),
+    (
+        {"objectives": ["accuracy", "balanced_accuracy"]},
+        "needs at least one quality (accuracy, balanced_accuracy) and one",
+    ),
     ({"objectives": ["macs", "params"]}, "needs at least one quality"),
     ({"objectives": ["accuracy", "latency"]}, "unknown objective 'latency'; did you mean 'latency_ms'?"),
     ({"objectives": ["accuracy", "latency_ms"]}, "'latency_ms' must say what it is measured on"),
     ({"constraints": ["size_bytes < 5"]}, "a constraint must read 'NAME <= LIMIT' or 'NAME >= LIMIT'"),
     ({"constraints": ["size_bytes <= .nan"]}, "the limit of a constraint must be a number, but got '.nan'"),
     ({"constraints": ["size_bytes <= 0"]}, "the limit of a constraint must be greater than 0"),
-    ({"constraints": ["macs <= 100", "macs<=1e2"]}, "'constraints': a constraint stands twice in macs <= 100, macs <= 100"),
+    (
+        {"constraints": ["macs <= 100", "macs<=1e2"]},
+        "'constraints': a constraint stands twice in macs <= 100, macs <= 100",
+    ),
 ]
 
 
@@ -261,7 +295,7 @@ MINIMAL = "data: {source: digits}\nspace: convnet\nbudget: {trials: 8}\n"
         ("seed: 2024-13-45\n", "is not valid YAML: month must be in 1..12"),
         ("seed: !!python/object/apply:os.getcwd []\n", "is not valid YAML: could not determine a constructor"),
         ("\x00", "is not valid YAML: .*special characters are not allowed"),
-        ("[" * 5000, "is not valid YAML"),
+        ("[" * 600, "is not valid YAML"),
         (MINIMAL + "seed: 1\nseed: 2\n", "is not valid YAML: the key 'seed' stands twice in line 5, column 1"),
         ("data: {source: digits, source: idx}\n", "the key 'source' stands twice in line 1, column 24"),
         ("training: {augmentation: {flip: true, flip: false}}\n", "the key 'flip' stands twice"),
@@ -330,15 +364,19 @@ def test_absolute_paths_home_and_names_of_spaces_stay(tmp_path: Path, monkeypatc
 
 def test_a_home_that_is_none_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL.replace("digits", "npz, path: ~no-such-user-here/x.npz"))
-    with pytest.raises(RecipeError, match="'data.path' or 'space' cannot be resolved: Could not determine home"):
+    with pytest.raises(RecipeError, match=r"'data.path' or 'space' cannot be resolved: Could not determine home"):
         load_recipe(path)
 
 
-def test_a_recipe_is_utf_8_whatever_the_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "latin-1")
-    monkeypatch.setattr("locale.getencoding", lambda: "latin-1")
-    recipe = load_recipe(write(tmp_path, MINIMAL.replace("digits", "digits, class_names: [zéro, один]")))
-    assert recipe.data.class_names == ("zéro", "один")
+def test_a_recipe_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL.replace("digits", "digits, class_names: [zéro, один]"))
+    script = (
+        "import sys, pathlib, nas.recipe as r; print(ascii(r.load_recipe(pathlib.Path(sys.argv[1])).data.class_names))"
+    )
+    ascii_locale = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", script, str(path)]
+    done = subprocess.run(command, env=ascii_locale, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == ascii(("zéro", "один")), done.stderr
 
 
 # --- identity --------------------------------------------------------------------------------------------------------
@@ -402,7 +440,3 @@ def test_a_recipe_comes_back_from_yaml(rate: float, names: list[str], seed: int)
         path = Path(folder) / "recipe.yaml"
         path.write_bytes(yaml.safe_dump(recipe.to_json(), sort_keys=False).encode())
         assert load_recipe(path) == recipe
-
-
-def test_the_shipped_recipes_lie_where_the_tests_look() -> None:
-    assert os.path.isdir(SHIPPED[0].parent)

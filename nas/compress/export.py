@@ -131,7 +131,7 @@ def _uint8_front_end(graph: onnx.GraphProto, pixels: str, normalisation: Normali
 
 
 def _strip_metadata(model: onnx.ModelProto) -> None:
-    """Drops what a deployment has no use for: source files, docs, intermediate shapes, operator sets without operators."""
+    """Drops what a deployment has no use for: source files, docs, intermediate shapes, unused sets of operators."""
     model.producer_name, model.producer_version, model.doc_string = "nas", "", ""
     del model.metadata_props[:]
     del model.graph.value_info[:]

@@ -93,6 +93,7 @@ def place(
     placements: list[Placement | None] = []
     for index, (point, size) in enumerate(zip(points, sizes, strict=True)):
         found = None
+        others = named[np.linalg.norm(named - named[index], axis=1) > CLEARANCE * unit]
         for box, anchor in _candidates(point, size, unit):
             room = box.grown(2 * unit)
             leader = _along(anchor, point, unit)
@@ -102,6 +103,7 @@ def place(
                 and not room.covers(obstacles)
                 and not room.covers(leaders)
                 and not any(other.grown(unit).covers(leader) for other in taken)
+                and not _near(leader, others, CLEARANCE * unit)
                 and _unmistakable(box, named, index, math.dist(anchor, point) > LEADER_DISTANCE * unit, unit)
             ):
                 found = Placement(box, anchor)
@@ -110,6 +112,12 @@ def place(
                 break
         placements.append(found)
     return placements
+
+
+def _near(points: np.ndarray, others: np.ndarray, distance: float) -> bool:
+    """Whether one of N×2 points lies nearer than that to one of the others."""
+    gaps = np.linalg.norm(points[:, None, :] - others[None, :, :], axis=2)
+    return bool((gaps < distance).any())
 
 
 def _unmistakable(box: Box, named: np.ndarray, own: int, has_leader: bool, unit: float) -> bool:

@@ -27,7 +27,7 @@ from nas.study import Study
 FOLDER = Path(__file__).parent
 TEMPLATE = "page.html.j2"
 STYLE = "page.css"
-SCRIPTS = ("data.js", "scales.js", "chart.js", "card.js", "tables.js", "main.js")
+SCRIPTS = ("data.js", "scales.js", "chart.js", "colour.js", "view.js", "card.js", "tables.js", "main.js")
 BEST = {
     "accuracy": "Most accurate",
     "balanced_accuracy": "Best balanced",

@@ -23,7 +23,7 @@ from nas.report.commands import command_for
 from nas.report.numbers import constraint_words, target_words, title
 from nas.study import Study
 
-LONGEST_DETAIL = 120  # characters of a stage's detail; curves and the like are left out
+LONGEST_LIST = 16  # longer lists in a stage's detail are left out
 
 
 class Table:
@@ -159,10 +159,23 @@ def _short(value: Any) -> Any:
 
 
 def _detail(detail: Mapping[str, Any]) -> str:
-    """A stage's detail in words: short values by name."""
+    """A stage's detail in words: numbers and short lists by name, of a training curve its last epoch."""
     parts = []
     for name, value in detail.items():
-        number = f"{value:.4g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False).strip('"')
-        if len(number) <= LONGEST_DETAIL:
-            parts.append(f"{name.replace('_', ' ')} {number}")
+        if isinstance(value, list) and value and isinstance(value[-1], Mapping):
+            last = {f"last {part}": number for part, number in value[-1].items() if part != "seconds"}
+            parts.append(_detail(last))
+        elif isinstance(value, list | tuple):
+            if len(value) <= LONGEST_LIST:
+                parts.append(f"{_words(name)} {', '.join(map(_plain, value))}")
+        else:
+            parts.append(f"{_words(name)} {_plain(value)}")
     return "; ".join(parts)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

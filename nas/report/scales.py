@@ -43,7 +43,8 @@ def set_quality_scale(axes: Axes, quality: Objective, values: np.ndarray, front:
     """Scale, range, ticks and title of the upward axis, chosen so that the front is told apart.
 
     Where the front reaches from poor to nearly perfect, the axis is logarithmic in the distance from 1: from 90 to
-    99 % is as far as from 0 to 90.
+    99 % is as far as from 0 to 90. The range holds the whole front, and below it nine in ten of the points, but
+    never so many that the front has less than about half of the height.
 
     Args:
         axes: Whose upward axis it is.
@@ -62,23 +63,27 @@ def set_quality_scale(axes: Axes, quality: Objective, values: np.ndarray, front:
     def backward(position: Any) -> Any:
         return 1 - 10.0 ** -np.asarray(position)
 
-    title = quality.kind.title
-    ends = forward(np.array([front.min(), front.max()]))
-    if ends[1] - ends[0] > np.log10(ERROR_RATIO):
+    logarithmic = forward(front.max()) - forward(front.min()) > np.log10(ERROR_RATIO)
+    if logarithmic:
         axes.set_yscale("function", functions=(forward, backward))
-        floor, top = backward(ends + np.array([-0.22, 0.14]) * (ends[1] - ends[0]))
         axes.yaxis.set_major_locator(FixedLocator(QUALITY_TICKS))
         axes.yaxis.set_minor_locator(NullLocator())
-        axes.set_ylabel(f"{title} (%, logarithmic towards 100)", labelpad=7)
+        floor, top = backward(_range(forward(values), forward(front)))
     else:
-        extent = float(front.max() - front.min())
-        span = max(extent, LEAST_SPAN) if extent else SPAN_OF_ONE
-        floor = max(front.min() - 0.4 * span, values.min() - 0.06 * span, 0.0)
-        top = min(front.max() + 0.14 * span, 1.0 + 0.02 * span)
-        axes.set_ylabel(f"{title} (%)", labelpad=7)
+        floor, top = _range(values, front)
+        floor, top = max(floor, 0.0), min(top, 1 + 0.03 * (top - floor))
     axes.set_ylim(float(floor), float(top))
+    axes.set_ylabel(f"{quality.kind.title} (%{', logarithmic towards 100' if logarithmic else ''})", labelpad=7)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
     return float(floor)
+
+
+def _range(positions: np.ndarray, front: np.ndarray) -> tuple[float, float]:
+    """The range of an axis that shows the whole front and what lies not too far below it."""
+    low, high = float(front.min()), float(front.max())
+    span = max(high - low, LEAST_SPAN) if high > low else SPAN_OF_ONE
+    below = min(max(low - float(np.quantile(positions, 0.1)), 0.0), span)
+    return low - below - 0.15 * span, high + 0.14 * span
 
 
 def colour_scale(

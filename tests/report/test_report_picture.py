@@ -63,9 +63,23 @@ def test_the_front_is_drawn_and_named(tmp_path: Path) -> None:
     # Matplotlib notes each text of an SVG file in a comment.
     assert "front, with 95 % intervals" in drawn
     assert "front, with 95 % intervals" not in empty
-    assert f"<!-- {short_name(study.front[0], study.measured)} -->" in drawn
     assert "breaks a constraint" in empty
     assert "0 of 19 trials on the front" in empty
+
+
+def test_members_are_labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make_study(tmp_path)
+    draw_front(study, tmp_path / "with.png")
+    asked: list[int] = []
+
+    def nowhere(points: list, *_: object) -> list[None]:
+        asked.append(len(points))
+        return [None] * len(points)
+
+    monkeypatch.setattr("nas.report.picture.place", nowhere)
+    draw_front(study, tmp_path / "without.png")
+    assert asked == [len(study.front)]
+    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
 
 
 def test_constraints_are_drawn_or_told(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ function choose(number, from = null) {
     opener = from;
     card.classList.add("raised");
   }
-  for (const line of document.querySelectorAll("tr[data-trial]")) line.classList.toggle("chosen", Number(line.dataset.trial) === number);
+  for (const line of document.querySelectorAll("tr[data-trial]"))
+    line.classList.toggle("chosen", Number(line.dataset.trial) === number);
   if (plot.xScale) Plotly.restyle(plot.element, ringUpdate(), [4]);
 }
 
@@ -29,13 +30,20 @@ function closeCard() {
 }
 
 function cardParts(row) {
-  const number = field(row, "number"), outcome = text(field(row, "outcome"));
+  const number = field(row, "number"),
+    outcome = text(field(row, "outcome"));
   const badges = [];
   if (ON_FRONT.has(number)) badges.push(h("span", { class: "badge" }, "on the front"));
   if (DATA.knee === number) badges.push(h("span", { class: "badge" }, "knee"));
   if (outcome !== "measured") badges.push(h("span", { class: "badge warn" }, outcome));
   else if (!field(row, "feasible")) badges.push(h("span", { class: "badge warn" }, "breaks a constraint"));
-  const head = h("div", { class: "head" }, h("h2", {}, `Trial ${number}`), badges, h("button", { class: "close", "aria-label": "Close the details", onclick: closeCard }, "×"));
+  const head = h(
+    "div",
+    { class: "head" },
+    h("h2", {}, `Trial ${number}`),
+    badges,
+    h("button", { class: "close", "aria-label": "Close the details", onclick: closeCard }, "×"),
+  );
   const command = field(row, "command");
   return [
     head,
@@ -46,20 +54,39 @@ function cardParts(row) {
     ...part("Choices", listOf(pairs(field(row, "choices")))),
     ...part("Compression on this target", listOf(pairs(field(row, "labels")))),
     ...part("Stages", stagesTable(row)),
-    ...part("Notes", field(row, "notes").length ? h("ul", {}, field(row, "notes").map((note) => h("li", {}, text(note)))) : ""),
+    ...part(
+      "Notes",
+      field(row, "notes").length
+        ? h(
+            "ul",
+            {},
+            field(row, "notes").map((note) => h("li", {}, text(note))),
+          )
+        : "",
+    ),
     ...part("Origin", listOf(originOf(row))),
   ].filter(Boolean);
 }
 
 const part = (title, content) => (content ? [h("h3", {}, title), content] : []);
-const listOf = (entries) => (entries.length ? h("dl", {}, entries.flatMap(([name, content]) => [h("dt", {}, name), h("dd", {}, content)])) : "");
+const listOf = (entries) =>
+  entries.length
+    ? h(
+        "dl",
+        {},
+        entries.flatMap(([name, content]) => [h("dt", {}, name), h("dd", {}, content)]),
+      )
+    : "";
 
 function reasonPart(row) {
   const reason = field(row, "reason");
   const duplicate = field(row, "duplicateOf");
   if (!reason && duplicate === null) return "";
   const words = reason ? `${text(reason[0])}: ${reason[1]}${reason[2] ? " (another attempt may succeed)" : ""}` : "";
-  const link = duplicate === null ? "" : h("button", { class: "open", onclick: () => choose(duplicate, opener) }, `Values of trial ${duplicate}`);
+  const link =
+    duplicate === null
+      ? ""
+      : h("button", { class: "open", onclick: () => choose(duplicate, opener) }, `Values of trial ${duplicate}`);
   return h("p", {}, words, words && link ? ". " : "", link);
 }
 
@@ -91,7 +118,12 @@ function stagesTable(row) {
   const rows = stages.map(([name, seconds, cached, words]) => {
     const bar = h("span", { class: cached ? "bar cached" : "bar" });
     bar.style.width = `${Math.max(1, (100 * seconds) / longest)}%`;
-    return h("tr", {}, h("td", {}, text(name), words ? h("small", {}, words) : "", bar), h("td", {}, cached ? "from the cache" : duration(seconds)));
+    return h(
+      "tr",
+      {},
+      h("td", {}, text(name), words ? h("small", {}, words) : "", bar),
+      h("td", {}, cached ? "from the cache" : duration(seconds)),
+    );
   });
   return rows.length ? h("table", {}, h("tbody", {}, rows)) : "";
 }
@@ -99,13 +131,18 @@ function stagesTable(row) {
 function originOf(row) {
   const environments = DATA.environments.length;
   const entries = [
-    ["design from", { asked: "the sampler", unseen: "a random draw, as the sampler repeated itself" }[text(field(row, "origin"))] || text(field(row, "origin"))],
+    [
+      "design from",
+      { asked: "the sampler", unseen: "a random draw, as the sampler repeated itself" }[text(field(row, "origin"))] ||
+        text(field(row, "origin")),
+    ],
     ["seed", String(field(row, "seed"))],
     ["started", field(row, "started")],
     ["took", duration(field(row, "seconds"))],
   ];
   if (field(row, "teacher") !== null) entries.push(["teacher", `trial ${field(row, "teacher")}`]);
   if (field(row, "sha")) entries.push(["artifact", h("code", {}, `sha256:${field(row, "sha").slice(0, 16)}…`)]);
-  if (environments > 1 && field(row, "environment") !== null) entries.push(["environment", String(field(row, "environment") + 1)]);
+  if (environments > 1 && field(row, "environment") !== null)
+    entries.push(["environment", String(field(row, "environment") + 1)]);
   return entries.filter(([, content]) => content !== "");
 }

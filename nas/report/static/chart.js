@@ -1,6 +1,5 @@
 // The scatter of quality against cost, and the hypervolume over trials.
 
-const PALETTE = ["#0f8a7e", "#d08a1d", "#6a6ee0", "#b8467f", "#6d9a1f", "#2486c7", "#9a7650", "#7c8790"];
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false, showTips: false };
 const MEASURED = DATA.trials.filter((row) => text(field(row, "outcome")) === "measured");
 const plot = { element: document.getElementById("scatter"), x: null, y: null, colour: "", chosen: null, view: "front" };
@@ -8,54 +7,23 @@ const plot = { element: document.getElementById("scatter"), x: null, y: null, co
 const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 function options(select, entries, current) {
-  select.replaceChildren(...entries.map(([key, label]) => h("option", { value: key, selected: key === current ? "" : undefined }, label)));
+  select.replaceChildren(
+    ...entries.map(([key, label]) => h("option", { value: key, selected: key === current ? "" : undefined }, label)),
+  );
   select.closest("label").hidden = entries.length < 2;
 }
 
 function measuredKeys(maximise) {
   const present = new Set(MEASURED.flatMap((row) => field(row, "quantities").map((packed) => packed[0])));
-  const keys = KINDS.filter((kind, index) => present.has(index) && kind.maximise === maximise && !kind.name.startsWith("test_"));
+  const keys = KINDS.filter(
+    (kind, index) => present.has(index) && kind.maximise === maximise && !kind.name.startsWith("test_"),
+  );
   return keys.map((kind) => kind.key).sort((a, b) => rank(a) - rank(b));
 }
 
 const rank = (key) => (DATA.objectives.includes(key) ? DATA.objectives.indexOf(key) : 99);
 const kindOf = (key) => KINDS[KEY_AT[key]];
 const keyLabel = (key) => kindOf(key).title + (kindOf(key).target ? ` (${kindOf(key).target})` : "");
-
-// What points can be coloured by: derived kinds, every choice of few values, an objective that is not drawn.
-function colourings() {
-  const entries = [["precision", "precision"], ["convolutions", "convolutions"]].filter(([name]) => new Set(MEASURED.map((row) => field(row, name))).size > 1);
-  for (const key of DATA.objectives) if (key !== plot.x && key !== plot.y) entries.push([`quantity:${key}`, keyLabel(key)]);
-  const values = new Map();
-  for (const row of MEASURED) {
-    const flat = field(row, "choices");
-    for (let i = 0; i + 1 < flat.length; i += 2) values.set(flat[i], (values.get(flat[i]) || new Set()).add(flat[i + 1]));
-  }
-  for (const [name, found] of values) if (found.size > 1 && found.size <= PALETTE.length) entries.push([`choice:${text(name)}`, text(name)]);
-  return [...entries, ["", "nothing"]];
-}
-
-function categoryOf(row) {
-  if (plot.colour.startsWith("choice:")) return choice(row, plot.colour.slice(7)) ?? "not there";
-  return text(field(row, plot.colour));
-}
-
-// Colours of the rows: {of: row => colour or number, legend: [[name, colour]], scale: of the quantity or null}.
-function colouring(rows) {
-  if (plot.colour === "") return { of: () => PALETTE[0], legend: [], scale: null };
-  if (plot.colour.startsWith("quantity:")) {
-    const kind = kindOf(plot.colour.slice(9));
-    const scale = costScale(kind, rows.map((row) => value(row, kind.key)), []);
-    return { of: (row) => scale.forward(value(row, kind.key)), legend: [], scale };
-  }
-  const counts = new Map();
-  for (const row of rows) counts.set(categoryOf(row), (counts.get(categoryOf(row)) || 0) + 1);
-  const order = ["int8", "float32", "int8 weights", "standard", "separable", "mixed"];
-  const place = (name) => (order.includes(name) ? order.indexOf(name) : order.length);
-  const names = [...counts.keys()].sort((a, b) => place(a) - place(b) || a.localeCompare(b, undefined, { numeric: true }));
-  const colours = new Map(names.map((name, index) => [name, PALETTE[index % PALETTE.length]]));
-  return { of: (row) => colours.get(categoryOf(row)), legend: [...colours], scale: null };
-}
 
 function drawScatter() {
   const limits = (key) => DATA.constraints.filter((limit) => limit.key === key).map((limit) => limit.limit);
@@ -69,10 +37,30 @@ function drawScatter() {
   const barred = rows.filter((row) => !field(row, "feasible"));
   const colours = colouring(rows.filter((row) => field(row, "feasible")));
   const traces = [
-    points(barred, x, y, { symbol: "x-thin", size: 7, opacity: barred.length > 300 ? 0.35 : 0.7, line: { color: token("warn"), width: 1.2 } }),
-    points(feasible, x, y, { size: 7.5, opacity: feasible.length > 300 ? 0.35 : 0.55, color: feasible.map(colours.of), ...colourAxis(colours) }),
+    points(barred, x, y, {
+      symbol: "x-thin",
+      size: 7,
+      opacity: barred.length > 300 ? 0.35 : 0.7,
+      line: { color: token("warn"), width: 1.2 },
+    }),
+    points(feasible, x, y, {
+      size: 7.5,
+      opacity: feasible.length > 300 ? 0.35 : 0.55,
+      color: feasible.map(colours.of),
+      ...colourAxis(colours),
+    }),
     line(front, x, y),
-    bars(front, x, y, points(front, x, y, { size: 11, color: front.map(colours.of), line: { color: token("ink"), width: 1.5 }, ...colourAxis(colours, true) })),
+    bars(
+      front,
+      x,
+      y,
+      points(front, x, y, {
+        size: 11,
+        color: front.map(colours.of),
+        line: { color: token("ink"), width: 1.5 },
+        ...colourAxis(colours, true),
+      }),
+    ),
     ring(x, y),
   ];
   Plotly.react(plot.element, traces, scatterLayout(x, y), CONFIG);
@@ -81,34 +69,37 @@ function drawScatter() {
 
 function points(rows, x, y, marker) {
   return {
-    type: "scatter", mode: "markers", hoverinfo: "none", marker, customdata: rows.map((row) => field(row, "number")),
-    x: rows.map((row) => x.forward(value(row, x.kind.key))), y: rows.map((row) => y.forward(value(row, y.kind.key))),
+    type: "scatter",
+    mode: "markers",
+    hoverinfo: "none",
+    marker,
+    customdata: rows.map((row) => field(row, "number")),
+    x: rows.map((row) => x.forward(value(row, x.kind.key))),
+    y: rows.map((row) => y.forward(value(row, y.kind.key))),
   };
-}
-
-function colourAxis(colours, withBar = false) {
-  if (!colours.scale) return {};
-  const { kind, extent, ticks } = colours.scale;
-  const marks = ticks(extent);
-  const bar = { thickness: 10, outlinewidth: 0, title: { text: kind.title, side: "right" }, tickvals: marks.map((mark) => mark[0]), ticktext: marks.map((mark) => mark[1]) };
-  return { colorscale: "Viridis", reversescale: !kind.maximise, cmin: extent[0], cmax: extent[1], showscale: withBar, colorbar: bar };
 }
 
 function line(front, x, y) {
   const isFront = DATA.objectives.includes(plot.x) && DATA.objectives.includes(plot.y);
   const corners = isFront ? stepLine(front, x, y, x.range[1] + 9, y.range[0] - 9) : [];
   return {
-    type: "scatter", mode: "lines", hoverinfo: "skip", x: corners.map((c) => c[0]), y: corners.map((c) => c[1]),
-    line: { color: token("ink"), width: 1.8, shape: "linear" }, fill: "none",
+    type: "scatter",
+    mode: "lines",
+    hoverinfo: "skip",
+    x: corners.map((c) => c[0]),
+    y: corners.map((c) => c[1]),
+    line: { color: token("ink"), width: 1.8, shape: "linear" },
+    fill: "none",
   };
 }
 
 function bars(front, x, y, trace) {
-  const arms = (scale, end) => front.map((row) => {
-    const packed = quantity(row, scale.kind.key);
-    const edge = end === "high" ? high(packed) : low(packed);
-    return edge === undefined ? 0 : Math.abs(scale.forward(edge) - scale.forward(packed[1]));
-  });
+  const arms = (scale, end) =>
+    front.map((row) => {
+      const packed = quantity(row, scale.kind.key);
+      const edge = end === "high" ? high(packed) : low(packed);
+      return edge === undefined ? 0 : Math.abs(scale.forward(edge) - scale.forward(packed[1]));
+    });
   const style = { type: "data", symmetric: false, color: token("faint"), thickness: 0.8, width: 0 };
   trace.error_x = { ...style, array: arms(x, "high"), arrayminus: arms(x, "low") };
   trace.error_y = { ...style, array: arms(y, "high"), arrayminus: arms(y, "low") };
@@ -118,26 +109,52 @@ function bars(front, x, y, trace) {
 function ring(x, y) {
   const row = ROW_OF.get(plot.chosen);
   const there = row && value(row, plot.x) !== undefined && value(row, plot.y) !== undefined;
-  const trace = points(there ? [row] : [], x, y, { size: 20, color: "rgba(0,0,0,0)", line: { color: token("accent"), width: 2.4 } });
+  const trace = points(there ? [row] : [], x, y, {
+    size: 20,
+    color: "rgba(0,0,0,0)",
+    line: { color: token("accent"), width: 2.4 },
+  });
   return { ...trace, hoverinfo: "skip" };
 }
 
 function scatterLayout(x, y) {
   const axis = (scale) => ({
-    range: [...scale.range], title: { text: axisTitle(scale), standoff: 12 }, zeroline: false, gridcolor: token("line"), linecolor: token("rule"),
-    ticks: "", ...tickArrays(scale, scale.range),
+    range: [...scale.range],
+    title: { text: axisTitle(scale), standoff: 12 },
+    zeroline: false,
+    gridcolor: token("line"),
+    linecolor: token("rule"),
+    ticks: "",
+    ...tickArrays(scale, scale.range),
   });
-  const shapes = [], annotations = [];
+  const shapes = [],
+    annotations = [];
   for (const limit of DATA.constraints) {
     const on = limit.key === plot.x ? "x" : limit.key === plot.y ? "y" : null;
     if (!on) continue;
     const at = (on === "x" ? x : y).forward(limit.limit);
-    const far = on === "x" ? { x0: at, x1: at, y0: 0, y1: 1, yref: "paper" } : { y0: at, y1: at, x0: 0, x1: 1, xref: "paper" };
+    const far =
+      on === "x" ? { x0: at, x1: at, y0: 0, y1: 1, yref: "paper" } : { y0: at, y1: at, x0: 0, x1: 1, xref: "paper" };
     shapes.push({ type: "line", line: { color: token("warn"), width: 1.2, dash: "dash" }, ...far });
-    const where = on === "x" ? { x: at, y: 0, yref: "paper", xanchor: "right", yanchor: "bottom", textangle: -90 } : { y: at, x: 0, xref: "paper", xanchor: "left", yanchor: "bottom" };
-    annotations.push({ text: plain(limit.words), showarrow: false, font: { size: 11.5, color: token("warn") }, ...where });
+    const where =
+      on === "x"
+        ? { x: at, y: 0, yref: "paper", xanchor: "right", yanchor: "bottom", textangle: -90 }
+        : { y: at, x: 0, xref: "paper", xanchor: "left", yanchor: "bottom" };
+    annotations.push({
+      text: plain(limit.words),
+      showarrow: false,
+      font: { size: 11.5, color: token("warn") },
+      ...where,
+    });
   }
-  return { ...baseLayout({ l: 58, r: 16, t: 10, b: 48 }), xaxis: axis(x), yaxis: axis(y), shapes, annotations, dragmode: "zoom" };
+  return {
+    ...baseLayout({ l: 58, r: 16, t: 10, b: 48 }),
+    xaxis: axis(x),
+    yaxis: axis(y),
+    shapes,
+    annotations,
+    dragmode: "zoom",
+  };
 }
 
 // Plotly reads some HTML in its texts; ours hold none.
@@ -150,7 +167,12 @@ function tickArrays(scale, range) {
 
 function baseLayout(margin) {
   return {
-    margin, autosize: true, showlegend: false, hovermode: "closest", paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    margin,
+    autosize: true,
+    showlegend: false,
+    hovermode: "closest",
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: token("soft") },
   };
 }
@@ -167,54 +189,33 @@ function drawLegend(colours, barred, below) {
   document.getElementById("legend").replaceChildren(...items);
 }
 
-function onZoom(event) {
-  const updates = {};
-  for (const [axis, scale] of [["xaxis", plot.xScale], ["yaxis", plot.yScale]]) {
-    if (event[`${axis}.range[0]`] === undefined) continue;
-    const range = [event[`${axis}.range[0]`], event[`${axis}.range[1]`]];
-    for (const [name, content] of Object.entries(tickArrays(scale, range))) updates[`${axis}.${name}`] = content;
-  }
-  if (!Object.keys(updates).length) return;
-  plot.view = "zoomed";
-  Plotly.relayout(plot.element, updates);
-}
-
-// Double-click goes back to the front, and from there to everything.
-function changeView() {
-  plot.view = plot.view === "front" ? "all" : "front";
-  const whole = (scale) => {
-    const lowest = Math.min(...plot.rows.map((row) => scale.forward(value(row, scale.kind.key))), scale.range[0]);
-    return lowest < scale.range[0] ? [lowest - 0.05 * (scale.range[1] - lowest), scale.range[1]] : scale.range;
-  };
-  const update = {};
-  for (const [axis, scale] of [["xaxis", plot.xScale], ["yaxis", plot.yScale]]) {
-    const range = plot.view === "all" ? whole(scale) : scale.range;
-    for (const [name, content] of Object.entries(tickArrays(scale, range))) update[`${axis}.${name}`] = content;
-    update[`${axis}.range`] = [...range];
-  }
-  Plotly.relayout(plot.element, update);
-}
-
-function showTip(row, event) {
-  const tip = document.getElementById("tip");
-  const lines = [plot.y, plot.x].map((key) => h("div", { class: "figure" }, `${kindOf(key).title}: `, h("b", {}, display(kindOf(key), value(row, key))), ` ${spread(kindOf(key), quantity(row, key))}`));
-  const status = ON_FRONT.has(field(row, "number")) ? " · on the front" : field(row, "feasible") ? "" : " · breaks a constraint";
-  tip.replaceChildren(h("div", {}, h("b", {}, `Trial ${field(row, "number")}`), h("span", { class: "faint" }, status)), ...lines, h("div", { class: "soft" }, field(row, "words")));
-  tip.hidden = false;
-  const box = tip.getBoundingClientRect();
-  const left = event.clientX + 16 + box.width > innerWidth ? event.clientX - box.width - 16 : event.clientX + 16;
-  tip.style.left = `${Math.max(6, left)}px`;
-  tip.style.top = `${Math.max(6, Math.min(event.clientY + 14, innerHeight - box.height - 8))}px`;
-}
-
-const spread = (kind, packed) => (interval(kind, packed) ? `(${interval(kind, packed)})` : "");
-
 function drawHistory() {
   const element = document.getElementById("history");
-  const numbers = DATA.history.map((step) => step[0]), volumes = DATA.history.map((step) => step[1]);
+  const numbers = DATA.history.map((step) => step[0]),
+    volumes = DATA.history.map((step) => step[1]);
   const accent = token("accent");
-  const trace = { type: "scatter", mode: "lines", x: numbers, y: volumes, line: { color: accent, width: 2, shape: "hv" }, hovertemplate: "after trial %{x}: %{y:.4f}<extra></extra>" };
+  const trace = {
+    type: "scatter",
+    mode: "lines",
+    x: numbers,
+    y: volumes,
+    line: { color: accent, width: 2, shape: "hv" },
+    hovertemplate: "after trial %{x}: %{y:.4f}<extra></extra>",
+  };
   const axis = { zeroline: false, gridcolor: token("line"), linecolor: token("rule"), fixedrange: true };
-  const layout = { ...baseLayout({ l: 58, r: 16, t: 8, b: 42 }), hovermode: "x", hoverlabel: { bgcolor: token("card"), bordercolor: token("rule"), font: { color: token("ink") } } };
-  Plotly.react(element, [trace], { ...layout, xaxis: { ...axis, title: { text: "trial", standoff: 8 } }, yaxis: { ...axis, rangemode: "tozero", title: { text: "hypervolume", standoff: 10 } } }, CONFIG);
+  const layout = {
+    ...baseLayout({ l: 58, r: 16, t: 8, b: 42 }),
+    hovermode: "x",
+    hoverlabel: { bgcolor: token("card"), bordercolor: token("rule"), font: { color: token("ink") } },
+  };
+  Plotly.react(
+    element,
+    [trace],
+    {
+      ...layout,
+      xaxis: { ...axis, title: { text: "trial", standoff: 8 } },
+      yaxis: { ...axis, rangemode: "tozero", title: { text: "hypervolume", standoff: 10 } },
+    },
+    CONFIG,
+  );
 }

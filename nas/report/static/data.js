@@ -2,9 +2,27 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const FIELDS = [
-  "number", "outcome", "origin", "words", "choices", "quantities", "labels", "stages", "notes", "reason",
-  "duplicateOf", "teacher", "seconds", "started", "seed", "sha", "environment", "feasible", "precision",
-  "convolutions", "command",
+  "number",
+  "outcome",
+  "origin",
+  "words",
+  "choices",
+  "quantities",
+  "labels",
+  "stages",
+  "notes",
+  "reason",
+  "duplicateOf",
+  "teacher",
+  "seconds",
+  "started",
+  "seed",
+  "sha",
+  "environment",
+  "feasible",
+  "precision",
+  "convolutions",
+  "command",
 ];
 const AT = Object.fromEntries(FIELDS.map((name, index) => [name, index]));
 const KINDS = DATA.quantities;
@@ -47,7 +65,12 @@ function significant(number, digits = 3) {
 }
 
 function human(number, unit = "") {
-  for (const [factor, prefix] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
+  for (const [factor, prefix] of [
+    [1e12, "T"],
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ]) {
     if (Math.abs(number) >= factor * 0.9995) return `${significant(number / factor)} ${prefix}${unit}`;
   }
   return `${Number.isInteger(number) ? number : significant(number)} ${unit}`.trimEnd();
@@ -68,7 +91,9 @@ function interval(kind, packed) {
 
 function duration(seconds) {
   if (seconds < 60) return `${significant(seconds, 2)} s`;
-  return seconds < 3600 ? `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s` : `${significant(seconds / 3600)} h`;
+  return seconds < 3600
+    ? `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`
+    : `${significant(seconds / 3600)} h`;
 }
 
 // Builds an element. Text goes in as text, never as HTML, whatever a name holds.

@@ -1,9 +1,12 @@
 // Puts the page together once the document is there. Nothing that is not seen yet is built.
 
 function seenOnce(element, draw) {
-  const watcher = new IntersectionObserver((entries) => {
-    if (entries.some((entry) => entry.isIntersecting)) once();
-  }, { rootMargin: "200px" });
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      if (entries.some((entry) => entry.isIntersecting)) once();
+    },
+    { rootMargin: "200px" },
+  );
   const once = () => {
     watcher.disconnect();
     removeEventListener("beforeprint", once);
@@ -15,7 +18,8 @@ function seenOnce(element, draw) {
 
 function startScatter() {
   const [across, up, colour] = ["across", "up", "colour"].map((id) => document.getElementById(id));
-  const costs = measuredKeys(false), qualities = measuredKeys(true);
+  const costs = measuredKeys(false),
+    qualities = measuredKeys(true);
   [plot.x, plot.y] = [costs[0], qualities[0]];
   const recolour = () => {
     const entries = colourings();
@@ -23,10 +27,22 @@ function startScatter() {
     if (!entries.some(([name]) => name === plot.colour) || plot.colour === "") plot.colour = (third || entries[0])[0];
     options(colour, entries, plot.colour);
   };
-  options(across, costs.map((key) => [key, keyLabel(key)]), plot.x);
-  options(up, qualities.map((key) => [key, keyLabel(key)]), plot.y);
+  options(
+    across,
+    costs.map((key) => [key, keyLabel(key)]),
+    plot.x,
+  );
+  options(
+    up,
+    qualities.map((key) => [key, keyLabel(key)]),
+    plot.y,
+  );
   recolour();
-  for (const [select, name] of [[across, "x"], [up, "y"], [colour, "colour"]]) {
+  for (const [select, name] of [
+    [across, "x"],
+    [up, "y"],
+    [colour, "colour"],
+  ]) {
     select.addEventListener("change", () => {
       plot[name] = select.value;
       if (name !== "colour") recolour();
@@ -35,7 +51,9 @@ function startScatter() {
   }
   drawScatter();
   plot.element.on("plotly_hover", (event) => showTip(ROW_OF.get(event.points[0].customdata), event.event));
-  plot.element.on("plotly_unhover", () => { document.getElementById("tip").hidden = true; });
+  plot.element.on("plotly_unhover", () => {
+    document.getElementById("tip").hidden = true;
+  });
   plot.element.on("plotly_click", (event) => choose(event.points[0].customdata, plot.element));
   plot.element.on("plotly_relayout", onZoom);
   plot.element.on("plotly_doubleclick", changeView);
@@ -60,7 +78,8 @@ function startList() {
   rowEvents(table);
   for (const chip of document.querySelectorAll(".chip")) {
     chip.addEventListener("click", () => {
-      for (const other of document.querySelectorAll(".chip")) other.setAttribute("aria-pressed", String(other === chip));
+      for (const other of document.querySelectorAll(".chip"))
+        other.setAttribute("aria-pressed", String(other === chip));
       Object.assign(list, { filter: chip.dataset.filter, shown: PAGE });
       drawList();
     });

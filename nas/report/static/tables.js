@@ -54,17 +54,23 @@ function drawList() {
   table.tBodies[0].replaceChildren(...rows.slice(0, list.shown).map(listRow));
   const more = document.getElementById("more");
   more.hidden = rows.length <= list.shown;
-  if (!more.hidden) more.textContent = `Show ${Math.min(PAGE, rows.length - list.shown)} more of ${rows.length.toLocaleString("en")}`;
+  if (!more.hidden)
+    more.textContent = `Show ${Math.min(PAGE, rows.length - list.shown)} more of ${rows.length.toLocaleString("en")}`;
 }
 
 function listRow(row) {
-  const number = field(row, "number"), reason = field(row, "reason");
+  const number = field(row, "number"),
+    reason = field(row, "reason");
   const cells = DATA.objectives.map((key) => h("td", {}, display(kindOf(key), value(row, key))));
   const words = reason ? `${field(row, "words")} — ${reason[1]}` : field(row, "words");
   return h(
-    "tr", { "data-trial": number, class: plot.chosen === number ? "chosen" : undefined },
+    "tr",
+    { "data-trial": number, class: plot.chosen === number ? "chosen" : undefined },
     h("td", {}, h("button", { class: "open", "aria-label": `Details of trial ${number}` }, String(number))),
-    h("td", { class: "left" }, text(field(row, "outcome"))), cells, h("td", {}, duration(field(row, "seconds"))), h("td", { class: "words" }, words),
+    h("td", { class: "left" }, text(field(row, "outcome"))),
+    cells,
+    h("td", {}, duration(field(row, "seconds"))),
+    h("td", { class: "words" }, words),
   );
 }
 
