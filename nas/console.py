@@ -79,7 +79,7 @@ class TerminalWatcher:
             self.bar.update(self.task, stage=f"{stage} {100 * share:.0f} %" if share else stage)
 
     def told(self, record: TrialRecord, study: Study) -> None:
-        line = Text(no_wrap=True, overflow="ellipsis")
+        line = Text()
         line.append(f"{record.number:4d} ", style="bold")
         line.append(f"{record.outcome:10s} ", style=STYLES.get(record.outcome, ""))
         if record.outcome is Outcome.MEASURED:
@@ -92,7 +92,8 @@ class TerminalWatcher:
             line.append(f"the same design as trial {record.duplicate_of}", style="dim")
         elif record.reason is not None:
             line.append(record.reason.message)
-        self.console.print(line)
+        # A terminal gets one line however narrow it is; a log file gets all of it.
+        self.console.print(line, no_wrap=True, overflow="ellipsis" if self.console.is_terminal else "ignore")
         self._update(study)
 
     def _update(self, study: Study) -> None:

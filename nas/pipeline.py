@@ -137,11 +137,11 @@ class Pipeline:
         notes: list[str] = []
         if design.step("pruning_ratio") or design.step("distillation"):
             network = self._finetuned(design, network, seed, teacher, trace)
-        if design.step("distillation"):
-            labels["distillation"] = Realisation.REALISED
         if design.step("pruning_ratio"):
             labels["pruning_ratio"], note = _pruning_label(network.widths)
             notes.append(note)
+        if design.step("distillation"):
+            labels["distillation"] = Realisation.REALISED
         body = self._exported(network, trace)
         quantised = body if bits == (32, 32) else self._quantised(body, bits, trace)
         artifact = export.attach_front_end(quantised.blob, self.dataset.input, self.normalisation)

@@ -296,7 +296,9 @@ def test_class_weights_keep_a_rare_class_from_being_ignored(class_weights: bool,
 
 def test_an_absurd_learning_rate_diverges_with_a_hint() -> None:
     config = CONFIG.model_copy(update={"learning_rate": 1e20})
-    with pytest.raises(DivergedError, match=r"diverged in epoch \d: the loss is (nan|inf).*lower training.learning_rate"):
+    with pytest.raises(
+        DivergedError, match=r"diverged in epoch \d: the loss is (nan|inf).*lower training.learning_rate"
+    ):
         fit(network(), training_data(digits()), 3, config=config)
 
 

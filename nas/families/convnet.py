@@ -25,7 +25,7 @@ MOST_STAGES = 4
         one_of("conv", "standard", "separable"),
         one_of("kernel", 3, 5),
         whole("width"),
-        whole("depth", 1, 3),
+        whole("depth", 1, 3, default=1),
         one_of("pooling", "max", "average", "stride", "none"),
     ),
     one_of("head.pooling", "average", "flatten", default="average"),

@@ -64,7 +64,9 @@ def artifact_of(network: nn.Module, spec: InputSpec) -> bytes:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("dtype", "layout"), [("uint8", "NHWC"), ("uint8", "NCHW"), ("float32", "NHWC"), ("float32", "NCHW")])
+@pytest.mark.parametrize(
+    ("dtype", "layout"), [("uint8", "NHWC"), ("uint8", "NCHW"), ("float32", "NHWC"), ("float32", "NCHW")]
+)
 @pytest.mark.parametrize("space", sorted(SPACES))
 def test_the_artifact_is_the_network_with_normalisation_and_softmax(
     space: str, dtype: str, layout: str, channels: int

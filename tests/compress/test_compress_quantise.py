@@ -169,7 +169,11 @@ def test_pixels_go_into_the_first_integer_kernel_as_they_are(space: str, highest
     assert set(before) <= MOVES
     scale, zero_point = input_quantisation(GREY)
     tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(artifact).graph.initializer}
-    [decoder] = [n for n in onnx.load_from_string(artifact).graph.node if n.input[0] in ("images", "images_nchw") and n.op_type != "Transpose"]
+    [decoder] = [
+        n
+        for n in onnx.load_from_string(artifact).graph.node
+        if n.input[0] in ("images", "images_nchw") and n.op_type != "Transpose"
+    ]
     assert decoder.op_type == "DequantizeLinear"
     assert float(tensors[decoder.input[1]]) == np.float32(scale)
     assert int(tensors[decoder.input[2]]) == zero_point
@@ -331,9 +335,7 @@ def test_weight_only_stores_shared_weights_once_and_scales_matrices_by_column() 
     assert sorted(scale.shape for scale in scales) == [(1, 5), (8, 1)]
     spec, normalisation = InputSpec("float32", (2, 2, 2)), Normalisation((0.0,) * 2, (1.0,) * 2)
     images = np.random.default_rng(0).normal(size=(20, 2, 2, 2)).astype(np.float32)
-    wanted, got = (
-        probabilities(open_session(attach_front_end(b, spec, normalisation)), images) for b in (body, small)
-    )
+    wanted, got = (probabilities(open_session(attach_front_end(b, spec, normalisation)), images) for b in (body, small))
     np.testing.assert_allclose(got, wanted, atol=0.02)
 
 

@@ -1,0 +1,318 @@
+"""One design evaluated: complete numbers, all read off the stored file, and a reason where there are none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from small_networks import ONE_THREAD, digits, make_design
+
+from nas.artifact import Manifest
+from nas.errors import DivergedError, InfeasibleDesignError, NasError, SpaceError, UnsupportedError
+from nas.evaluate import EvalRequest, EvalResult, Evaluator
+from nas.measure.complexity import count
+from nas.measure.target import Target
+from nas.outcome import How, Outcome, Quantity, Realisation
+from nas.pipeline import Pipeline, Teacher, Trace
+from nas.recipe import Recipe, parse_recipe
+from nas.record import TrialRecord
+from nas.scoring import score
+from nas.store import Store, sha256_bytes
+
+TARGET, SECOND = "onnxruntime-cpu-1t-b1", "onnxruntime-cpu-1t-b8"
+INT8 = {"weight_bits": 8, "activation_bits": 8}
+WITHOUT_TARGET = {"accuracy", "balanced_accuracy", "macs", "flops", "params", "size_bytes"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class FakeMeasure:
+    """Stands in for the clock: a latency from the file's size, and a note of what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, tuple[int, ...]]] = []
+
+    def __call__(self, content: bytes, target: Target, images: np.ndarray) -> tuple[Quantity, np.ndarray]:
+        self.asked.append((sha256_bytes(content), target.name, images.shape))
+        samples = np.full(5, len(content) / 1e6 * target.batch, np.float32)
+        return Quantity("latency_ms", float(samples[0]), "ms", How.MEASURED, target=target.name), samples
+
+
+def make_recipe(**changes: Any) -> Recipe:
+    data = {
+        "data": {"source": "digits"},
+        "space": "convnet-small",
+        "budget": {"trials": 1, "epochs": 2, "finetune_epochs": 1},
+        "training": {"batch_size": 50, "learning_rate": 4e-3, "threads": 1, "precision": "float32"},
+    }
+    return parse_recipe(data | changes, "a test's recipe")
+
+
+def make_evaluator(folder: Path, measure: Any = None, **changes: Any) -> Evaluator:
+    recipe, dataset, store = make_recipe(**changes), digits(), Store(folder, 10**9)
+    pipeline = Pipeline(recipe, dataset, store, ONE_THREAD, reduce_range=False)
+    return Evaluator(recipe, dataset, pipeline, store, measure or FakeMeasure(), "this-machine")
+
+
+@pytest.fixture(scope="module")
+def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
+    """An evaluator whose cache fills up from test to test."""
+    return make_evaluator(tmp_path_factory.mktemp("cache"), targets=[SECOND])
+
+
+def values(result: EvalResult) -> dict[str, float]:
+    return {quantity.key: quantity.value for quantity in result.quantities}
+
+
+def stored(evaluator: Evaluator, result: EvalResult) -> bytes:
+    assert result.artifact_sha256 is not None
+    return evaluator.store.blob_path(result.artifact_sha256).read_bytes()
+
+
+DESIGNS = [{}, INT8, {"weight_bits": 8}, {"pruning_ratio": 0.5}, {"distillation": True, **INT8}]
+
+
+@pytest.mark.parametrize("compression", DESIGNS, ids=lambda c: "-".join(c) or "plain")
+def test_a_measured_trial_has_every_number_and_each_is_the_files(
+    compression: dict[str, Any], evaluator: Evaluator
+) -> None:
+    measure = FakeMeasure()
+    evaluator.measure = measure
+    design = make_design(**compression)
+    result = evaluator.evaluate(EvalRequest(7, design, 0, Teacher(2, make_design("mlp"))))
+    assert (result.outcome, result.reason, result.traceback) == (Outcome.MEASURED, None, "")
+    assert values(result).keys() == WITHOUT_TARGET | {f"latency_ms@{TARGET}", f"latency_ms@{SECOND}"}
+    content = stored(evaluator, result)
+    assert sha256_bytes(content) == result.artifact_sha256
+    assert values(result)["size_bytes"] == len(content)
+    # Latency: of this very file, on validation images, on each target, samples kept.
+    assert measure.asked == [
+        (result.artifact_sha256, name, digits().validation.images.shape) for name in (SECOND, TARGET)
+    ]
+    assert list(result.samples) == [SECOND, TARGET]
+    assert values(result)[f"latency_ms@{SECOND}"] == pytest.approx(8 * values(result)[f"latency_ms@{TARGET}"])
+    # Accuracy: scored again by stock ONNX Runtime, one image at a time.
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    images, labels = digits().validation.images, digits().validation.labels
+    single = np.concatenate([session.run(None, {"images": images[i : i + 1]})[0] for i in range(len(images))])
+    assert values(result)["accuracy"] == float((single.argmax(1) == labels).mean())
+    assert list(score(single, labels)) == [q for q in result.quantities if "accuracy" in q.name]
+    # Counted on the float network, after pruning.
+    counted = evaluator.pipeline.run(design, 0, Teacher(2, make_design("mlp")), Trace()).network
+    complexity = count(counted, (1, 8, 8))
+    assert values(result)["macs"] == complexity.macs
+    assert values(result)["flops"] == 2 * complexity.macs
+    assert values(result)["params"] == complexity.params
+    how = {quantity.name: quantity.how for quantity in result.quantities}
+    assert {name for name, way in how.items() if way is How.COUNTED} == {"macs", "flops", "params"}
+    assert set(how.values()) == {How.COUNTED, How.MEASURED}
+
+
+def test_stages_labels_and_manifest_come_along_and_can_be_stored(evaluator: Evaluator) -> None:
+    design = make_design(pruning_ratio=0.5, **INT8)
+    seen: list[str] = []
+    result = evaluator.evaluate(EvalRequest(1, design, 0), lambda stage, share: seen.append(stage))
+    names = [stage.stage for stage in result.stages]
+    assert names == ["train", "finetune", "export", "quantise", "score", "count", "measure"]
+    assert list(dict.fromkeys(seen)) == names
+    assert all(bool(stage.key) is (stage.stage in names[:4]) for stage in result.stages)
+    assert all(stage.seconds >= 0 for stage in result.stages)
+    assert result.labels == dict.fromkeys(("pruning_ratio", "weight_bits", "activation_bits"), Realisation.REALISED)
+    assert Manifest.from_json(result.manifest).class_names == digits().class_names
+    assert len(result.notes) >= 2
+    record = TrialRecord(
+        1, "asked", design, result.outcome, 0,
+        quantities=result.quantities, labels=result.labels, stages=result.stages, notes=result.notes,
+        artifact_sha256=result.artifact_sha256, manifest=dict(result.manifest),
+    )  # fmt: skip
+    written = json.loads(json.dumps(record.to_json()))
+    assert TrialRecord.from_json(written).to_json() == written
+
+
+def test_a_design_evaluated_again_gives_the_same_file_and_numbers(evaluator: Evaluator) -> None:
+    first, second = (evaluator.evaluate(EvalRequest(number, make_design(**INT8), 0)) for number in (10, 11))
+    assert first.artifact_sha256 == second.artifact_sha256
+    assert values(first) == values(second)
+    assert all(stage.cached for stage in second.stages if stage.key)
+    other_seed = evaluator.evaluate(EvalRequest(12, make_design(**INT8), 1))
+    assert other_seed.artifact_sha256 != first.artifact_sha256
+
+
+def test_pruning_lowers_what_is_counted_and_int8_only_the_size(evaluator: Evaluator) -> None:
+    plain, pruned, quantised = (
+        values(evaluator.evaluate(EvalRequest(20 + number, make_design(**compression), 0)))
+        for number, compression in enumerate(({}, {"pruning_ratio": 0.5}, INT8))
+    )
+    for name in ("macs", "params", "size_bytes"):
+        assert pruned[name] < 0.7 * plain[name]
+    assert (quantised["macs"], quantised["params"]) == (plain["macs"], plain["params"])
+    assert quantised["size_bytes"] < plain["size_bytes"]
+
+
+# --- what goes wrong
+
+RESNET_THAT_SHRINKS = {"stem.stride": 2, "stages": 3} | {
+    f"stage{number}.{choice}": value
+    for number in (1, 2, 3)
+    for choice, value in (("width", 8), ("depth", 1), ("stride", 2))
+}
+
+
+def test_an_infeasible_design_says_so_and_has_no_numbers(evaluator: Evaluator) -> None:
+    result = evaluator.evaluate(EvalRequest(30, make_design("resnet", RESNET_THAT_SHRINKS), 0))
+    assert result.outcome is Outcome.INFEASIBLE
+    assert result.reason is not None
+    assert (result.reason.kind, result.reason.transient) == ("shape", False)
+    assert "stage3" in result.reason.message
+    assert "use fewer stages" in result.reason.message
+    assert (result.quantities, result.stages, result.artifact_sha256, result.traceback) == ((), (), None, "")
+
+
+def fails_with(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "kind", "message", "transient", "traced"),
+    [
+        (InfeasibleDesignError("too deep", "cut it"), Outcome.INFEASIBLE, "shape", "too deep (cut it)", False, False),
+        (DivergedError("the loss is nan"), Outcome.FAILED, "diverged", "the loss is nan", False, False),
+        (UnsupportedError("no such kernel"), Outcome.FAILED, "unsupported", "no such kernel", False, False),
+        (NasError("a file differs"), Outcome.FAILED, "error", "NasError: a file differs", False, False),
+        (SpaceError("no choice"), Outcome.FAILED, "error", "SpaceError: no choice", False, False),
+        (
+            OSError(28, "No space left on device"),
+            Outcome.FAILED,
+            "disk",
+            "[Errno 28] No space left on device",
+            True,
+            True,
+        ),
+        (MemoryError(), Outcome.FAILED, "memory", "MemoryError", True, True),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate\nmuch"),
+            Outcome.FAILED,
+            "memory",
+            "CUDA out of memory. Tried to allocate",
+            True,
+            True,
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            Outcome.FAILED,
+            "memory",
+            "DefaultCPUAllocator: can't allocate memory: you tried",
+            True,
+            True,
+        ),
+        (ValueError("over\n  two lines"), Outcome.FAILED, "error", "ValueError: over two lines", False, True),
+        (KeyError("name"), Outcome.FAILED, "error", "KeyError: 'name'", False, True),
+        (ZeroDivisionError(), Outcome.FAILED, "error", "ZeroDivisionError: ZeroDivisionError", False, True),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+@pytest.mark.parametrize("where", ["pipeline", "measure"])
+def test_an_error_in_any_stage_becomes_a_reason(
+    error: Exception,
+    outcome: Outcome,
+    kind: str,
+    message: str,
+    transient: bool,
+    traced: bool,
+    where: str,
+    evaluator: Evaluator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if where == "pipeline":
+        monkeypatch.setattr(evaluator.pipeline, "run", fails_with(error))
+    else:
+        monkeypatch.setattr(evaluator, "measure", fails_with(error))
+    result = evaluator.evaluate(EvalRequest(40, make_design(), 0))
+    assert result.outcome is outcome
+    assert result.reason is not None
+    assert (result.reason.kind, result.reason.message, result.reason.transient) == (kind, message, transient)
+    assert (result.quantities, result.artifact_sha256) == ((), None)
+    done = [stage.stage for stage in result.stages]
+    assert done == ([] if where == "pipeline" else ["train", "export", "score", "count"])
+    if traced:
+        assert result.traceback.startswith("Traceback")
+        assert "fails_with" in result.traceback or "in fail" in result.traceback
+    else:
+        assert result.traceback == ""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
+def test_an_interruption_passes_through(
+    error: BaseException, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluator, "measure", fails_with(error))
+    with pytest.raises(type(error)):
+        evaluator.evaluate(EvalRequest(50, make_design(), 0))
+
+
+def test_divergence_is_the_designs_own_fault(tmp_path: Path) -> None:
+    evaluator = make_evaluator(tmp_path, training={"learning_rate": 1e20, "threads": 1, "precision": "float32"})
+    result = evaluator.evaluate(EvalRequest(0, make_design(), 0))
+    assert result.outcome is Outcome.FAILED
+    assert result.reason is not None
+    assert (result.reason.kind, result.reason.transient) == ("diverged", False)
+    assert "lower training.learning_rate" in result.reason.message
+
+
+def test_a_full_disk_is_worth_another_attempt_which_takes_up_the_finished_stages(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = EvalRequest(60, make_design(architecture={"stage1.kernel": 5}), 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluator.pipeline, "_exported", fails_with(OSError(28, "No space left on device")))
+        failed = evaluator.evaluate(request)
+    assert failed.reason is not None
+    assert failed.reason.transient
+    assert [stage.stage for stage in failed.stages] == ["train"]
+    again = evaluator.evaluate(request)
+    assert again.outcome is Outcome.MEASURED
+    assert [stage.cached for stage in again.stages[:2]] == [True, False]
+
+
+def test_a_network_that_the_two_counters_disagree_about_is_noted(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted(model: torch.nn.Module, shape: tuple[int, int, int]) -> Any:
+        return replace(count(model, shape), notes=("the counters disagree",))
+
+    monkeypatch.setattr("nas.evaluate.count", counted)
+    result = evaluator.evaluate(EvalRequest(70, make_design(), 0))
+    assert "the counters disagree" in result.notes
+
+
+def test_load_time_and_memory_are_measured_where_they_are_asked_for(tmp_path: Path) -> None:
+    """In real processes, on the stored file."""
+    evaluator = make_evaluator(
+        tmp_path,
+        objectives=["accuracy", f"load_ms@{TARGET}"],
+        constraints=[f"peak_memory_bytes@{TARGET} <= 10000000000"],
+    )
+    result = evaluator.evaluate(EvalRequest(0, make_design("mlp"), 0))
+    assert result.outcome is Outcome.MEASURED, result.reason
+    assert result.stages[-1].stage == "startup"
+    found = {quantity.key: quantity for quantity in result.quantities}
+    assert found.keys() == WITHOUT_TARGET | {f"{n}@{TARGET}" for n in ("latency_ms", "load_ms", "peak_memory_bytes")}
+    assert 0 < found[f"load_ms@{TARGET}"].value < 60_000
+    assert found[f"peak_memory_bytes@{TARGET}"].value > 10**7
+    assert found[f"load_ms@{TARGET}"].environment_id == "this-machine"

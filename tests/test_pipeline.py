@@ -1,0 +1,480 @@
+"""The pipeline: what is shared and what is not, the same result every time, honest labels."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_networks import ONE_THREAD, digits, make_design, normalised, training_data
+from torch import nn
+
+from nas.artifact import InputSpec, Manifest, open_session, probabilities
+from nas.compress import export
+from nas.compress.quantise import runs_in_int8
+from nas.data.dataset import Dataset, Split, digest_of
+from nas.data.normalise import normalisation_of
+from nas.design import Design
+from nas.errors import DivergedError, InfeasibleDesignError, NasError, UnsupportedError
+from nas.outcome import Realisation
+from nas.pipeline import Pipeline, Product, Teacher, Trace
+from nas.recipe import Recipe, parse_recipe
+from nas.store import Store
+from nas.train import Numerics
+
+REALISED, SIMULATED, UNSUPPORTED = Realisation.REALISED, Realisation.SIMULATED, Realisation.UNSUPPORTED
+ORDER = ("train", "teacher", "finetune", "export", "quantise")
+TEACHER = Teacher(3, make_design(architecture={"stem.width": 24, "stage1.width": 48, "head.pooling": "average"}))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make_recipe(epochs: int = 2, finetune_epochs: int = 1, **training: Any) -> Recipe:
+    data = {
+        "data": {"source": "digits"},
+        "space": "convnet-small",
+        "budget": {"trials": 1, "epochs": epochs, "finetune_epochs": finetune_epochs},
+        "training": {"batch_size": 50, "learning_rate": 4e-3, "threads": 1, "precision": "float32"} | training,
+    }
+    return parse_recipe(data, "a test's recipe")
+
+
+def make_pipeline(
+    folder: Path, recipe: Recipe | None = None, dataset: Dataset | None = None, numerics: Numerics = ONE_THREAD
+) -> Pipeline:
+    return Pipeline(recipe or make_recipe(), dataset or digits(), Store(folder, 10**9), numerics, reduce_range=False)
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Pipeline:
+    return make_pipeline(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """A pipeline whose cache fills up from test to test."""
+    return make_pipeline(tmp_path_factory.mktemp("shared"))
+
+
+def run(pipeline: Pipeline, design: Design, seed: int = 0, teacher: Teacher = TEACHER) -> tuple[Product, Trace]:
+    trace = Trace()
+    return pipeline.run(design, seed, teacher, trace), trace
+
+
+def cached(trace: Trace) -> dict[str, bool]:
+    return {stage.stage: stage.cached for stage in trace.stages}
+
+
+def key(trace: Trace, stage: str) -> str:
+    return next(result.key for result in trace.stages if result.stage == stage)
+
+
+# --- stages and their sharing
+
+INT8 = {"weight_bits": 8, "activation_bits": 8}
+IDENTITIES = {
+    "pruning_ratio": 0.0,
+    "distillation": False,
+    "weight_sharing": "none",
+    "weight_bits": 32,
+    "activation_bits": 32,
+}
+
+
+def test_identity_steps_add_no_stage_and_no_key(pipeline: Pipeline) -> None:
+    plain, first = run(pipeline, make_design())
+    spelt, second = run(pipeline, make_design(**IDENTITIES))
+    assert list(cached(first)) == ["train", "export"]
+    assert cached(second) == {"train": True, "export": True}
+    assert [stage.key for stage in first.stages] == [stage.key for stage in second.stages]
+    assert plain.artifact == spelt.artifact
+    assert plain.labels == spelt.labels == {}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ({}, INT8, {"train": True, "export": True, "quantise": False}),
+        ({"weight_bits": 8}, INT8, {"train": True, "export": True, "quantise": False}),
+        (INT8, INT8, {"train": True, "export": True, "quantise": True}),
+        ({}, {"pruning_ratio": 0.5}, {"train": True, "finetune": False, "export": False}),
+        ({"pruning_ratio": 0.25}, {"pruning_ratio": 0.5}, {"train": True, "finetune": False, "export": False}),
+        (
+            {"pruning_ratio": 0.5},
+            {"pruning_ratio": 0.5, **INT8},
+            {"train": True, "finetune": True, "export": True, "quantise": False},
+        ),
+        (
+            {"pruning_ratio": 0.5},
+            {"pruning_ratio": 0.5, "distillation": True},
+            {"train": True, "teacher": False, "finetune": False, "export": False},
+        ),
+        (
+            {"distillation": True},
+            {"pruning_ratio": 0.5, "distillation": True},
+            {"train": True, "teacher": True, "finetune": False, "export": False},
+        ),
+        (
+            {"distillation": True},
+            {"distillation": True, **INT8},
+            {"train": True, "finetune": True, "export": True, "quantise": False},
+        ),
+    ],
+)
+def test_designs_share_every_stage_before_they_differ(
+    first: dict[str, Any], second: dict[str, Any], expected: dict[str, bool], pipeline: Pipeline
+) -> None:
+    _, before = run(pipeline, make_design(**first))
+    assert not any(cached(before).values())
+    _, after = run(pipeline, make_design(**second))
+    assert cached(after) == expected
+    known = {stage.key for stage in before.stages}
+    assert all((stage.key in known) is stage.cached for stage in after.stages)
+
+
+def test_a_teacher_that_was_a_trial_is_not_trained_again(pipeline: Pipeline) -> None:
+    _, own = run(pipeline, TEACHER.design)
+    trained: list[str] = []
+    trace = Trace(lambda stage, share: trained.append(stage) if share else None)
+    pipeline.run(make_design(distillation=True), 0, TEACHER, trace)
+    assert trained.count("train") == pipeline.recipe.budget.epochs, "only the student's own epochs"
+    assert trained.count("finetune") == pipeline.recipe.budget.finetune_epochs
+    assert pipeline.train_key(TEACHER.design, 0) == key(own, "train")
+
+
+COMBINATIONS = [
+    {"pruning_ratio": ratio, "distillation": distil, "weight_bits": weights, "activation_bits": activations}
+    for ratio, distil, (weights, activations) in itertools.product(
+        (0.0, 0.5), (False, True), ((32, 32), (8, 32), (8, 8))
+    )
+]
+
+
+@pytest.mark.parametrize("compression", COMBINATIONS, ids=lambda c: "-".join(str(value) for value in c.values()))
+def test_every_combination_runs_in_the_one_legal_order(compression: dict[str, Any], shared: Pipeline) -> None:
+    product, trace = run(shared, make_design(**compression))
+    stages = [stage.stage for stage in trace.stages]
+    assert stages == sorted(stages, key=ORDER.index)
+    tuned = bool(compression["pruning_ratio"]) or compression["distillation"]
+    wanted = {"train": True, "finetune": tuned, "export": True, "quantise": compression["weight_bits"] == 8}
+    assert set(stages) - {"teacher"} == {stage for stage, needed in wanted.items() if needed}
+    assert ("teacher" in stages) <= compression["distillation"]
+    images = digits().validation.images
+    result = probabilities(open_session(product.artifact), images)
+    assert result.shape == (len(images), 10)
+    np.testing.assert_allclose(result.sum(1), 1, rtol=1e-4)
+    assert product.manifest == Manifest(digits().input, digits().class_names, export.OPSET, export.EXPORTER)
+    assert list(product.labels) == [name for name, value in compression.items() if value != IDENTITIES[name]]
+    if compression["weight_bits"] == 32:
+        assert np.abs(result - own_probabilities(product, images)).max() < 1e-4
+
+
+def own_probabilities(product: Product, images: np.ndarray) -> np.ndarray:
+    """What the product's network itself makes of digits."""
+    normalisation = training_data(digits()).normalisation
+    pixels = normalised(images, normalisation.mean[0], normalisation.std[0], "NHWC")
+    with torch.no_grad():
+        logits = product.network(torch.from_numpy(np.ascontiguousarray(pixels)))
+    return torch.softmax(logits, 1).numpy()
+
+
+def test_what_a_stage_found_out_can_be_stored(shared: Pipeline) -> None:
+    _, trace = run(shared, make_design(pruning_ratio=0.5, distillation=True, **INT8), seed=8)
+    details = {stage.stage: stage.detail for stage in trace.stages}
+    assert len(details["train"]["curve"]) == 2
+    assert len(details["finetune"]["curve"]) == 1
+    assert details["finetune"]["widths"]["classifier"] == [10, 10]
+    assert details["finetune"]["widths"]["features.stage1.0"] == [32, 16]
+    assert details["teacher"] == {"trial": 3}
+    assert 0 <= details["export"]["parity_max_difference"] < 1e-5
+    for detail in details.values():
+        assert json.loads(json.dumps(detail)) == detail
+
+
+def test_progress_goes_from_stage_to_stage(pipeline: Pipeline) -> None:
+    seen: list[tuple[str, float]] = []
+    pipeline.run(make_design(pruning_ratio=0.5, **INT8), 0, None, Trace(lambda *step: seen.append(step)))
+    assert seen == [
+        ("train", 0.0),
+        ("train", 0.5),
+        ("train", 1.0),
+        ("finetune", 0.0),
+        ("finetune", 1.0),
+        ("export", 0.0),
+        ("quantise", 0.0),
+    ]
+
+
+def test_no_second_is_counted_twice(pipeline: Pipeline) -> None:
+    """The teacher is trained inside the student's fine-tuning, but that is the teacher's time."""
+    started = time.perf_counter()
+    _, trace = run(pipeline, make_design(distillation=True))
+    assert sum(stage.seconds for stage in trace.stages) <= time.perf_counter() - started
+    assert all(stage.seconds > 0 for stage in trace.stages)
+
+
+# --- keys
+
+
+def other_data() -> Dataset:
+    dataset = digits()
+    return replace(dataset, digest=dataset.digest[::-1])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dataset": other_data()},
+        {"recipe": make_recipe(epochs=3)},
+        {"recipe": make_recipe(learning_rate=5e-3)},
+        {"recipe": make_recipe(augmentation={"flip": True})},
+        {"numerics": Numerics("cpu", "bfloat16", 1)},
+        {"numerics": Numerics("cpu", "float32", 2)},
+        {"numerics": Numerics("cuda", "float32", 1)},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_whatever_training_depends_on_is_in_its_key(other: dict[str, Any], tmp_path: Path) -> None:
+    base = make_pipeline(tmp_path).train_key(make_design(), 0)
+    assert make_pipeline(tmp_path / "elsewhere").train_key(make_design(), 0) == base
+    changed = make_pipeline(tmp_path, **(other | {"numerics": ONE_THREAD}))
+    changed.numerics = other.get("numerics", ONE_THREAD)  # not before: there may be no GPU to move the data to
+    assert changed.train_key(make_design(), 0) != base
+
+
+def test_the_version_of_torch_is_in_every_key(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = pipeline.train_key(make_design(), 0)
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    assert pipeline.train_key(make_design(), 0) != base
+
+
+def test_the_train_key_is_of_architecture_and_seed_alone(pipeline: Pipeline) -> None:
+    base = pipeline.train_key(make_design(), 0)
+    assert pipeline.train_key(make_design(pruning_ratio=0.5, distillation=True, **INT8), 0) == base
+    keys = {base, pipeline.train_key(make_design(), 1), pipeline.train_key(make_design("resnet"), 0)}
+    keys.add(pipeline.train_key(make_design(architecture={"stage1.kernel": 5}), 0))
+    assert len(keys) == 4
+
+
+def test_later_keys_follow_seed_teacher_and_options(shared: Pipeline, tmp_path: Path) -> None:
+    design = make_design(pruning_ratio=0.5, distillation=True)
+    other_teacher = Teacher(4, make_design("mlp"))
+    same_network = Teacher(9, make_design(architecture=dict(TEACHER.design.architecture), weight_bits=8))
+    _, base = run(shared, design)
+    assert key(run(shared, design, teacher=same_network)[1], "finetune") == key(base, "finetune")
+    assert key(run(shared, design, teacher=other_teacher)[1], "finetune") != key(base, "finetune")
+    assert key(run(shared, design, seed=1)[1], "finetune") != key(base, "finetune")
+    longer = make_pipeline(tmp_path, make_recipe(finetune_epochs=2))
+    _, trace = run(longer, design)
+    assert key(trace, "train") == key(base, "train")
+    assert key(trace, "finetune") != key(base, "finetune")
+    undistilled = make_design(pruning_ratio=0.5)
+    keys = {key(run(shared, undistilled, teacher=teacher)[1], "finetune") for teacher in (TEACHER, other_teacher)}
+    assert len(keys) == 1, "a teacher that does not teach is in no key"
+
+
+def test_reduced_range_is_in_the_key_of_quantised_artifacts(pipeline: Pipeline) -> None:
+    eight, first = run(pipeline, make_design(**INT8))
+    pipeline.reduce_range = True
+    seven, second = run(pipeline, make_design(**INT8))
+    assert cached(second) == {"train": True, "export": True, "quantise": False}
+    assert key(first, "quantise") != key(second, "quantise")
+    assert eight.artifact != seven.artifact
+
+
+# --- the same result every time
+
+EVERYTHING = {"pruning_ratio": 0.5, "distillation": True, **INT8}
+
+
+@pytest.mark.parametrize("family", ["convnet", "mlp", "mobilenet", "resnet"])
+def test_the_same_request_gives_the_same_bytes_in_any_order(family: str, tmp_path: Path) -> None:
+    """Whether predecessors were just made or came from the cache, and whoever trained the teacher."""
+    teacher = Teacher(1, make_design(family))
+    student = make_design("convnet", **EVERYTHING)
+    other = make_design(family, pruning_ratio=0.5, weight_bits=8)
+    fresh, again = make_pipeline(tmp_path / "fresh"), make_pipeline(tmp_path / "again")
+    first = [run(fresh, design, teacher=teacher)[0].artifact for design in (student, other, teacher.design)]
+    orders = (teacher.design, other, make_design("convnet", pruning_ratio=0.5), student)
+    second = {design: run(again, design, teacher=teacher)[0].artifact for design in orders}
+    assert [second[design] for design in (student, other, teacher.design)] == first
+    assert [run(fresh, design, teacher=teacher)[0].artifact for design in (student, other, teacher.design)] == first
+    assert run(fresh, student, seed=1, teacher=teacher)[0].artifact != first[0]
+
+
+def test_a_teachers_logits_do_not_depend_on_whether_its_network_was_cached(tmp_path: Path) -> None:
+    """Convolutions sum in another order in another memory layout."""
+    dataset = colour_data("uint8", "NHWC")
+    blobs = []
+    for name, trained_before in (("one", False), ("two", True)):
+        pipeline = make_pipeline(tmp_path / name, dataset=dataset)
+        for family in ("convnet", "mobilenet", "resnet"):
+            teacher = Teacher(0, make_design(family))
+            if trained_before:
+                run(pipeline, teacher.design)
+            torch.set_num_threads(2 if trained_before else 1)  # the pipeline's own number counts
+            _, trace = run(pipeline, make_design("mlp", distillation=True), teacher=teacher)
+            torch.set_num_threads(1)
+            entry = pipeline.store.get(key(trace, "teacher"))
+            assert entry is not None
+            blobs.append(entry.sha256)
+    assert blobs[:3] == blobs[3:]
+    assert len(set(blobs)) == 3
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", [damage, lambda path: path.write_bytes(path.read_bytes()[:-10]), Path.unlink])
+@pytest.mark.parametrize("stage", ["train", "finetune", "export", "quantise"])
+def test_a_damaged_cache_costs_the_work_again_and_nothing_else(stage: str, how: Any, pipeline: Pipeline) -> None:
+    design = make_design(pruning_ratio=0.5, **INT8)
+    first, trace = run(pipeline, design)
+    entry = pipeline.store.get(key(trace, stage))
+    assert entry is not None
+    how(pipeline.store.blob_path(entry.sha256))
+    again, second = run(pipeline, design)
+    assert cached(second) == {name: name != stage for name in ("train", "finetune", "export", "quantise")}
+    assert again.artifact == first.artifact
+    assert pipeline.store.get(key(trace, stage)).sha256 == entry.sha256  # type: ignore[union-attr]
+
+
+# --- labels
+
+
+@pytest.mark.parametrize("family", ["convnet", "mlp", "mobilenet", "resnet"])
+def test_labels_say_what_really_runs(family: str, shared: Pipeline) -> None:
+    product, _ = run(shared, make_design(family, pruning_ratio=0.5, distillation=True, **INT8))
+    assert product.labels == dict.fromkeys(
+        ("distillation", "pruning_ratio", "weight_bits", "activation_bits"), REALISED
+    )
+    assert runs_in_int8(product.artifact)[0] is REALISED
+    full, _ = run(shared, make_design(family))
+    sizes = [sum(p.numel() for p in p_.network.parameters()) for p_ in (full, product)]
+    assert sizes[1] < 0.8 * sizes[0]
+    assert any(note.startswith("pruning kept ") for note in product.notes)
+    assert any("QLinearConv" in note or "QGemm" in note for note in product.notes)
+    light, _ = run(shared, make_design(family, weight_bits=8))
+    assert light.labels == {"weight_bits": SIMULATED}
+    assert "arithmetic is float32" in light.notes[0]
+
+
+def test_pruning_that_finds_nothing_to_prune_is_not_called_real(shared: Pipeline) -> None:
+    narrow = make_design(architecture={"stem.width": 8, "stage1.width": 8}, pruning_ratio=0.5)
+    product, _ = run(shared, narrow)
+    assert product.labels == {"pruning_ratio": UNSUPPORTED}
+    assert product.notes == ("pruning kept 26 of 26 output channels, the classes among them",)
+
+
+# --- other data
+
+
+def colour_data(dtype: str, layout: str) -> Dataset:
+    """Three classes of 8×8 images with two channels, told apart by which channel is brighter."""
+    rng = np.random.default_rng(0)
+    splits = {}
+    for name, count in (("train", 90), ("validation", 30), ("test", 30)):
+        labels = (np.arange(count) % 3).astype(np.int64)
+        images = rng.integers(0, 200, (count, 8, 8, 2)).astype(np.float64)
+        images[..., 0] += 50 * (labels == 0)[:, None, None]
+        images[..., 1] += 50 * (labels == 1)[:, None, None]
+        images = images if dtype == "uint8" else images * np.array([1e-3, 1e2]) - 7
+        images = images if layout == "NHWC" else images.transpose(0, 3, 1, 2)
+        splits[name] = Split(np.ascontiguousarray(images.astype(dtype)), labels)
+    spec = InputSpec(dtype, splits["train"].images.shape[1:], layout)
+    names = ("first", "second", "even")
+    return Dataset(*splits.values(), names, spec, digest_of(splits, names, spec))
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_any_type_layout_and_channels_learn_and_stay_accurate_in_int8(dtype: str, layout: str, tmp_path: Path) -> None:
+    dataset = colour_data(dtype, layout)
+    pipeline = make_pipeline(tmp_path, make_recipe(12, batch_size=30), dataset)
+    scores = []
+    for compression in ({}, {"pruning_ratio": 0.5, **INT8}):
+        product, _ = run(pipeline, make_design(architecture={"head.pooling": "average"}, **compression))
+        result = probabilities(open_session(product.artifact), dataset.validation.images)
+        scores.append(float((result.argmax(1) == dataset.validation.labels).mean()))
+    assert min(scores) > 0.9
+    assert product.labels["weight_bits"] is REALISED
+    assert pipeline.normalisation == normalisation_of(dataset.train.images, dataset.input)
+
+
+# --- what ends it
+
+
+@pytest.mark.parametrize(
+    ("compression", "message"),
+    [
+        ({"weight_bits": 4, "activation_bits": 8}, "weights of 4 and activations of 8 bits are not supported"),
+        ({"activation_bits": 8}, "weights of 32 and activations of 8 bits are not supported"),
+        ({"weight_sharing": "kmeans"}, "weight sharing 'kmeans' is not supported yet"),
+        ({"prunning_ratio": 0.5}, "unknown compression choice 'prunning_ratio'; did you mean 'pruning_ratio'"),
+    ],
+)
+def test_a_step_that_is_not_known_is_refused_before_anything_is_spent(
+    compression: dict[str, Any], message: str, pipeline: Pipeline
+) -> None:
+    trace = Trace()
+    with pytest.raises(UnsupportedError, match=message):
+        pipeline.run(make_design(**compression), 0, None, trace)
+    assert trace.stages == []
+
+
+def test_distilling_without_a_teacher_is_refused(pipeline: Pipeline) -> None:
+    with pytest.raises(NasError, match="needs a teacher"):
+        pipeline.run(make_design(distillation=True), 0, None, Trace())
+
+
+def test_an_architecture_that_does_not_fit_is_infeasible(pipeline: Pipeline) -> None:
+    design = make_design("resnet", {"stem.stride": 2, "stages": 3, "stage1.depth": 1} | {
+        f"stage{number}.{choice}": value
+        for number in (1, 2, 3)
+        for choice, value in (("width", 8), ("depth", 1), ("stride", 2))
+    })  # fmt: skip
+    trace = Trace()
+    with pytest.raises(InfeasibleDesignError, match="stage3: .* its .*feature map of 1×1"):
+        pipeline.run(design, 0, None, trace)
+    assert trace.stages == []
+
+
+def test_a_network_that_diverges_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
+    pipeline = make_pipeline(tmp_path, make_recipe(learning_rate=1e20))
+    with pytest.raises(DivergedError, match="diverged"):
+        run(pipeline, make_design())
+    assert pipeline.store.get(pipeline.train_key(make_design(), 0)) is None
+
+
+@pytest.mark.parametrize("value", [2.0, np.nan])
+def test_a_file_that_differs_from_its_network_is_refused(
+    value: float, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from an exporter that gets an operator wrong."""
+    right = export.export_body
+
+    def wrong(model: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
+        model.classifier.weight.data[0] *= value  # type: ignore[union-attr, operator]
+        body = right(model, input_shape)
+        model.classifier.weight.data[0] /= value  # type: ignore[union-attr, operator]
+        return body
+
+    monkeypatch.setattr(export, "export_body", wrong)
+    with pytest.raises(NasError, match="the exported file differs from the network by"):
+        run(pipeline, make_design())
