@@ -15,8 +15,8 @@ from nas.front import hypervolume
 from nas.objectives import Objective
 from nas.outcome import Outcome
 from nas.record import TrialRecord
-from nas.report.numbers import display
 from nas.study import Study
+from nas.wording import display
 
 STYLES = {
     Outcome.MEASURED: "green",
@@ -93,7 +93,8 @@ class TerminalWatcher:
         elif record.reason is not None:
             line.append(record.reason.message)
         # A terminal gets one line however narrow it is; a log file gets all of it.
-        self.console.print(line, no_wrap=True, overflow="ellipsis" if self.console.is_terminal else "ignore")
+        terminal = self.console.is_terminal
+        self.console.print(line, no_wrap=True, crop=terminal, overflow="ellipsis" if terminal else "ignore")
         self._update(study)
 
     def _update(self, study: Study) -> None:

@@ -5,4 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from hypothesis import settings
+
+# No test may depend on how fast the machine is, or how busy.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
 sys.path.insert(0, str(Path(__file__).parent))  # so that tests import tests/fakes.py from any folder

@@ -129,6 +129,13 @@ def test_a_file_that_is_no_onnx_model(run, tmp_path: Path) -> None:  # type: ign
     assert "Traceback" not in ran.err
 
 
+def test_version(run) -> None:  # type: ignore[no-untyped-def]
+    from nas import __version__
+
+    ran = run("--version")
+    assert (ran.code, ran.out.strip()) == (0, __version__)
+
+
 def test_debug_shows_the_traceback(run) -> None:  # type: ignore[no-untyped-def]
     ran = run("--debug", "front", "nowhere")
     assert ran.code == 2

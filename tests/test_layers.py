@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("record", "recipe"),
     ("data", "families", "study", "augment"),
     ("train", "compress", "measure"),
-    ("pipeline",),
+    ("pipeline", "wording"),
     ("evaluate", "profile"),
     ("search", "report", "deploy"),
     ("console",),

@@ -450,7 +450,7 @@ def test_an_architecture_that_does_not_fit_is_infeasible(pipeline: Pipeline) -> 
         for choice, value in (("width", 8), ("depth", 1), ("stride", 2))
     })  # fmt: skip
     trace = Trace()
-    with pytest.raises(InfeasibleDesignError, match="stage3: .* its .*feature map of 1×1"):
+    with pytest.raises(InfeasibleDesignError, match=r"stage3: .* its .*feature map of 1×1"):
         pipeline.run(design, 0, None, trace)
     assert trace.stages == []
 

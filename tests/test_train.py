@@ -141,10 +141,15 @@ def test_seeded_puts_random_state_and_threads_back() -> None:
 def test_seeded_puts_them_back_after_an_error_too() -> None:
     before = torch.get_num_threads()
     other, state = before + 1, torch.get_rng_state()
-    with pytest.raises(ValueError, match="inside"), seeded(5, other):
-        assert torch.get_num_threads() == other
-        torch.rand(3)
-        raise ValueError("inside")
+
+    def fail() -> None:
+        with seeded(5, other):
+            assert torch.get_num_threads() == other
+            torch.rand(3)
+            raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        fail()
     assert torch.get_num_threads() == before
     assert torch.equal(torch.get_rng_state(), state)
 

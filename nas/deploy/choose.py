@@ -26,6 +26,7 @@ from nas.front import knee as knee_of
 from nas.objectives import Constraint, Objective
 from nas.record import TrialRecord
 from nas.study import Study
+from nas.wording import constraint_words, display, listing, plain_name
 
 FASTEST = "fastest"
 CHEAPEST = "cheapest"  # the same where the study measures no latency: least of its first cost, such as FLOPs
@@ -200,7 +201,7 @@ def _meets(record: TrialRecord, bounds: Sequence[Constraint]) -> bool:
 def _why(
     question: _Question, chosen: TrialRecord, runner_up: TrialRecord | None, count: int, target: str | None
 ) -> str:
-    within = f" with {words.listing([words.limit(bound) for bound in question.bounds])}" if question.bounds else ""
+    within = f" with {listing([constraint_words(bound) for bound in question.bounds])}" if question.bounds else ""
     measured_on = f" ({target})" if target else ""
     figures = f"{_figure(question.quality, chosen)} at {_figure(question.cost, chosen)}{measured_on}"
     if runner_up is None:
@@ -219,10 +220,10 @@ def _why(
 
 def _figure(quantity: Objective, record: TrialRecord) -> str:
     """``validation accuracy 97.22 %``, ``0.0213 ms``, ``12.1 k FLOPs``."""
-    text = words.amount(quantity.name, _value(record, quantity))
+    text = display(quantity.name, _value(record, quantity))
     if quantity.name in ("latency_ms", "size_bytes"):
         return text
-    name = words.plain_name(quantity)
+    name = plain_name(quantity.key)
     counted = quantity.kind.unit in ("FLOP", "MAC") or quantity.name == "params"
     return f"{text} {name}" if counted else f"{name} {text}"
 
@@ -238,7 +239,7 @@ def _nothing(question: _Question) -> NothingFeasibleError:
     study = question.study
     own = study.recipe.parsed_constraints
     off_front = [r for r in study.measured if r.feasible(own) and _meets(r, question.bounds)]
-    asked = words.listing([words.limit(bound) for bound in question.bounds])
+    asked = listing([constraint_words(bound) for bound in question.bounds])
     if off_front:
         # Possible only where a limit is on what the study does not optimise.
         best = _best(question, off_front)
@@ -248,7 +249,7 @@ def _nothing(question: _Question) -> NothingFeasibleError:
             "search with that quantity as an objective or a constraint",
         )
     everything = _strictest([*own, *question.bounds])
-    asked = words.listing([words.limit(bound) for bound in everything])
+    asked = listing([constraint_words(bound) for bound in everything])
     sides = [side for bound in everything if (side := _nearest(study.measured, bound, everything))]
     return NothingFeasibleError(
         f"no trial has {asked}: {'; '.join(sides) or _nearest_overall(study.measured, everything)}",
@@ -279,10 +280,10 @@ def _nearest(records: Sequence[TrialRecord], bound: Constraint, bounds: Sequence
     value = _value(nearest, bound.quantity)
     if bound.violation(value) <= 0:
         return ""
-    fine = [words.ENOUGH.get(other.quantity.name, f"within {words.limit(other)}") for other in others]
-    that = f" that is {words.listing(fine)}" if fine else ""
+    fine = [words.ENOUGH.get(other.quantity.name, f"within {constraint_words(other)}") for other in others]
+    that = f" that is {listing(fine)}" if fine else ""
     name = f"the {words.superlative(bound.quantity)}{that}, trial {nearest.number},"
-    return f"{name} has {words.amount(bound.quantity.name, value)}, {words.miss(bound, value)}"
+    return f"{name} has {words.value_and_miss(bound, value)}"
 
 
 def _nearest_overall(records: Sequence[TrialRecord], bounds: Sequence[Constraint]) -> str:
@@ -293,5 +294,5 @@ def _nearest_overall(records: Sequence[TrialRecord], bounds: Sequence[Constraint
 
     nearest = min(records, key=lambda record: (worst(record), record.number))
     missed = [b for b in bounds if b.violation(_value(nearest, b.quantity)) > 0]
-    misses = [f"{words.plain_name(b.quantity)} {words.miss(b, _value(nearest, b.quantity))}" for b in missed]
-    return f"the nearest, trial {nearest.number}, has {words.listing(misses)}"
+    misses = [f"{plain_name(b.quantity.key)} {words.miss(b, _value(nearest, b.quantity))}" for b in missed]
+    return f"the nearest, trial {nearest.number}, has {listing(misses)}"

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 
 from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec
-from nas.deploy import words
 from nas.deploy.deployment import DEPLOYMENT_FILE, MODEL_FILE, Deployment, image_mode
-from nas.measure.target import Target
-from nas.objectives import Objective
 from nas.outcome import Quantity
+from nas.wording import display, frames_per_second, interval, plain_name, plural, significant, target_words
 
 _IMAGE_OPENING = """\
 import json, sys
@@ -82,7 +80,7 @@ def readme(deployment: Deployment) -> str:
     mode = image_mode(deployment.input)
     what, packages = ("IMAGE", "numpy pillow onnxruntime") if mode else ("ARRAY.npy", "numpy onnxruntime")
     serving = deployment.serving
-    threads = f"{serving.threads} thread{'' if serving.threads == 1 else 's'}"
+    threads = plural(serving.threads, "thread")
     return f"""\
 # {escape(deployment.study)}, trial {deployment.trial}
 
@@ -127,10 +125,8 @@ def _takes(input: InputSpec) -> str:
 def _table(deployment: Deployment) -> str:
     rows = []
     for quantity in (*deployment.test_scores, *deployment.quantities):
-        is_test = quantity.name.startswith("test_")
-        name = quantity.name.replace("_", " ") if is_test else words.plain_name(Objective(quantity.name))
-        where = f" ({words.target(quantity.target)})" if quantity.target else ""
-        rows.append(f"| {name}{where} | {words.interval(quantity)} | {_how(quantity)} |")
+        where = f" ({target_words(quantity.target)})" if quantity.target else ""
+        rows.append(f"| {plain_name(quantity.key)}{where} | {interval(quantity)} | {_how(quantity)} |")
     return "\n".join(rows)
 
 
@@ -139,8 +135,8 @@ def _how(quantity: Quantity) -> str:
     parts = [str(quantity.how)]
     if quantity.name == "latency_ms" and quantity.target is not None:
         if "p95" in quantity.detail:
-            parts.append(f"95 % of calls within {words.amount(quantity.name, float(quantity.detail['p95']))}")
-        parts.append(f"{words.number(1000 * Target.parse(quantity.target).batch / quantity.value, 3)} fps")
+            parts.append(f"95 % of calls within {display(quantity.name, float(quantity.detail['p95']))}")
+        parts.append(f"{significant(frames_per_second(quantity))} fps")
     if quantity.detail.get("unstable"):
         parts.append("unstable: the machine was disturbed")
     return ", ".join(parts)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nas.deploy import words
 from nas.deploy.choose import Choice
-from nas.objectives import Objective
 from nas.outcome import Quantity
 from nas.study import Study
+from nas.wording import display, interval, plain_name, target_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -49,14 +48,14 @@ def _figures(choice: Choice, test_scores: Mapping[str, Quantity]) -> list[tuple[
     rows = []
     for name in ("accuracy", "balanced_accuracy"):
         if (quantity := record.quantity(name)) is not None:
-            rows.append((words.plain_name(Objective(name)), words.interval(quantity)))
+            rows.append((plain_name(name), interval(quantity)))
     for quantity in test_scores.values():
-        rows.append((quantity.name.replace("_", " "), words.interval(quantity)))
+        rows.append((plain_name(quantity.key), interval(quantity)))
     if not test_scores:
         rows.append(("test accuracy", "not scored yet"))
     latencies = [q for q in record.quantities if q.name == "latency_ms" and q.target is not None]
     for quantity in sorted(latencies, key=lambda q: q.target != choice.target):  # the one that counted first
-        rows.append(("latency", f"{words.interval(quantity)}, {words.target(str(quantity.target))}"))
+        rows.append(("latency", f"{interval(quantity)}, {target_words(str(quantity.target))}"))
     if (size := record.quantity("size_bytes")) is not None:
-        rows.append(("file size", words.amount("size_bytes", size.value)))
+        rows.append(("file size", display("size_bytes", size.value)))
     return rows

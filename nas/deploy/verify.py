@@ -12,13 +12,13 @@ import numpy as np
 
 from nas.artifact import INPUT_NAME, OUTPUT_NAME, open_session, probabilities
 from nas.data.dataset import Split
-from nas.deploy import words
 from nas.deploy.deployment import MODEL_FILE, Deployment, load_deployment
 from nas.errors import ArtifactError
 from nas.outcome import Quantity
 from nas.record import TrialRecord
 from nas.scoring import score
 from nas.study import Study
+from nas.wording import listing
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -51,7 +51,7 @@ class Verification:
             parts.append(_score_words("test accuracy", self.test_accuracy))
         if self.compared:
             parts.append(f"the trial's outputs on {self.compared:,} images")
-        return f"checked by reading it back with ONNX Runtime: {words.listing(parts)}"
+        return f"checked by reading it back with ONNX Runtime: {listing(parts)}"
 
 
 def verify_deployment(

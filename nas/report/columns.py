@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from nas.front import knee
 from nas.outcome import Quantity, Realisation
 from nas.record import TrialRecord
-from nas.report.numbers import display, frames_per_second, human, latency_targets, plural, significant, target_words
 from nas.study import Study
+from nas.wording import display, frames_per_second, human, plural, significant, target_words
 
 KNEE, SIMULATED, UNSUPPORTED, UNSTABLE = "◆", "†", "‡", "~"
 
@@ -53,6 +53,12 @@ def number_columns(study: Study) -> list[Column]:
 def knee_number(study: Study) -> int | None:
     """The trial at the front's knee; None where the front is too short to bend."""
     return knee(study.front, study.recipe.parsed_objectives).number if len(study.front) > 2 else None
+
+
+def latency_targets(study: Study) -> list[str]:
+    """The targets of a study, those that an objective names first."""
+    named = [o.target for o in study.recipe.parsed_objectives if o.target]
+    return list(dict.fromkeys([*named, *study.recipe.all_targets]))
 
 
 def _quality_columns(study: Study) -> list[Column]:

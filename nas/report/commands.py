@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from nas.front import knee
 from nas.objectives import Objective
 from nas.record import TrialRecord
-from nas.report.numbers import display
 from nas.study import Study
+from nas.wording import display
 
 
 @dataclass(frozen=True)

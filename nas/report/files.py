@@ -50,9 +50,9 @@ from nas.front import hypervolume, knee
 from nas.objectives import Objective
 from nas.outcome import Quantity, Realisation
 from nas.record import TrialRecord
-from nas.report.numbers import frames_per_second
 from nas.store import write_atomically
 from nas.study import Study
+from nas.wording import frames_per_second
 
 VERSION = 1
 

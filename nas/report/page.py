@@ -20,9 +20,9 @@ from nas.record import TrialRecord
 from nas.report.columns import front_notes, knee_number, number_columns
 from nas.report.commands import pick_commands
 from nas.report.files import write_output
-from nas.report.numbers import display, plural
 from nas.report.payload import embedded_json, page_data
 from nas.study import Study
+from nas.wording import display, plain_name, plural
 
 FOLDER = Path(__file__).parent
 TEMPLATE = "page.html.j2"
@@ -118,8 +118,8 @@ def _content(study: Study) -> dict[str, Any]:
     volume = hypervolume(study.records, reference, objectives, constraints) if reference else 0.0
     return {
         "study": study,
-        "quality": _plain(quality),
-        "cost": _plain(cost),
+        "quality": plain_name(quality.key),
+        "cost": plain_name(cost.key),
         "lede": _lede(study),
         "tiles": _tiles(study, volume),
         "measured": bool(study.measured),
@@ -136,16 +136,15 @@ def _content(study: Study) -> dict[str, Any]:
         "failures": _failures(study.records),
         "chips": _chips(study),
         "objectives": [
-            {"key": o.key, "title": _plain(o).removeprefix("validation ").capitalize(), "target": o.target or ""}
-            for o in objectives
+            {"key": o.key, "title": _short_name(o).capitalize(), "target": o.target or ""} for o in objectives
         ],
         "environments": _environments(study.records),
         "recipe": yaml.safe_dump(recipe.to_json(), sort_keys=False, allow_unicode=True),
     }
 
 
-def _plain(objective: Objective) -> str:
-    return objective.kind.title.partition(" (")[0]
+def _short_name(objective: Objective) -> str:
+    return plain_name(objective.key).removeprefix("validation ")
 
 
 def _lede(study: Study) -> str:
@@ -175,7 +174,7 @@ def _tiles(study: Study, volume: float) -> list[Tile]:
     tiles = []
     for objective in objectives:
         best = _best(study.front, objective)
-        label = BEST.get(objective.name, f"Fewest {_plain(objective)}")
+        label = BEST.get(objective.name, f"Fewest {plain_name(objective.key)}")
         tiles.append(
             Tile(
                 label,
@@ -206,9 +205,10 @@ def _beside(record: TrialRecord, objectives: Sequence[Objective], shown: Objecti
 
 def _meaning(quality: Objective, cost: Objective) -> str:
     """The picture in two sentences."""
+    up, right = plain_name(quality.key), plain_name(cost.key)
     return (
         "Each point is a network that was trained, compressed, exported and measured as it would ship: the higher, the "
-        f"better its {_plain(quality)}, and the farther left, the less its {_plain(cost)}. The outlined points are the "
+        f"better its {up}, and the farther left, the less its {right}. The outlined points are the "
         "front: no other trial beats one of them in one objective without losing in another, so choose among those."
     )
 
@@ -221,7 +221,7 @@ def _why_empty(study: Study) -> str:
 
 def _corner(objectives: Sequence[Objective], values: Sequence[float]) -> str:
     pairs = zip(objectives, values, strict=True)
-    return ", ".join(f"{_plain(o).removeprefix('validation ')} {display(o.name, value)}" for o, value in pairs)
+    return ", ".join(f"{_short_name(o)} {display(o.name, value)}" for o, value in pairs)
 
 
 def _ideal(objectives: Sequence[Objective], reference: Sequence[float]) -> list[float]:

@@ -20,8 +20,8 @@ from nas.record import StageResult, TrialRecord
 from nas.report.categories import convolution, precision
 from nas.report.columns import knee_number
 from nas.report.commands import command_for
-from nas.report.numbers import constraint_words, target_words, title
 from nas.study import Study
+from nas.wording import constraint_words, plain_name, target_words
 
 LONGEST_LIST = 16  # longer lists in a stage's detail are left out
 
@@ -141,7 +141,7 @@ def _kind(key: str) -> dict[str, Any]:
     return {
         "key": key,
         "name": name,
-        "title": title(key).partition(" (")[0],
+        "title": plain_name(key),
         "target": target or None,
         "targetWords": target_words(target) if target else None,
         "batch": Target.parse(target).batch if target else None,

@@ -18,10 +18,10 @@ from nas.record import TrialRecord
 from nas.report.categories import short_name
 from nas.report.files import write_output
 from nas.report.labels import LEADER_DISTANCE, Box, along, place
-from nas.report.numbers import constraint_words, plural, target_words
 from nas.report.scales import colour_scale, set_cost_scale, set_quality_scale
 from nas.report.scatter import ACCENT, FAINT, GRID, INK, LIMIT, draw_points
 from nas.study import Study
+from nas.wording import constraint_words, plain_name, plural, target_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,17 +120,12 @@ def draw_front(study: Study, path: Path) -> None:
     write_output(path, buffer.getvalue())
 
 
-def plain(objective: Objective) -> str:
-    """What an objective is called, without its unit."""
-    return objective.kind.title.partition(" (")[0]
-
-
 def _titles(figure: Figure, view: View) -> None:
     study, recipe = view.study, view.study.recipe
-    heading = f"{study.name}: {plain(view.quality)} against {plain(view.cost)}"
+    heading = f"{study.name}: {plain_name(view.quality.key)} against {plain_name(view.cost.key)}"
     figure.text(LEFT, 0.945, heading, fontsize=13, weight="bold", parse_math=False)
     parts = [f"{len(study.front)} of {plural(len(study.records), 'trial')} on the front"]
-    others = [plain(o) for o in recipe.parsed_objectives if o not in (view.quality, view.cost)]
+    others = [plain_name(o.key) for o in recipe.parsed_objectives if o not in (view.quality, view.cost)]
     if others:
         parts[0] += f", for {' and '.join(others)} too"
     if study.reference is not None:

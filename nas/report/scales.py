@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.objectives import Objective
-from nas.report.numbers import human
+from nas.wording import human
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

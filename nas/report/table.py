@@ -14,8 +14,8 @@ from rich.text import Text
 from nas.describe import describe
 from nas.front import hypervolume
 from nas.report.columns import Column, front_notes, number_columns
-from nas.report.numbers import plural
 from nas.study import Study
+from nas.wording import plural
 
 GAP = 2  # blanks between columns
 WORDS_WIDTH = 36  # the design gets a column of its own where this much room is left for it

@@ -1,4 +1,4 @@
-"""Quantisation: as accurate as the float network, truly in integers where it says so, and smaller where it only says that."""
+"""Quantisation: as accurate as the float network, in integers where it says so, else smaller and no slower."""
 
 from __future__ import annotations
 

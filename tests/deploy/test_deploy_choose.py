@@ -124,7 +124,7 @@ def test_another_target_decides_where_it_is_named(tmp_path: Path) -> None:
     choice = choose(study, Limits(min_accuracy=0.85, target=OTHER_TARGET))
     assert (choice.record.number, choice.target) == (1, OTHER_TARGET)
     assert OTHER_TARGET in choice.why
-    with pytest.raises(NothingFeasibleError, match=r"latency at most 0\.05 ms: the fastest, trial 1, has 0\.1 ms"):
+    with pytest.raises(NothingFeasibleError, match=r"latency at most 0\.05 ms: the fastest, trial 1, has 0\.100 ms"):
         choose(study, Limits(max_latency_ms=0.05, target=OTHER_TARGET))
 
 
@@ -173,21 +173,21 @@ class TestWhy:
     def test_fastest(self, study: Study) -> None:
         assert choose(study, Limits(min_accuracy=0.94)).why == (
             "Trial 1 is the fastest of the 3 on the front with validation accuracy at least 94 %: "
-            f"validation accuracy 95.00 % at 0.02 ms ({TARGET}). "
-            "The runner-up, trial 2, has validation accuracy 97.00 % (+2.00 points) at 0.04 ms (+100.0 %)."
+            f"validation accuracy 95.00 % at 0.0200 ms ({TARGET}). "
+            "The runner-up, trial 2, has validation accuracy 97.00 % (+2.00 points) at 0.0400 ms (+100.0 %)."
         )
 
     def test_most_accurate(self, study: Study) -> None:
         assert choose(study, Limits(max_latency_ms=0.05)).why == (
             "Trial 2 is the most accurate of the 3 on the front with latency at most 0.05 ms: "
-            f"validation accuracy 97.00 % at 0.04 ms ({TARGET}). "
-            "The runner-up, trial 1, has validation accuracy 95.00 % (−2.00 points) at 0.02 ms (−50.0 %)."
+            f"validation accuracy 97.00 % at 0.0400 ms ({TARGET}). "
+            "The runner-up, trial 1, has validation accuracy 95.00 % (−2.00 points) at 0.0200 ms (−50.0 %)."
         )
 
     def test_the_only_one(self, study: Study) -> None:
         assert choose(study, Limits(min_accuracy=0.975)).why == (
             "Trial 3 is the only one on the front with validation accuracy at least 97.5 %: "
-            f"validation accuracy 98.00 % at 0.1 ms ({TARGET})."
+            f"validation accuracy 98.00 % at 0.100 ms ({TARGET})."
         )
 
     def test_knee(self, study: Study) -> None:
@@ -205,18 +205,18 @@ class TestNothingFeasible:
         assert caught.value.message == (
             "no trial has validation accuracy at least 94.5 % and latency at most 0.015 ms: "
             "the most accurate that is fast enough, trial 0, has 90.00 %, 4.5 points short; "
-            "the fastest that is accurate enough, trial 1, has 0.02 ms, 0.005 ms too much"
+            "the fastest that is accurate enough, trial 1, has 0.0200 ms, 0.005 ms too much"
         )
 
     @pytest.mark.parametrize(
         ("limits", "nearest"),
         [
-            (Limits(max_latency_ms=0.004), r"the fastest, trial 0, has 0\.01 ms, 0\.006 ms too much"),
+            (Limits(max_latency_ms=0.004), r"the fastest, trial 0, has 0\.0100 ms, 0\.006 ms too much"),
             (Limits(min_accuracy=0.981), r"the most accurate, trial 3, has 98\.00 %, 0\.1 points short"),
-            (Limits(max_size_bytes=9_990), r"the smallest, trial 4, has 10 kB, 10 B too much"),
+            (Limits(max_size_bytes=9_990), r"the smallest, trial 4, has 10\.0 kB, 10 B too much"),
             (
                 Limits(max_latency_ms=0.004, min_accuracy=0.99),
-                r": the most accurate, trial 3, has 98\.00 %, 1 point short; the fastest, trial 0, has 0\.01 ms",
+                r": the most accurate, trial 3, has 98\.00 %, 1 point short; the fastest, trial 0, has 0\.0100 ms",
             ),
         ],
     )
@@ -233,7 +233,8 @@ class TestNothingFeasible:
             choose(study, Limits(max_latency_ms=0.015, min_accuracy=0.85, max_size_bytes=30_000))
 
     def test_a_dominated_trial_that_meets_the_limits_is_named(self, study: Study) -> None:
-        with pytest.raises(NothingFeasibleError, match=r"trial 4 has, but others dominate it: .* 94\.00 % at 0\.03 ms"):
+        said = r"trial 4 has, but others dominate it: .* 94\.00 % at 0\.0300 ms"
+        with pytest.raises(NothingFeasibleError, match=said):
             choose(study, Limits(max_size_bytes=20_000))
 
     def test_the_studys_own_constraints_count(self, tmp_path: Path) -> None:

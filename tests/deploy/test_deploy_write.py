@@ -130,8 +130,8 @@ class TestReadme:
         test = example.study.test_scores[choice.record.number]["test_accuracy"].value
         assert f"| validation accuracy | {100 * accuracy:.2f} % (" in text
         assert f"| test accuracy | {100 * test:.2f} % (" in text
-        latency = "| latency (onnxruntime, cpu, 1 thread, batch 1) | 0.02 ms (0.0196 ms to 0.0204 ms)"
-        assert f"{latency} | measured, 95 % of calls within 0.022 ms, 50000 fps |" in text
+        latency = "| latency (ONNX Runtime, CPU, 1 thread, batch 1) | 0.0200 ms (0.0196 to 0.0204)"
+        assert f"{latency} | measured, 95 % of calls within 0.0220 ms, 50000 fps |" in text
         assert "| FLOPs | 400 k | counted |" in text
 
     def test_design_reason_and_labels(self, text: str, choice: Choice) -> None:

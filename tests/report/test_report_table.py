@@ -13,9 +13,9 @@ from rich.console import Console
 
 from nas.describe import describe
 from nas.outcome import How, Outcome, Quantity, Realisation
-from nas.report.numbers import percent, significant
 from nas.report.table import front_table
 from nas.study import Study
+from nas.wording import percent, significant
 
 WIDTHS = (40, 80, 200)
 
