@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -102,7 +103,7 @@ def search(
             study, ended = run_search(chosen, path, watcher, fresh=fresh)
     except KeyboardInterrupt:
         console.print(f"\nStopped. What was finished is kept in {path}; the same command goes on from there:")
-        console.print(f"  nas search {recipe}" + (f" --output {output}" if output else ""), soft_wrap=True)
+        console.print(f"  {_again()}", soft_wrap=True)
         raise typer.Exit(130) from None
     console.print(f"{ended.why}.\n")
     _print_front(console, study)
@@ -263,6 +264,11 @@ def profile(
 
         profiled = profile_subject(subject, choices or [], (height, width, channels), classes, parsed)
     console.print(render(profiled))
+
+
+def _again() -> str:
+    """The command that was typed, less what would start over."""
+    return shlex.join(["nas", *(word for word in sys.argv[1:] if word not in ("--fresh", "--yes", "-y"))])
 
 
 def _print_front(console: Console, study: Study) -> None:

@@ -313,6 +313,15 @@ def test_the_same_request_gives_the_same_bytes_in_any_order(family: str, tmp_pat
     assert [second[design] for design in (student, other, teacher.design)] == first
     assert [run(fresh, design, teacher=teacher)[0].artifact for design in (student, other, teacher.design)] == first
     assert run(fresh, student, seed=1, teacher=teacher)[0].artifact != first[0]
+    assert run(fresh, teacher.design, seed=1)[0].artifact != first[2]
+
+
+def test_a_teacher_makes_a_difference_and_so_does_which(shared: Pipeline) -> None:
+    students = [
+        run(shared, make_design(pruning_ratio=0.5, distillation=distils), teacher=teacher)[0].artifact
+        for distils, teacher in ((False, TEACHER), (True, TEACHER), (True, Teacher(4, make_design("resnet"))))
+    ]
+    assert len(set(students)) == 3
 
 
 def test_a_teachers_logits_do_not_depend_on_whether_its_network_was_cached(tmp_path: Path) -> None:

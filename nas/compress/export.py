@@ -24,6 +24,7 @@ from nas.errors import UnsupportedError
 OPSET = 17
 EXPORTER = "torch.onnx (TorchScript)"
 BODY_INPUT = "normalised"
+CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
 
 class _WithProbabilities(nn.Module):
@@ -82,7 +83,7 @@ def attach_front_end(body: bytes, spec: InputSpec, normalisation: Normalisation)
     channels_first, nodes = INPUT_NAME, []
     if spec.layout == "NHWC":
         channels_first = "images_nchw"
-        nodes.append(helper.make_node("Transpose", [INPUT_NAME], [channels_first], perm=[0, 3, 1, 2]))
+        nodes.append(helper.make_node("Transpose", [INPUT_NAME], [channels_first], "channels_first", perm=[0, 3, 1, 2]))
     if spec.dtype == "uint8":
         nodes += _uint8_front_end(graph, channels_first, normalisation)
         element_type = TensorProto.UINT8
@@ -92,13 +93,14 @@ def attach_front_end(body: bytes, spec: InputSpec, normalisation: Normalisation)
         scale = (1 / np.asarray(normalisation.std, np.float32)).reshape(shape)
         graph.initializer.append(numpy_helper.from_array(mean, "normalise_mean"))
         graph.initializer.append(numpy_helper.from_array(scale, "normalise_scale"))
-        nodes.append(helper.make_node("Sub", [channels_first, "normalise_mean"], ["centred"]))
-        nodes.append(helper.make_node("Mul", ["centred", "normalise_scale"], [BODY_INPUT]))
+        nodes.append(helper.make_node("Sub", [channels_first, "normalise_mean"], ["centred"], "subtract_mean"))
+        nodes.append(helper.make_node("Mul", ["centred", "normalise_scale"], [BODY_INPUT], "divide_by_deviation"))
         element_type = TensorProto.FLOAT
     for position, node in enumerate(nodes):
         graph.node.insert(position, node)
     del graph.input[:]
     graph.input.append(helper.make_tensor_value_info(INPUT_NAME, element_type, ["batch", *spec.shape]))
+    _shorten_names(graph)
     _strip_metadata(model)
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString(deterministic=True)
@@ -128,6 +130,26 @@ def _uint8_front_end(graph: onnx.GraphProto, pixels: str, normalisation: Normali
     graph.initializer.append(numpy_helper.from_array(np.array(scale, np.float32), "pixel_scale"))
     graph.initializer.append(numpy_helper.from_array(np.array(zero_point, np.uint8), "pixel_zero_point"))
     return [helper.make_node("DequantizeLinear", [pixels, "pixel_scale", "pixel_zero_point"], [BODY_INPUT])]
+
+
+def _shorten_names(graph: onnx.GraphProto) -> None:
+    """Numbers the tensors, and leaves nodes that only convert without a name; layers keep or get one.
+
+    A tensor's name is the path of its layer, and the quantiser makes it longer and repeats it: more than half of the
+    file of a small quantised network.
+    """
+    kept = {value.name for value in (*graph.input, *graph.output)} | {""}
+    numbers: dict[str, str] = {}
+
+    def short(name: str) -> str:
+        return name if name in kept else numbers.setdefault(name, f"t{len(numbers)}")
+
+    for node in graph.node:
+        node.name = "" if node.op_type in CONVERSIONS else node.name or node.output[0]
+        node.input[:] = [short(name) for name in node.input]
+        node.output[:] = [short(name) for name in node.output]
+    for tensor in graph.initializer:
+        tensor.name = short(tensor.name)
 
 
 def _strip_metadata(model: onnx.ModelProto) -> None:

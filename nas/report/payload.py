@@ -162,7 +162,11 @@ def _detail(detail: Mapping[str, Any]) -> str:
     """A stage's detail in words: numbers and short lists by name, of a training curve its last epoch."""
     parts = []
     for name, value in detail.items():
-        if isinstance(value, list) and value and isinstance(value[-1], Mapping):
+        if name == "history":  # what the pruner replays; the widths say the same to a person
+            continue
+        if name == "widths" and isinstance(value, Mapping):
+            parts.append("channels " + ", ".join(f"{layer} {old}→{new}" for layer, (old, new) in value.items()))
+        elif isinstance(value, list) and value and isinstance(value[-1], Mapping):
             last = {f"last {part}": number for part, number in value[-1].items() if part != "seconds"}
             parts.append(_detail(last))
         elif isinstance(value, list | tuple):

@@ -17,6 +17,7 @@ from nas.errors import UnsupportedError
 
 SHAPE = (2, 16, 12)
 RATIOS = (0.25, 0.5, 0.75)
+CLASSES = 40  # enough of them to be pruned away, were they not spared
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +90,7 @@ def test_channels_to_keep_obey_their_rules_for_every_width() -> None:
 @pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("space", sorted(SPACES))
 def test_every_layer_has_the_promised_width_and_the_network_runs(space: str, ratio: float) -> None:
-    network = sampled_network(space, SHAPE)
+    network = sampled_network(space, SHAPE, CLASSES)
     before = copy.deepcopy(network)
     pruned = prune(network, ratio, SHAPE)
     layers = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
@@ -99,7 +100,7 @@ def test_every_layer_has_the_promised_width_and_the_network_runs(space: str, rat
         assert new == pruned.model.get_submodule(name).weight.shape[0]  # type: ignore[union-attr, index]
         assert new == (old if name == "classifier" else channels_to_keep(old, ratio)), name
     assert any(new < old for old, new in pruned.widths.values())
-    assert run(pruned.model).shape == (3, 7)
+    assert run(pruned.model).shape == (3, CLASSES)
     assert torch.isfinite(run(pruned.model)).all()
     assert not pruned.model.training
     # The original is as it was.
@@ -110,7 +111,7 @@ def test_every_layer_has_the_promised_width_and_the_network_runs(space: str, rat
 
 @pytest.mark.parametrize("space", sorted(SPACES))
 def test_replaying_the_history_gives_the_same_network(space: str) -> None:
-    network = sampled_network(space, SHAPE)
+    network = sampled_network(space, SHAPE, CLASSES)
     pruned = prune(network, 0.5, SHAPE)
     history = json.loads(json.dumps(pruned.history))
     again = replay(network, history, SHAPE)
@@ -125,7 +126,7 @@ def test_replaying_the_history_gives_the_same_network(space: str) -> None:
 
 @pytest.mark.parametrize("space", sorted(SPACES))
 def test_a_ratio_of_zero_changes_nothing(space: str) -> None:
-    network = sampled_network(space, SHAPE)
+    network = sampled_network(space, SHAPE, CLASSES)
     pruned = prune(network, 0.0, SHAPE)
     assert pruned.history == []
     assert all(old == new for old, new in pruned.widths.values())
@@ -134,7 +135,7 @@ def test_a_ratio_of_zero_changes_nothing(space: str) -> None:
 
 @pytest.mark.parametrize("space", sorted(SPACES))
 def test_the_same_weights_lose_the_same_channels(space: str) -> None:
-    network = sampled_network(space, SHAPE)
+    network = sampled_network(space, SHAPE, CLASSES)
     first, second = (prune(copy.deepcopy(network), 0.5, SHAPE) for _ in range(2))
     assert first.history == second.history
     assert torch.equal(run(first.model), run(second.model))

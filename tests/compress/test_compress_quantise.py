@@ -168,13 +168,13 @@ def test_pixels_go_into_the_first_integer_kernel_as_they_are(space: str, highest
     assert first in INTEGER_KERNELS
     assert set(before) <= MOVES
     scale, zero_point = input_quantisation(GREY)
-    tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(artifact).graph.initializer}
-    [decoder] = [
-        n
-        for n in onnx.load_from_string(artifact).graph.node
-        if n.input[0] in ("images", "images_nchw") and n.op_type != "Transpose"
-    ]
+    graph = onnx.load_from_string(artifact).graph
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    assert graph.node[0].op_type == "Transpose"
+    [decoder] = [node for node in graph.node if graph.node[0].output[0] in node.input]
     assert decoder.op_type == "DequantizeLinear"
+    readers = [node.op_type for node in graph.node if decoder.output[0] in node.input]
+    assert readers in (["Conv"], ["Flatten"]), "nothing quantises them again"
     assert float(tensors[decoder.input[1]]) == np.float32(scale)
     assert int(tensors[decoder.input[2]]) == zero_point
 
@@ -259,17 +259,39 @@ def test_the_quantised_artifact_is_as_plain_as_the_float_one() -> None:
     model = onnx.load_from_string(artifact)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
     assert not model.metadata_props
+    assert not model.graph.value_info
     assert (model.producer_name, model.producer_version) == ("nas", "")
     assert {node.domain for node in model.graph.node} == {""}
     assert not any(b"/tmp" in node.SerializeToString() for node in model.graph.node)
 
 
+@pytest.mark.parametrize("family", sorted(ARCHITECTURES))
+def test_the_quantised_file_is_smaller_and_not_made_of_names(family: str) -> None:
+    """Even of networks this small, the mobile one of narrow layers and many conversions included."""
+    network = trained(family)
+    plain, small = (
+        attach_front_end(body, digits().input, network.data.normalisation)
+        for body in (network.body, network.quantised())
+    )
+    assert len(small) < 0.85 * len(plain)
+    model = onnx.load_from_string(small)
+    layers = [node for node in model.graph.node if "Quantize" not in node.op_type and "quantize" not in node.op_type]
+    assert all(node.name for node in layers), "layers can be told by their names"
+    assert len({node.name for node in layers}) == len(layers)
+    names = [name for node in model.graph.node for name in (*node.input, *node.output, node.name)]
+    assert sum(len(name) for name in names) < 0.4 * len(small)
+
+
 def test_the_quantisers_advice_stays_off_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
-    trained("mlp").quantised()
-    runs_in_int8(trained("mlp").body)
-    assert (root.level, root.handlers) == (level, handlers)
+    before, handlers = root.level, list(root.handlers)
+    root.setLevel(logging.INFO)
+    try:
+        trained("mlp").quantised()
+        runs_in_int8(trained("mlp").body)
+        assert (root.level, root.handlers) == (logging.INFO, handlers)
+    finally:
+        root.setLevel(before)
     assert capfd.readouterr() == ("", "")
 
 

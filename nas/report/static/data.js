@@ -86,7 +86,11 @@ function display(kind, number) {
 function interval(kind, packed) {
   if (low(packed) === undefined || high(packed) === undefined) return "";
   if (kind.maximise) return `${(100 * low(packed)).toFixed(1)} to ${(100 * high(packed)).toFixed(1)} %`;
-  return `${display(kind, low(packed)).replace(/ ms$/, "")} to ${display(kind, high(packed))}`;
+  if (kind.unit !== "ms") return `${display(kind, low(packed))} to ${display(kind, high(packed))}`;
+  // As many digits as it takes for the two ends to differ.
+  let digits = 3;
+  while (digits < 6 && significant(low(packed), digits) === significant(high(packed), digits)) digits += 1;
+  return `${significant(low(packed), digits)} to ${significant(high(packed), digits)} ms`;
 }
 
 function duration(seconds) {
