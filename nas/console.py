@@ -64,6 +64,9 @@ class TerminalWatcher:
     ) -> None:
         self.bar.stop()
 
+    def note(self, text: str) -> None:
+        self.console.print(text, style="dim")
+
     def began(self, study: Study) -> None:
         if study.records:
             self.console.print(f"continuing {study.folder.path}: {len(study.records)} trials are there already")
@@ -92,6 +95,8 @@ class TerminalWatcher:
             line.append(f"the same design as trial {record.duplicate_of}", style="dim")
         elif record.reason is not None:
             line.append(record.reason.message)
+            if record.reason.kind == "error":
+                line.append(f" (traceback in {study.folder.failures}/{record.number:05d}.txt)")
         # A terminal gets one line however narrow it is; a log file gets all of it.
         terminal = self.console.is_terminal
         self.console.print(line, no_wrap=True, crop=terminal, overflow="ellipsis" if terminal else "ignore")

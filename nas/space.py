@@ -36,7 +36,7 @@ from nas.choice import YAML_HINT, Choice, Group, legal_choice, listed, range_val
 from nas.design import Design, Value, sha256_of
 from nas.errors import SpaceError, unknown_name
 
-__all__ = ["Choice", "SearchSpace", "list_spaces", "load_space", "same_value", "spaces_folder"]
+__all__ = ["Choice", "SearchSpace", "list_spaces", "load_space", "same_value", "size_words", "spaces_folder"]
 
 VERSION = 1
 
@@ -223,6 +223,14 @@ def list_spaces() -> list[SearchSpace]:
     """The project's search spaces, by name."""
     paths = sorted(spaces_folder().glob("*.yaml"), key=lambda path: path.stem)
     return [_read_space(path) for path in paths]
+
+
+def size_words(size: int) -> str:
+    """A number of designs as a person reads it: ``6,240``, from a million on ``3.4 × 10¹²``."""
+    if size < 10**6:
+        return f"{size:,}"
+    mantissa, exponent = f"{size:.1e}".split("e")
+    return f"{mantissa} × 10" + str(int(exponent)).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def load_space(name_or_path: str, near: Path | None = None) -> SearchSpace:

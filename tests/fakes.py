@@ -52,11 +52,20 @@ def make_record(
     """A record with plausible numbers; trials that were not measured carry a reason and no quantities."""
     design = design or make_design(pruning_ratio=number % 4 / 4, weight_bits=8 if number % 2 else 32)
     stages = tuple(StageResult(name, f"key-{name}-{number}", 0.5, False) for name in ("train", "export", "measure"))
-    common: dict[str, Any] = {"seed": 0, "stages": stages, "started_at": f"2026-01-01T00:00:{number % 60:02d}Z"} | fields
+    common: dict[str, Any] = {
+        "seed": 0,
+        "stages": stages,
+        "started_at": f"2026-01-01T00:00:{number % 60:02d}Z",
+    } | fields
     if outcome is not Outcome.MEASURED:
         reason = Reason("shape", f"the feature map of trial {number} shrinks to nothing")
         return TrialRecord(number, "asked", design, outcome, reason=reason, **common)
-    latency_detail: Mapping[str, Any] = {"p95": latency_ms * 1.1, "iqr": latency_ms * 0.04, "samples": 400, "unstable": False}
+    latency_detail: Mapping[str, Any] = {
+        "p95": latency_ms * 1.1,
+        "iqr": latency_ms * 0.04,
+        "samples": 400,
+        "unstable": False,
+    }
     numbers = (
         Quantity("accuracy", accuracy, "1", How.MEASURED, low=accuracy - 0.01, high=min(1.0, accuracy + 0.01)),
         Quantity("balanced_accuracy", accuracy, "1", How.MEASURED, low=accuracy - 0.01, high=min(1.0, accuracy + 0.01)),
@@ -75,7 +84,7 @@ def make_record(
         Quantity("params", 10_000 + number, "1", How.COUNTED),
         Quantity("size_bytes", 40_000 + number, "bytes", How.MEASURED),
     )
-    labels = {name: Realisation.REALISED for name in design.compression}
+    labels = dict.fromkeys(design.compression, Realisation.REALISED)
     return TrialRecord(
         number, "asked", design, outcome, quantities=(*numbers, *quantities), labels=labels, seconds=1.5, **common
     )

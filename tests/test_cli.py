@@ -215,7 +215,11 @@ def test_the_whole_way_through_the_installed_command(tmp_path: Path) -> None:
 
     picked = nas("pick", "study", "--knee", "--output", "deploy", cwd=tmp_path)
     assert picked.returncode == 0, picked.stderr
-    assert sorted(path.name for path in (tmp_path / "deploy").iterdir()) == ["README.md", "deployment.json", "model.onnx"]
+    assert sorted(path.name for path in (tmp_path / "deploy").iterdir()) == [
+        "README.md",
+        "deployment.json",
+        "model.onnx",
+    ]
 
     from sklearn.datasets import load_digits
 

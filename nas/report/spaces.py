@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nas.space import Choice, SearchSpace
+from nas.space import Choice, SearchSpace, size_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,7 +22,7 @@ def spaces_table(spaces: Sequence[SearchSpace]) -> RenderableType:
     table.add_column("designs", justify="right", no_wrap=True)
     table.add_column("what it is for")
     for space in spaces:
-        table.add_row(space.name, space.family, _count(space.size()), space.description)
+        table.add_row(space.name, space.family, size_words(space.size()), space.description)
     return table
 
 
@@ -42,7 +42,7 @@ def space_table(space: SearchSpace) -> RenderableType:
             if choice.group == group:
                 table.add_row(choice.name, _values(choice.values), _condition(choice))
         table.add_section()
-    heading = Text.assemble((space.name, "bold"), f": family {space.family}, {_count(space.size())} designs")
+    heading = Text.assemble((space.name, "bold"), f": family {space.family}, {size_words(space.size())} designs")
     return Group(heading, Text(space.description, style="dim"), Text(""), table)
 
 
@@ -52,12 +52,3 @@ def _values(values: Sequence[object]) -> str:
 
 def _condition(choice: Choice) -> str:
     return " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in choice.when.items())
-
-
-def _count(number: int) -> str:
-    """Whole numbers up to a million, then powers of ten: 3.4 × 10¹²."""
-    if number < 10**6:
-        return f"{number:,}"
-    exponent = len(str(number)) - 1
-    superscript = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{number / 10**exponent:.1f} × 10{superscript}"

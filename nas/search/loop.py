@@ -38,6 +38,9 @@ Evaluate = Callable[[EvalRequest, Progress | None], EvalResult]
 class Watcher(Protocol):
     """Whoever watches a search: the terminal, a test."""
 
+    def note(self, text: str) -> None:
+        """Something a person should know before the search starts."""
+
     def began(self, study: Study) -> None:
         """The search starts, perhaps from records that are there already."""
 
@@ -90,7 +93,7 @@ class Loop:
         self.trial_began = time.monotonic()
 
     def run(self) -> Ended:
-        """Searches until the budget is spent or the space exhausted. Ctrl-C passes through and loses nothing finished."""
+        """Searches until budget or space is exhausted. Ctrl-C passes through and loses nothing finished."""
         self._reconcile()
         self.watcher.began(self._study())
         for asked in self.bridge.told_without_record({record.number for record in self.records}):

@@ -156,7 +156,8 @@ class Bridge:
         trial.set_user_attr("design", record.design.digest[:12])
         if state is not TrialState.FAIL:
             for name, violation in self._violations(told).items():
-                trial.set_constraint(name, violation)
+                if name not in trial.constraints:  # set already where the process died before the last line
+                    trial.set_constraint(name, violation)
         with _quiet():
             self.study.tell(trial, values=self._values(told) if state is TrialState.COMPLETE else None, state=state)
 

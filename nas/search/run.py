@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import partial
 from pathlib import Path
 
@@ -13,15 +12,16 @@ from nas.data.dataset import Dataset
 from nas.evaluate import Evaluator, Measure
 from nas.measure.environment import environment, environment_id, has_fast_bfloat16, has_vnni
 from nas.measure.latency import measure_latency
-from nas.measure.target import Target
+from nas.measure.target import Target, usable_cores
 from nas.pipeline import Pipeline
 from nas.recipe import Recipe
 from nas.scoring import score
 from nas.search.loop import Ended, Loop, Watcher
-from nas.space import load_space
+from nas.space import SearchSpace, load_space, size_words
 from nas.store import Store, write_atomically
 from nas.study import Study, StudyFolder
-from nas.train import numerics_for
+from nas.train import Numerics, numerics_for
+from nas.wording import plural
 
 
 def search(
@@ -47,6 +47,8 @@ def search(
     for target in recipe.all_targets:
         Target.parse(target)
     dataset = data.load(recipe.data)
+    numerics = numerics_for(recipe.training, has_fast_bfloat16(), usable_cores())
+    watcher.note(_summary(recipe, space, dataset, numerics))
     folder = StudyFolder(path)
     with folder.claim():
         if fresh:
@@ -56,7 +58,8 @@ def search(
         surroundings = environment()
         fingerprint = environment_id(surroundings)
         measure = measure or partial(measure_latency, environment_id=fingerprint)
-        evaluator = _evaluator(recipe, dataset, store, measure, fingerprint)
+        pipeline = Pipeline(recipe, dataset, store, numerics, reduce_range=not has_vnni())
+        evaluator = Evaluator(recipe, dataset, pipeline, store, measure, fingerprint)
         ended = Loop(folder, recipe, space, evaluator.evaluate, surroundings, watcher).run()
         study = Study.open(path)
         score_front(study, dataset)
@@ -65,7 +68,7 @@ def search(
 
 def score_front(study: Study, dataset: Dataset) -> None:
     """Scores the front's artifacts on the test data, which no trial saw, and writes the scores into the folder."""
-    threads = len(os.sched_getaffinity(0))
+    threads = usable_cores()
     scores = {}
     for record in study.front:
         session = open_session(study.artifact(record), threads)
@@ -74,7 +77,15 @@ def score_front(study: Study, dataset: Dataset) -> None:
     write_atomically(study.folder.test_scores, json.dumps(scores, indent=1).encode())
 
 
-def _evaluator(recipe: Recipe, dataset: Dataset, store: Store, measure: Measure, fingerprint: str) -> Evaluator:
-    numerics = numerics_for(recipe.training, has_fast_bfloat16(), len(os.sched_getaffinity(0)))
-    pipeline = Pipeline(recipe, dataset, store, numerics, reduce_range=not has_vnni())
-    return Evaluator(recipe, dataset, pipeline, store, measure, fingerprint)
+def _summary(recipe: Recipe, space: SearchSpace, dataset: Dataset, numerics: Numerics) -> str:
+    """What is about to be searched, in two lines."""
+    counts = ", ".join(
+        f"{len(split.labels):,} {name}"
+        for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
+    )
+    shape = "×".join(str(size) for size in dataset.input.shape)
+    trains = f"{numerics.precision} on {numerics.device}, {plural(numerics.threads, 'thread')}"
+    return (
+        f"{recipe.data.source}: {counts} images of {shape}, {len(dataset.class_names)} classes\n"
+        f"{space.name}: {size_words(space.size())} designs, sampled by {recipe.sampler}; training in {trains}"
+    )

@@ -74,6 +74,9 @@ class Memory:
         self.records: list[TrialRecord] = []
         self.began_with: int | None = None
 
+    def note(self, text: str) -> None:
+        pass
+
     def began(self, study: Study) -> None:
         self.began_with = len(study.records)
 
@@ -91,7 +94,9 @@ def fake_recipe(sampler: str = "tpe", trials: int = 16, **changes: object) -> Re
     return make_recipe(sampler=sampler, budget={"trials": trials, "epochs": 1}, **changes)
 
 
-def run_loop(path: Path, recipe: Recipe, evaluate: FakeEvaluate, space: SearchSpace | None = None) -> tuple[Study, Ended]:
+def run_loop(
+    path: Path, recipe: Recipe, evaluate: FakeEvaluate, space: SearchSpace | None = None
+) -> tuple[Study, Ended]:
     """A search with everything real but the evaluation."""
     folder = StudyFolder(path)
     space = space or make_space()

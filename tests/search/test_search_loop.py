@@ -122,7 +122,7 @@ def test_an_exhausted_space_ends_the_search_with_every_design_evaluated(tmp_path
         ),
     )
     evaluate = FakeEvaluate()
-    study, ended = run_loop(tmp_path / "s", fake_recipe("random", trials=100), evaluate, space)
+    _, ended = run_loop(tmp_path / "s", fake_recipe("random", trials=100), evaluate, space)
     assert len({request.design.digest for request in evaluate.requests}) == space.size() == 6
     assert len(evaluate.requests) == 6
     assert ended.why == "all 6 designs of the search space were evaluated"

@@ -34,7 +34,9 @@ def load(path: Path) -> optuna.Study:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_trials_are_told_as_they_ended(tmp_path: Path, sampler: str) -> None:
-    recipe = fake_recipe(sampler, trials=12 if sampler == "gp" else 30, constraints=["size_bytes <= 30000", "accuracy >= 0.5"])
+    recipe = fake_recipe(
+        sampler, trials=12 if sampler == "gp" else 30, constraints=["size_bytes <= 30000", "accuracy >= 0.5"]
+    )
     study, _ = run_loop(tmp_path / "s", recipe, FakeEvaluate())
     by_number = {record.number: record for record in study.records}
     trials = load(tmp_path / "s").get_trials()
@@ -92,7 +94,9 @@ def test_designs_survive_the_way_through_parameters(space, seed: int) -> None:  
     assert space.choose(lambda choice: optuna_bridge._decode(params, choice)) == design
 
 
-@pytest.mark.parametrize("content", [b"this is no database, but long enough to be one" * 100, b"SQLite format 3\0garbage"])
+@pytest.mark.parametrize(
+    "content", [b"this is no database, but long enough to be one" * 100, b"SQLite format 3\0garbage"]
+)
 def test_a_damaged_storage_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "optuna.sqlite3"
     path.write_bytes(content)
