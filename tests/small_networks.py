@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from nas.data.normalise import normalisation_of
 from nas.design import Design, Value
 from nas.errors import InfeasibleDesignError
 from nas.families import build
-from nas.recipe import DataConfig
+from nas.recipe import DataConfig, Recipe, parse_recipe
 from nas.space import list_spaces
 from nas.train import Numerics, TrainingData
 
@@ -55,6 +56,19 @@ ARCHITECTURES: dict[str, dict[str, Value]] = {
 def make_design(family: str = "convnet", architecture: dict[str, Value] | None = None, **compression: Value) -> Design:
     """A small design of a family; ``architecture`` replaces single choices."""
     return Design(family, ARCHITECTURES[family] | (architecture or {}), compression)
+
+
+def make_recipe(
+    epochs: int = 2, finetune_epochs: int = 1, training: dict[str, Any] | None = None, **keys: Any
+) -> Recipe:
+    """A recipe on the digits with a training of a moment; ``training`` and keywords replace single keys."""
+    data = {
+        "data": {"source": "digits"},
+        "space": "convnet-small",
+        "budget": {"trials": 1, "epochs": epochs, "finetune_epochs": finetune_epochs},
+        "training": {"batch_size": 50, "learning_rate": 4e-3, "threads": 1, "precision": "float32"} | (training or {}),
+    }
+    return parse_recipe(data | keys, "a test's recipe")
 
 
 def sampled_network(space: str, shape: tuple[int, int, int], classes: int = 7, seed: int = 0) -> nn.Module:

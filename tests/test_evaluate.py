@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from small_networks import ONE_THREAD, digits, make_design
+from small_networks import ONE_THREAD, digits, make_design, make_recipe
 
 from nas.artifact import Manifest
 from nas.errors import DivergedError, InfeasibleDesignError, NasError, SpaceError, UnsupportedError
@@ -21,7 +21,6 @@ from nas.measure.complexity import count
 from nas.measure.target import Target
 from nas.outcome import How, Outcome, Quantity, Realisation
 from nas.pipeline import Pipeline, Teacher, Trace
-from nas.recipe import Recipe, parse_recipe
 from nas.record import TrialRecord
 from nas.scoring import score
 from nas.store import Store, sha256_bytes
@@ -49,16 +48,6 @@ class FakeMeasure:
         self.asked.append((sha256_bytes(content), target.name, images.shape))
         samples = np.full(5, len(content) / 1e6 * target.batch, np.float32)
         return Quantity("latency_ms", float(samples[0]), "ms", How.MEASURED, target=target.name), samples
-
-
-def make_recipe(**changes: Any) -> Recipe:
-    data = {
-        "data": {"source": "digits"},
-        "space": "convnet-small",
-        "budget": {"trials": 1, "epochs": 2, "finetune_epochs": 1},
-        "training": {"batch_size": 50, "learning_rate": 4e-3, "threads": 1, "precision": "float32"},
-    }
-    return parse_recipe(data | changes, "a test's recipe")
 
 
 def make_evaluator(folder: Path, measure: Any = None, **changes: Any) -> Evaluator:
@@ -267,7 +256,7 @@ def test_an_interruption_passes_through(
 
 
 def test_divergence_is_the_designs_own_fault(tmp_path: Path) -> None:
-    evaluator = make_evaluator(tmp_path, training={"learning_rate": 1e20, "threads": 1, "precision": "float32"})
+    evaluator = make_evaluator(tmp_path, training={"learning_rate": 1e20})
     result = evaluator.evaluate(EvalRequest(0, make_design(), 0))
     assert result.outcome is Outcome.FAILED
     assert result.reason is not None

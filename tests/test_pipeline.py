@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_networks import ONE_THREAD, digits, make_design, normalised, training_data
+from small_networks import ONE_THREAD, digits, make_design, make_recipe, normalised, training_data
 from torch import nn
 
 from nas.artifact import InputSpec, Manifest, open_session, probabilities
@@ -25,8 +28,8 @@ from nas.design import Design
 from nas.errors import DivergedError, InfeasibleDesignError, NasError, UnsupportedError
 from nas.outcome import Realisation
 from nas.pipeline import Pipeline, Product, Teacher, Trace
-from nas.recipe import Recipe, parse_recipe
-from nas.store import Store
+from nas.recipe import Recipe
+from nas.store import Store, sha256_bytes
 from nas.train import Numerics
 
 REALISED, SIMULATED, UNSUPPORTED = Realisation.REALISED, Realisation.SIMULATED, Realisation.UNSUPPORTED
@@ -40,16 +43,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def make_recipe(epochs: int = 2, finetune_epochs: int = 1, **training: Any) -> Recipe:
-    data = {
-        "data": {"source": "digits"},
-        "space": "convnet-small",
-        "budget": {"trials": 1, "epochs": epochs, "finetune_epochs": finetune_epochs},
-        "training": {"batch_size": 50, "learning_rate": 4e-3, "threads": 1, "precision": "float32"} | training,
-    }
-    return parse_recipe(data, "a test's recipe")
 
 
 def make_pipeline(
@@ -239,8 +232,8 @@ def other_data() -> Dataset:
     [
         {"dataset": other_data()},
         {"recipe": make_recipe(epochs=3)},
-        {"recipe": make_recipe(learning_rate=5e-3)},
-        {"recipe": make_recipe(augmentation={"flip": True})},
+        {"recipe": make_recipe(training={"learning_rate": 5e-3})},
+        {"recipe": make_recipe(training={"augmentation": {"flip": True}})},
         {"numerics": Numerics("cpu", "bfloat16", 1)},
         {"numerics": Numerics("cpu", "float32", 2)},
         {"numerics": Numerics("cuda", "float32", 1)},
@@ -314,6 +307,26 @@ def test_the_same_request_gives_the_same_bytes_in_any_order(family: str, tmp_pat
     assert [run(fresh, design, teacher=teacher)[0].artifact for design in (student, other, teacher.design)] == first
     assert run(fresh, student, seed=1, teacher=teacher)[0].artifact != first[0]
     assert run(fresh, teacher.design, seed=1)[0].artifact != first[2]
+
+
+IN_ANOTHER_PROCESS = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_pipeline import EVERYTHING, make_design, make_pipeline, run
+from nas.store import sha256_bytes
+print(sha256_bytes(run(make_pipeline(Path(sys.argv[2])), make_design("mobilenet", **EVERYTHING))[0].artifact))
+"""
+
+
+def test_another_process_gives_the_same_bytes(shared: Pipeline, tmp_path: Path) -> None:
+    """Where Python's sets come in another order."""
+    command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(Path(__file__).parent), str(tmp_path)]
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    here, _ = run(shared, make_design("mobilenet", **EVERYTHING))
+    assert done.stdout.strip() == sha256_bytes(here.artifact)
 
 
 def test_a_teacher_makes_a_difference_and_so_does_which(shared: Pipeline) -> None:
@@ -415,7 +428,7 @@ def colour_data(dtype: str, layout: str) -> Dataset:
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_any_type_layout_and_channels_learn_and_stay_accurate_in_int8(dtype: str, layout: str, tmp_path: Path) -> None:
     dataset = colour_data(dtype, layout)
-    pipeline = make_pipeline(tmp_path, make_recipe(12, batch_size=30), dataset)
+    pipeline = make_pipeline(tmp_path, make_recipe(12, training={"batch_size": 30}), dataset)
     scores = []
     for compression in ({}, {"pruning_ratio": 0.5, **INT8}):
         product, _ = run(pipeline, make_design(architecture={"head.pooling": "average"}, **compression))
@@ -465,7 +478,7 @@ def test_an_architecture_that_does_not_fit_is_infeasible(pipeline: Pipeline) -> 
 
 
 def test_a_network_that_diverges_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
-    pipeline = make_pipeline(tmp_path, make_recipe(learning_rate=1e20))
+    pipeline = make_pipeline(tmp_path, make_recipe(training={"learning_rate": 1e20}))
     with pytest.raises(DivergedError, match="diverged"):
         run(pipeline, make_design())
     assert pipeline.store.get(pipeline.train_key(make_design(), 0)) is None

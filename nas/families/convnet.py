@@ -23,7 +23,7 @@ MOST_STAGES = 4
         "stage",
         MOST_STAGES,
         one_of("conv", "standard", "separable"),
-        one_of("kernel", 3, 5),
+        one_of("kernel", 3, 5, default=3),
         whole("width"),
         whole("depth", 1, 3, default=1),
         one_of("pooling", "max", "average", "stride", "none"),
