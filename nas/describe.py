@@ -69,7 +69,9 @@ def _convnet(architecture: Architecture) -> list[str]:
     for stage in _stages(architecture, "stages", "stage"):
         kind = "sep" if architecture[f"{stage}.conv"] == "separable" else "conv"
         pooling = str(architecture[f"{stage}.pooling"])
-        body = f"{kind} {_square(architecture.get(f'{stage}.kernel', 3))}{_times(architecture.get(f'{stage}.depth', 1))}"
+        body = (
+            f"{kind} {_square(architecture.get(f'{stage}.kernel', 3))}{_times(architecture.get(f'{stage}.depth', 1))}"
+        )
         parts.append(f"{body} → {architecture[f'{stage}.width']}{POOLING_WORDS.get(pooling, f', {pooling}')}")
     if architecture.get("head.pooling") == "flatten":
         parts.append("flatten")

@@ -58,7 +58,8 @@ class TrialRecord:
 
     Args:
         number: The trial's number in the study, the same as in Optuna's storage.
-        origin: Where the design came from: ``asked`` (the sampler) or ``unseen`` (drawn because the sampler repeats).
+        origin: Where the design came from: ``asked`` (the sampler), ``baseline`` (the space's) or ``unseen`` (drawn at
+            random because the sampler repeats itself).
         design: What was evaluated.
         outcome: How it ended.
         seed: The seed of training and fine-tuning.

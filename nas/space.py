@@ -16,6 +16,7 @@ A file reads::
     compression:
       weight_bits: [32, 8]
       activation_bits: {values: [32, 8], when: {weight_bits: [8]}}
+    baseline: {stem.width: 32, stages: 1}                       # optional: the design that a search starts with
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from typing import Any
 import yaml
 
 from nas.choice import YAML_HINT, Choice, Group, legal_choice, listed, range_values, same_value
-from nas.design import Design, Value, sha256_of
+from nas.design import IDENTITY, Design, Value, sha256_of
 from nas.errors import SpaceError, unknown_name
 
 __all__ = ["Choice", "SearchSpace", "list_spaces", "load_space", "same_value", "size_words", "spaces_folder"]
@@ -50,6 +51,8 @@ class SearchSpace:
         family: The builder that turns an architecture into a network.
         description: What the space is for, in a sentence or two.
         choices: Every choice, each after those that it depends on.
+        baseline: The design that a search starts with, if any: what accuracy costs where nothing is saved, and the
+            first teacher.
 
     Raises:
         SpaceError: A name stands twice, a condition names no earlier choice or no value of it, or a compression
@@ -60,6 +63,7 @@ class SearchSpace:
     family: str
     description: str
     choices: tuple[Choice, ...]
+    baseline: Design | None = None
 
     def __post_init__(self) -> None:
         earlier: dict[str, Choice] = {}
@@ -185,6 +189,7 @@ class SearchSpace:
             "family": self.family,
             "description": self.description,
             "choices": [choice.to_json() for choice in self.choices],
+            "baseline": self.baseline.to_json() if self.baseline else None,
         }
 
 
@@ -290,7 +295,7 @@ def _refuse_double_keys(node: yaml.Node | None, seen: set[int]) -> None:
 
 
 def _parse_space(name: str, data: object) -> SearchSpace:
-    content = _mapping("the file", data, ("family", "description", "architecture", "compression"))
+    content = _mapping("the file", data, ("family", "description", "architecture", "compression", "baseline"))
     for key in ("family", "architecture"):
         if key not in content:
             raise SpaceError(f"'{key}' is missing")
@@ -305,7 +310,21 @@ def _parse_space(name: str, data: object) -> SearchSpace:
     ]
     if not any(choice.group == "architecture" for choice in choices):
         raise SpaceError("'architecture' declares no choice", "give at least one")
-    return SearchSpace(name, content["family"], " ".join(content.get("description", "").split()), tuple(choices))
+    space = SearchSpace(name, content["family"], " ".join(content.get("description", "").split()), tuple(choices))
+    return replace(space, baseline=_parse_baseline(space, content["baseline"])) if "baseline" in content else space
+
+
+def _parse_baseline(space: SearchSpace, data: object) -> Design:
+    """The baseline's values; a compression choice that it does not name is left out, or takes its first value."""
+    uncompressed = {
+        choice.name: IDENTITY[choice.name] if IDENTITY[choice.name] in choice.values else choice.values[0]
+        for choice in space.choices
+        if choice.group == "compression"
+    }
+    try:
+        return space.design(uncompressed | _mapping("'baseline'", data))
+    except SpaceError as error:
+        raise SpaceError(f"'baseline': {error.message}", error.hint) from None
 
 
 def _mapping(what: str, data: object, keys: tuple[str, ...] | None = None) -> dict[str, Any]:

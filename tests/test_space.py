@@ -455,6 +455,36 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         load_space(str(tmp_path / "binary.yaml"))
 
 
+def test_a_baseline_is_a_design_without_compression(tmp_path: Path) -> None:
+    text = "family: convnet\narchitecture: {a: [1, 2], b: [3, 4]}\ncompression: {pruning_ratio: [0.5, 0.0]}\n"
+    space = load_space(write(tmp_path, text + "baseline: {a: 2, b: 3}"))
+    assert space.baseline is not None
+    assert dict(space.baseline.architecture) == {"a": 2, "b": 3}
+    assert dict(space.baseline.compression) == {"pruning_ratio": 0.0}
+    assert load_space(write(tmp_path, text)).baseline is None
+
+
+@pytest.mark.parametrize(
+    ("baseline", "message"),
+    [
+        ("{a: 1}", "'baseline': a value for choice 'b' is missing"),
+        ("{a: 1, b: 9}", "'baseline': .*'b'"),
+        ("{a: 1, b: 3, c: 1}", "'baseline': unknown choice .*'c'"),
+        ("[1]", "'baseline' must be a mapping"),
+    ],
+)
+def test_a_bad_baseline_is_refused(tmp_path: Path, baseline: str, message: str) -> None:
+    text = f"family: convnet\narchitecture: {{a: [1, 2], b: [3, 4]}}\nbaseline: {baseline}"
+    with pytest.raises(SpaceError, match=message):
+        load_space(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("space", list_spaces(), ids=lambda space: space.name)
+def test_every_shipped_space_has_a_baseline_in_float32(space: SearchSpace) -> None:
+    assert space.baseline is not None
+    assert all(space.baseline.step(name) == value for name, value in IDENTITY.items())
+
+
 def test_description_is_one_line_and_compression_may_be_absent(tmp_path: Path) -> None:
     space = load_space(write(tmp_path, f"description: >\n  two\n  lines\n{MINIMAL}"))
     assert space.description == "two lines"

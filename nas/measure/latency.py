@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from nas.artifact import open_session
 from nas.errors import ArtifactError
 from nas.measure.clock import NANOSECONDS_PER_MS, Clock, Policy, Summary, sample, summarise
+from nas.measure.pace import SLOWED_DOWN, Pace
 from nas.measure.target import Target
 from nas.outcome import How, Quantity
 
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
     import onnxruntime
 
 # A disturbed window is taken again, so often in all.
-MAXIMUM_WINDOWS = 2
+MAXIMUM_WINDOWS = 3
+
+# Of this process: the best pace that it ever saw is what later ones are held against.
+MACHINE_PACE = Pace()
 
 
 def measure_latency(
@@ -30,6 +35,7 @@ def measure_latency(
     policy: Policy | None = None,
     environment_id: str | None = None,
     clock: Clock = time.perf_counter_ns,
+    pace: Callable[[], float] = MACHINE_PACE,
 ) -> tuple[Quantity, np.ndarray]:
     """Times an artifact with one input on real images.
 
@@ -43,10 +49,11 @@ def measure_latency(
         policy: When to stop sampling; the default policy where None.
         environment_id: Fingerprint of the machine, stored with the number.
         clock: Gives nanoseconds, monotonic.
+        pace: How many times slower than at its best the machine is at the moment.
 
     Returns:
-        The quantity ``latency_ms`` (median and 95 % interval; in its detail p95, iqr, samples, unstable, fps, batch and
-        windows) and the raw samples in ms (float32), in the order taken.
+        The quantity ``latency_ms`` (median and 95 % interval; in its detail p95, iqr, samples, unstable, fps, batch,
+        windows and slowdown) and the raw samples in ms (float32), in the order taken.
 
     Raises:
         UnsupportedError: The target wants more threads than there are cores.
@@ -60,7 +67,7 @@ def measure_latency(
     inputs = session.get_inputs()
     if len(inputs) != 1:
         raise ArtifactError(f"the model must have one input, but has {', '.join(item.name for item in inputs)}")
-    return measure_session(session, {inputs[0].name: batch}, target, policy, environment_id, clock)
+    return measure_session(session, {inputs[0].name: batch}, target, policy, environment_id, clock, pace)
 
 
 def measure_session(
@@ -70,6 +77,7 @@ def measure_session(
     policy: Policy | None = None,
     environment_id: str | None = None,
     clock: Clock = time.perf_counter_ns,
+    pace: Callable[[], float] = MACHINE_PACE,
 ) -> tuple[Quantity, np.ndarray]:
     """Times an open session on given inputs; otherwise as ``measure_latency``.
 
@@ -81,7 +89,9 @@ def measure_session(
             session.run(None, inputs)
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise ArtifactError(f"the model cannot be run: {' '.join(str(error).split())[:300]}") from error
-        samples_ns, summary, windows = _steadier_window(lambda: session.run(None, inputs), target, policy, clock)
+        windows = _windows(lambda: session.run(None, inputs), target, policy, clock, pace)
+    best = min(windows, key=lambda window: (window.disturbed, round(window.slowdown, 1), window.spread))
+    summary = best.summary
     quantity = Quantity(
         "latency_ms",
         summary.median_ms,
@@ -95,31 +105,48 @@ def measure_session(
             "p95": summary.p95_ms,
             "iqr": summary.iqr_ms,
             "samples": summary.samples,
-            "unstable": summary.unstable,
+            "unstable": best.disturbed,
             "fps": summary.fps,
             "batch": target.batch,
-            "windows": windows,
+            "windows": len(windows),
+            "slowdown": round(best.slowdown, 3),
         },
     )
-    return quantity, (samples_ns / NANOSECONDS_PER_MS).astype(np.float32)
+    return quantity, (best.samples_ns / NANOSECONDS_PER_MS).astype(np.float32)
 
 
-def _steadier_window(
-    run: Callable[[], object], target: Target, policy: Policy | None, clock: Clock
-) -> tuple[np.ndarray, Summary, int]:
-    """Samples one window, and where that was disturbed once more; keeps the one that scatters less.
+@dataclass(frozen=True)
+class _Window:
+    """Samples taken in one go, and how slow the machine was around them."""
 
-    Neighbours on a shared machine come and go: a second look costs less than a wrong number. Returned with the samples
-    and their summary is how many windows were taken.
+    samples_ns: np.ndarray
+    summary: Summary
+    slowdown: float
+
+    @property
+    def spread(self) -> float:
+        return self.summary.iqr_ms / self.summary.median_ms
+
+    @property
+    def disturbed(self) -> bool:
+        return self.summary.unstable or self.slowdown > SLOWED_DOWN
+
+
+def _windows(
+    run: Callable[[], object], target: Target, policy: Policy | None, clock: Clock, pace: Callable[[], float]
+) -> list[_Window]:
+    """Samples one window, and more where that was disturbed.
+
+    Neighbours on a shared machine come and go: a second look costs less than a wrong number.
     """
-    windows: list[tuple[np.ndarray, Summary]] = []
-    for _ in range(MAXIMUM_WINDOWS):
+    windows: list[_Window] = []
+    before = pace()
+    while len(windows) < MAXIMUM_WINDOWS and (not windows or windows[-1].disturbed):
         samples_ns = sample(run, policy or Policy(), clock)
-        windows.append((samples_ns, summarise(samples_ns, target.batch)))
-        if not windows[-1][1].unstable:
-            break
-    best = min(windows, key=lambda window: (window[1].unstable, window[1].iqr_ms / window[1].median_ms))
-    return *best, len(windows)
+        after = pace()
+        windows.append(_Window(samples_ns, summarise(samples_ns, target.batch), max(before, after)))
+        before = after
+    return windows
 
 
 @contextmanager

@@ -131,6 +131,8 @@ class Loop:
 
     def _ask(self) -> Asked:
         """The next design."""
+        if not self.records and self.space.baseline is not None:
+            return self.bridge.ask(fixed=self.space.flat(self.space.baseline), origin="baseline")
         last = self.records[-REPEATS_IN_A_ROW:]
         repeats = len(last) == REPEATS_IN_A_ROW and all(record.outcome is Outcome.DUPLICATE for record in last)
         if repeats and (unseen := self._unseen()) is not None:

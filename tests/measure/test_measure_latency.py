@@ -29,6 +29,11 @@ def scripted_clock(steps_ms: Iterable[float]) -> Callable[[], int]:
     return lambda: next(readings)
 
 
+def steady_pace() -> float:
+    """A machine that is always at its best."""
+    return 1.0
+
+
 def calls(*durations_ms: float) -> list[float]:
     """Steps of a warm-up or a window: one to its beginning, then one to each call's start and one to its end."""
     return [0.0, *itertools.chain.from_iterable((0.0, duration) for duration in durations_ms)]
@@ -38,7 +43,7 @@ def calls(*durations_ms: float) -> list[float]:
 def test_latency_is_the_median_with_its_statistics(batch: int) -> None:
     target = Target("onnxruntime", "cpu", 1, batch)
     clock = scripted_clock([*calls(9), *calls(*[2.0, 2.02, 2.04, 2.06] * 5)])
-    quantity, samples = measure_latency(tiny_artifact(), target, IMAGES, SHORT, "abc", clock)
+    quantity, samples = measure_latency(tiny_artifact(), target, IMAGES, SHORT, "abc", clock, steady_pace)
     assert quantity.key == f"latency_ms@onnxruntime-cpu-1t-b{batch}"
     assert (quantity.unit, quantity.how, quantity.environment_id) == ("ms", How.MEASURED, "abc")
     assert quantity.value == pytest.approx(2.03)
@@ -63,17 +68,37 @@ def test_numbers_are_plain_python_so_that_json_holds_them() -> None:
 def test_disturbed_window_is_taken_again_and_the_steadier_kept() -> None:
     disturbed, steady = [1.0] * 10 + [2.0] * 10, [1.0] * 20
     clock = scripted_clock([*calls(1), *calls(*disturbed), *calls(1), *calls(*steady)])
-    quantity, samples = measure_latency(tiny_artifact(), TARGET, IMAGES, SHORT, clock=clock)
+    quantity, samples = measure_latency(tiny_artifact(), TARGET, IMAGES, SHORT, clock=clock, pace=steady_pace)
     assert (quantity.value, quantity.detail["windows"], quantity.detail["unstable"]) == (1.0, 2, False)
     assert samples.tolist() == steady
 
 
 def test_unsteady_machine_is_not_waited_for() -> None:
     worse, bad = [1.0] * 10 + [2.0] * 10, [1.0] * 10 + [1.5] * 10
-    clock = scripted_clock([*calls(1), *calls(*worse), *calls(1), *calls(*bad)])
-    quantity, samples = measure_latency(tiny_artifact(), TARGET, IMAGES, SHORT, clock=clock)
+    clock = scripted_clock([*calls(1), *calls(*worse), *calls(1), *calls(*bad), *calls(1), *calls(*worse)])
+    quantity, samples = measure_latency(tiny_artifact(), TARGET, IMAGES, SHORT, clock=clock, pace=steady_pace)
     assert (quantity.detail["windows"], quantity.detail["unstable"]) == (MAXIMUM_WINDOWS, True)
     assert samples.tolist() == bad
+
+
+def test_a_window_on_a_slowed_machine_is_taken_again() -> None:
+    """All samples alike, and twice too slow: only the pace tells."""
+    slow, right = [2.0] * 20, [1.0] * 20
+    clock = scripted_clock([*calls(2), *calls(*slow), *calls(2), *calls(*slow), *calls(1), *calls(*right)])
+    paces = iter([1.9, 2.0, 1.0, 1.0])
+    quantity, samples = measure_latency(tiny_artifact(), TARGET, IMAGES, SHORT, clock=clock, pace=lambda: next(paces))
+    assert (quantity.value, quantity.detail["windows"], quantity.detail["unstable"]) == (1.0, 3, False)
+    assert quantity.detail["slowdown"] == 1.0
+    assert samples.tolist() == right
+
+
+def test_a_machine_that_stays_slow_is_said_to_be() -> None:
+    clock = scripted_clock([*calls(2), *calls(*[2.0] * 20)] * MAXIMUM_WINDOWS)
+    paces = iter([1.5, 1.5, 1.3, 1.5])
+    quantity, _ = measure_latency(tiny_artifact(), TARGET, IMAGES, SHORT, clock=clock, pace=lambda: next(paces))
+    assert quantity.detail["unstable"] is True
+    assert quantity.detail["slowdown"] == 1.5
+    assert quantity.detail["windows"] == MAXIMUM_WINDOWS
 
 
 def test_fewer_images_than_the_batch_are_used_over_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,18 @@ def test_nobody_distils_before_there_is_a_teacher(tmp_path: Path) -> None:
         assert request.teacher.trial == best.number
         assert study.record(request.number).teacher == best.design.architecture_digest
     assert any(request.teacher for request in evaluate.requests)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_starts_with_the_baseline(tmp_path: Path, sampler: str) -> None:
+    space = make_space()
+    baseline = space.design({**{choice.name: choice.values[-1] for choice in space.choices}, "distillation": False})
+    evaluate = FakeEvaluate()
+    with_baseline = replace(space, baseline=baseline)
+    study, _ = run_loop(tmp_path / "s", fake_recipe(sampler, trials=4), evaluate, with_baseline)
+    assert study.records[0].origin == "baseline"
+    assert evaluate.requests[0].design == baseline
+    assert "baseline" not in [record.origin for record in study.records[1:]]
 
 
 def test_minutes_end_a_search(tmp_path: Path) -> None:

@@ -133,8 +133,11 @@ function originOf(row) {
   const entries = [
     [
       "design from",
-      { asked: "the sampler", unseen: "a random draw, as the sampler repeated itself" }[text(field(row, "origin"))] ||
-        text(field(row, "origin")),
+      {
+        asked: "the sampler",
+        baseline: "the search space, as its baseline",
+        unseen: "a random draw, as the sampler repeated itself",
+      }[text(field(row, "origin"))] || text(field(row, "origin")),
     ],
     ["seed", String(field(row, "seed"))],
     ["started", field(row, "started")],
