@@ -68,6 +68,8 @@ class Bridge:
         self.varied = [choice for choice in space.choices if len(choice.values) > 1]
         with _quiet():
             self.study = _open(path, [objective.direction for objective in self.objectives])
+            if self.study.metric_names is None:
+                self.study.set_metric_names([objective.key for objective in self.objectives])
         self._open_trials: dict[int, Trial] = {}
 
     @property

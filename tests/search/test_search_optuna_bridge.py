@@ -54,6 +54,7 @@ def test_trials_are_told_as_they_ended(tmp_path: Path, sampler: str) -> None:
             assert all(violation > 0 for violation in trial.constraints.values())
             assert len(trial.constraints) == 2
         assert trial.user_attrs["outcome"] == record.outcome
+    assert load(tmp_path / "s").metric_names == list(recipe.objectives), "so that a dashboard names them"
     best = {trial.number for trial in load(tmp_path / "s").best_trials}
     assert {record.number for record in study.front} <= best
 
