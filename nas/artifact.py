@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.errors import ArtifactError
+from nas.errors import ArtifactError, unknown_name
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 VERSION = 1
 INPUT_NAME = "images"
 OUTPUT_NAME = "probabilities"
+DTYPES = ("uint8", "float32")
+LAYOUTS = ("NHWC", "NCHW")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,20 @@ class Resize:
     height: int
     width: int
     filter: str = "bilinear"
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Resize:
+        """Reads what ``asdict`` gives.
+
+        Raises:
+            TypeError, ValueError: A field is missing, unknown, or not what it must be.
+        """
+        resize = cls(**data)
+        whole_number("resize.height", resize.height)
+        whole_number("resize.width", resize.width)
+        if not isinstance(resize.filter, str):
+            raise TypeError(f"resize.filter must be a text, but is {resize.filter!r:.40}")
+        return resize
 
 
 @dataclass(frozen=True)
@@ -59,9 +75,20 @@ class InputSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> InputSpec:
-        height, width, channels = data["shape"]
-        resize = Resize(**data["resize"]) if data["resize"] else None
-        return cls(data["dtype"], (height, width, channels), data["layout"], resize)
+        """Reads what ``to_json`` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: A field is missing or not what it must be; the message names it.
+        """
+        for name, valid in (("dtype", DTYPES), ("layout", LAYOUTS)):
+            if data[name] not in valid:
+                raise ValueError(unknown_name(f"input.{name}", data[name], valid))
+        shape = data["shape"]
+        if not isinstance(shape, list | tuple) or len(shape) != 3:
+            raise ValueError(f"input.shape must be three numbers, but is {shape!r:.40}")
+        a, b, c = (whole_number("input.shape", size) for size in shape)
+        resize = None if data["resize"] is None else Resize.from_json(data["resize"])
+        return cls(data["dtype"], (a, b, c), data["layout"], resize)
 
 
 @dataclass(frozen=True)
@@ -96,12 +123,35 @@ class Manifest:
         try:
             return cls(
                 InputSpec.from_json(data["input"]),
-                tuple(data["class_names"]),
+                texts("class_names", data["class_names"]),
                 int(data["opset"]),
                 str(data["exporter"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"an artifact's manifest is incomplete: {error!r}") from None
+
+
+def whole_number(name: str, value: object, most: int | None = None) -> int:
+    """A value from JSON that must be a whole number from 1 on, and at most so much.
+
+    Raises:
+        ValueError: It is not; the message names it.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (most is not None and value > most):
+        range_ = "at least 1" if most is None else f"from 1 to {most}"
+        raise ValueError(f"{name} must be a whole number {range_}, but got {value!r:.40}")
+    return value
+
+
+def texts(name: str, value: object) -> tuple[str, ...]:
+    """A value from JSON that must be a list of texts.
+
+    Raises:
+        ValueError: It is not; the message names it.
+    """
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"{name} must be a list of texts, but got {value!r:.40}")
+    return tuple(value)
 
 
 def open_session(content: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -127,7 +177,16 @@ def open_session(content: bytes, threads: int = 1) -> onnxruntime.InferenceSessi
 
 
 def probabilities(session: onnxruntime.InferenceSession, images: np.ndarray, batch: int = 256) -> np.ndarray:
-    """Class probabilities (N×classes, float32) of images given as the artifact takes them."""
+    """Class probabilities (N×classes, float32) of images given as the artifact takes them.
+
+    Raises:
+        ArtifactError: The runtime cannot run the model on them, such as where their shape or type is another.
+    """
     name = session.get_inputs()[0].name
-    parts = [session.run(None, {name: images[i : i + batch]})[0] for i in range(0, len(images), batch)]
+    try:
+        parts = [session.run(None, {name: images[i : i + batch]})[0] for i in range(0, len(images), batch)]
+    except MemoryError:  # the machine's fault, not the model's
+        raise
+    except Exception as error:  # onnxruntime's exceptions have no common base of their own
+        raise ArtifactError(f"ONNX Runtime cannot run the model: {' '.join(str(error).split())[:300]}") from error
     return np.concatenate(parts)

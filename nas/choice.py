@@ -132,6 +132,10 @@ def legal_choice(choice: Choice, earlier: Mapping[str, Choice]) -> Choice:
     """A compression choice whose values can be carried out, in the type that the pipeline expects."""
     if choice.name not in LEGAL:
         raise SpaceError(unknown_name("compression choice", choice.name, LEGAL))
+    if choice.name == "distillation" and False not in choice.values:
+        raise SpaceError(
+            "choice 'distillation' must offer false: before the first trial there is no teacher", "write [false, true]"
+        )
     legality = LEGAL[choice.name]
     if legality.kind is float and type(choice.values[0]) is int:
         choice = replace(choice, values=tuple(float(value) for value in choice.values))

@@ -9,13 +9,14 @@ import shlex
 import signal
 import sys
 import traceback
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from nas import __version__
-from nas.errors import NasError, StudyError
+from nas.errors import DataError, NasError, StudyError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +40,8 @@ StudyArgument = Annotated[Path, typer.Argument(help="A study's folder, such as s
 def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    # Names of files and classes may look like markup; nothing printed here is.
+    return Console(stderr=stderr, highlight=False, markup=False)
 
 
 def _print_version(wanted: bool) -> None:
@@ -80,6 +82,8 @@ def search(
 
         nas search studies/fashion-mnist.yaml --minutes 30
     """
+    from rich.text import Text
+
     from nas.recipe import load_recipe
     from nas.study import StudyFolder
 
@@ -109,8 +113,9 @@ def search(
     console.print(f"{ended.why}.\n")
     _print_front(console, study)
     _write_reports(console, study)
-    if study.front:
-        console.print(f"\nnext: [bold]{_suggestion(study, path)}[/bold]", soft_wrap=True)
+    if not study.front:
+        raise typer.Exit(1)
+    console.print(Text.assemble("\nnext: ", (_suggestion(study, path), "bold")), soft_wrap=True)
 
 
 @app.command()
@@ -175,12 +180,16 @@ def pick(
     choice = choose(opened, limits, knee=knee)
     console.print(render_choice(choice, opened))
     if output is None:
-        console.print("\nnothing was written; add [bold]--output deploy[/bold] for model.onnx and deployment.json")
+        console.print("\nnothing was written; add --output deploy for model.onnx and deployment.json")
         return
     from nas import data
     from nas.deploy import deploy
 
-    dataset = data.load(opened.recipe.data)
+    try:
+        dataset = data.load(opened.recipe.data)
+    except DataError as error:
+        hint = error.hint or "was it moved? run the search again with the moved recipe; the study then knows the place"
+        raise DataError(error.message, hint) from error
     deployment = deploy(opened, choice, output, dataset)
     console.print(f"\nwrote {output}: {', '.join(sorted(p.name for p in output.iterdir()))}", soft_wrap=True)
     console.print(deployment.verified)
@@ -197,13 +206,17 @@ def predict(
 
         nas predict deploy photo.png
     """
+    from rich.text import Text
+
     from nas.deploy import load_deployment
     from nas.deploy import predict as predict_images
 
     console = _console()
     for prediction in predict_images(load_deployment(deployment), images):
         others = "  ".join(f"{name} {share:.1%}" for name, share in prediction.top[1:])
-        console.print(f"{prediction.path}: [bold]{prediction.label}[/bold] {prediction.probability:.1%}  [dim]{others}")
+        which = f"{prediction.path}" if prediction.index is None else f"{prediction.path}[{prediction.index}]"
+        first = (f"{prediction.label} {prediction.probability:.1%}", "bold")
+        console.print(Text.assemble(f"{which}: ", first, (f"  {others}", "dim")), soft_wrap=True)
 
 
 @app.command()
@@ -282,12 +295,17 @@ def _suggestion(study: Study, path: Path) -> str:
 
 def _print_front(console: Console, study: Study) -> None:
     from nas.report.table import front_table
+    from nas.wording import plural
 
     if study.front:
         console.print(front_table(study))
         return
-    measured = len(study.measured)
-    console.print(f"no front: of {len(study.records)} trials {measured} were measured, and none meets the constraints")
+    if study.measured:
+        console.print(f"no front: none of {plural(len(study.measured), 'measured trial')} meets the constraints")
+        return
+    outcomes = Counter(str(record.outcome) for record in study.records)
+    ended = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "no trials yet"
+    console.print(f"no front: nothing was measured ({ended})")
 
 
 def _write_reports(console: Console, study: Study) -> None:

@@ -65,7 +65,7 @@ class TerminalWatcher:
         self.bar.stop()
 
     def note(self, text: str) -> None:
-        self.console.print(text, style="dim")
+        self.console.print(text, style="dim", soft_wrap=True)
 
     def began(self, study: Study) -> None:
         if study.records:
@@ -95,8 +95,9 @@ class TerminalWatcher:
             line.append(f"the same design as trial {record.duplicate_of}", style="dim")
         elif record.reason is not None:
             line.append(record.reason.message)
-            if record.reason.kind == "error":
-                line.append(f" (traceback in {study.folder.failures}/{record.number:05d}.txt)")
+            log = study.folder.failures / f"{record.number:05d}.txt"
+            if log.exists():
+                line.append(f" (traceback in {log})")
         # A terminal gets one line however narrow it is; a log file gets all of it.
         terminal = self.console.is_terminal
         self.console.print(line, no_wrap=True, crop=terminal, overflow="ellipsis" if terminal else "ignore")

@@ -166,6 +166,8 @@ def _explain(error: Exception) -> tuple[Outcome, Reason]:
         return Outcome.FAILED, Reason("diverged", message)
     if isinstance(error, UnsupportedError):
         return Outcome.FAILED, Reason("unsupported", message)
+    if isinstance(error, NasError):
+        return Outcome.FAILED, Reason("refused", message)
     if isinstance(error, MemoryError) or "can't allocate memory" in message or "out of memory" in message:
         return Outcome.FAILED, Reason("memory", "; ".join(message.splitlines()[:1]), transient=True)
     if isinstance(error, OSError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from nas.compress import export, prune, quantise
 from nas.data.dataset import Dataset
 from nas.data.normalise import Normalisation, normalisation_of
 from nas.design import IDENTITY, Design, sha256_of
-from nas.errors import NasError, UnsupportedError, unknown_name
+from nas.errors import DivergedError, NasError, UnsupportedError, unknown_name
 from nas.families import build
 from nas.outcome import Realisation
 from nas.recipe import Recipe
@@ -276,7 +277,9 @@ class Pipeline:
         with torch.no_grad():
             expected = torch.softmax(model.cpu().eval()(images), 1).numpy()
         difference = float(np.abs(probabilities(open_session(body), images.contiguous().numpy()) - expected).max())
-        if not difference <= PARITY_TOLERANCE:  # NaN, where finite weights overflow, is a difference too
+        if math.isnan(difference):
+            raise DivergedError("the trained network's outputs are NaN or infinite", "lower training.learning_rate")
+        if difference > PARITY_TOLERANCE:
             raise NasError(
                 f"the exported file differs from the network by {difference:.2g} in a class probability, "
                 f"more than {PARITY_TOLERANCE:g}"

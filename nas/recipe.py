@@ -15,6 +15,7 @@ from nas.errors import NasError, RecipeError, unknown_name
 from nas.objectives import Constraint, Objective
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random")
+SPACE_SUFFIXES = (".yaml", ".yml")
 SOURCES = ("digits", "idx", "npz", "folder")
 
 # YAML 1.1, which PyYAML reads, takes 1e-3 for text: to it a number with an exponent has a point and a sign.
@@ -212,9 +213,15 @@ class Recipe(Section):
         return sha256_of(self.comparable())
 
     def comparable(self) -> dict[str, Any]:
-        """The recipe without what may change while a study goes on."""
+        """The recipe without what may change while a study goes on.
+
+        Where data and a space of one's own lie may change too: a study keeps digests of what they hold.
+        """
         data = self.to_json()
         data.pop("cache_limit_mb")
+        data["data"].pop("path")
+        if self.space.endswith(SPACE_SUFFIXES):
+            data["space"] = Path(self.space).name
         data["budget"] = {k: v for k, v in data["budget"].items() if k not in ("trials", "minutes")}
         return data
 
@@ -236,6 +243,10 @@ def load_recipe(path: Path) -> Recipe:
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except IsADirectoryError:
+        beside = path.with_suffix(".yaml")
+        hint = f"did you mean {beside}?" if beside.is_file() else "name the YAML file"
+        raise RecipeError(f"{path} is a folder, not a recipe", hint) from None
     except FileNotFoundError:
         near = ", ".join(sorted(str(p) for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
         raise RecipeError(f"there is no recipe {path}", f"recipes there: {near}" if near else "") from None
@@ -276,7 +287,7 @@ def _resolved(recipe: Recipe, folder: Path) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if recipe.data.path is not None:
         changes["data"] = recipe.data.model_copy(update={"path": folder / recipe.data.path.expanduser()})
-    if recipe.space.endswith((".yaml", ".yml")):
+    if recipe.space.endswith(SPACE_SUFFIXES):
         changes["space"] = str(folder / Path(recipe.space).expanduser())
     return changes
 

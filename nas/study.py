@@ -21,10 +21,11 @@ from nas.errors import RecipeError, StudyError
 from nas.front import Reference, pareto_front, reference_from
 from nas.outcome import Outcome, Quantity
 from nas.recipe import Recipe, load_recipe
-from nas.record import TrialRecord, read_records
+from nas.record import TrialRecord, read_records, record_path
 from nas.store import Store, write_atomically
 
 RECIPE_FILE = "recipe.yaml"
+INPUTS_FILE = "inputs.json"
 LOCK_FILE = ".lock"
 
 
@@ -39,7 +40,7 @@ class StudyFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.recipe = path / RECIPE_FILE
-        self.inputs = path / "inputs.json"
+        self.inputs = path / INPUTS_FILE
         self.trials = path / "trials"
         self.samples = path / "samples"
         self.failures = path / "failures"
@@ -52,8 +53,17 @@ class StudyFolder:
         self.page = path / "report.html"
 
     def is_study(self) -> bool:
-        """Whether a study lies here."""
-        return self.recipe.is_file()
+        """Whether a study lies here: a recipe alone is somebody's own file."""
+        return self.recipe.is_file() and (self.inputs.is_file() or self.trials.is_dir())
+
+    def own(self) -> list[Path]:
+        """Everything here that a study wrote, in the order in which it is deleted: what makes it a study goes last."""
+        aside = [path for path in self.path.glob(".*.part") if path.is_file()]
+        memory = [self.storage.with_name(self.storage.name + suffix) for suffix in ("-wal", "-shm", "-journal", "")]
+        written = [self.front_csv, self.front_json, self.picture, self.page, self.test_scores]
+        work = [self.trials, self.samples, self.failures, self.cache]
+        everything = [*aside, *memory, *written, *work, self.recipe, self.inputs]
+        return [path for path in everything if path.exists()]
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -110,9 +120,9 @@ class StudyFolder:
                     "name another folder with --output, or start over with --fresh",
                 )
         try:
-            # The recipe first: it is what makes a folder a study, so a process that dies here leaves one to go on with.
-            write_atomically(self.recipe, yaml.safe_dump(recipe.to_json(), sort_keys=False).encode())
+            # The recipe last: a process that dies before leaves what the next start takes up.
             write_atomically(self.inputs, json.dumps(dict(inputs), indent=1).encode())
+            write_atomically(self.recipe, yaml.safe_dump(recipe.to_json(), sort_keys=False).encode())
             for folder in (self.trials, self.samples, self.cache):
                 folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -129,17 +139,15 @@ class StudyFolder:
             ) from None
 
     def clear(self) -> None:
-        """Deletes all that the study produced; the caller holds the lock and has asked.
+        """Deletes all that the study produced, and nothing else; the caller holds the lock and has asked.
 
-        The recipe goes last, so that a process that dies meanwhile leaves a study that can be cleared again.
+        A process that dies meanwhile leaves a study that can be cleared again.
 
         Raises:
             StudyError: Something cannot be deleted.
         """
         try:
-            for path in sorted(self.path.iterdir(), key=lambda item: item == self.recipe):
-                if path.name == LOCK_FILE:
-                    continue
+            for path in self.own():
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:
@@ -166,11 +174,13 @@ class Study:
         folder = StudyFolder(path)
         if not folder.is_study():
             raise StudyError(f"there is no study in {path}", "run 'nas search RECIPE' first, or name its folder")
-        return cls(folder, _load_own_recipe(folder.recipe), read_records(folder.trials))
+        recipe = _load_own_recipe(folder.recipe)
+        return cls(folder, recipe, read_trials(folder, recipe))
 
     @property
     def name(self) -> str:
-        return self.folder.path.resolve().name
+        """The folder's name; bytes in it that are no UTF-8, which could not be printed, are spelled ``\\xe9``."""
+        return os.fsencode(self.folder.path.resolve().name).decode(errors="backslashreplace")
 
     @property
     def measured(self) -> list[TrialRecord]:
@@ -234,9 +244,27 @@ class Study:
         if content is None:
             raise StudyError(
                 f"the artifact of trial {record.number} is not in {self.folder.cache}",
-                "only the front's artifacts are kept for ever; pick one of those",
+                "run the search again, which makes the front's missing artifacts anew; others stay while there is room",
             )
         return content
+
+
+def read_trials(folder: StudyFolder, recipe: Recipe) -> list[TrialRecord]:
+    """A study's records, checked: each measured trial has what the recipe's objectives and constraints ask for.
+
+    Raises:
+        StudyError: A record is damaged or lacks a quantity; the message names the file.
+    """
+    records = read_records(folder.trials)
+    asked = [*recipe.parsed_objectives, *(constraint.quantity for constraint in recipe.parsed_constraints)]
+    for record in records:
+        missing = [quantity.key for quantity in asked if record.quantity(quantity.key) is None]
+        if record.outcome is Outcome.MEASURED and missing:
+            raise StudyError(
+                f"the trial record {record_path(folder.trials, record.number)} lacks {', '.join(missing)}",
+                "move it out of the study folder; the next search evaluates that trial again",
+            )
+    return records
 
 
 def _load_own_recipe(path: Path) -> Recipe:
@@ -248,4 +276,5 @@ def _load_own_recipe(path: Path) -> Recipe:
 
 def _strangers(path: Path) -> list[Path]:
     """Files in a folder that no study put there before it had a recipe."""
-    return [item for item in path.iterdir() if item.name != LOCK_FILE and not item.match(f".{RECIPE_FILE}.*.part")]
+    known = (LOCK_FILE, INPUTS_FILE)
+    return [item for item in path.iterdir() if item.name not in known and not item.match(".*.part")]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from nas.augment import augment
 from nas.data.normalise import Normalisation
 from nas.design import Value
-from nas.errors import DivergedError
+from nas.errors import DivergedError, UnsupportedError
 from nas.recipe import TrainingConfig
 
 WARMUP_STEPS = 20
@@ -99,10 +99,15 @@ def numerics_for(config: TrainingConfig, fast_bfloat16: bool, usable_cores: int)
         config: The recipe's training section.
         fast_bfloat16: Whether the CPU multiplies bfloat16 in hardware (avx512_bf16, amx).
         usable_cores: How many cores this process may use; the number of threads where the recipe leaves it at 0.
+
+    Raises:
+        UnsupportedError: The recipe asks for a device that is not there.
     """
     device = config.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UnsupportedError("training.device is 'cuda', but torch finds no CUDA device", "use 'auto' or 'cpu'")
     precision = config.precision
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" or fast_bfloat16 else "float32"

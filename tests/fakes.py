@@ -93,7 +93,7 @@ def make_record(
 def write_study(folder: Path, records: list[TrialRecord], recipe: Recipe | None = None) -> Study:
     """Writes a finished study as a search would leave it, and opens it."""
     recipe = recipe or make_recipe()
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "trials").mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_json()))
     for record in records:
         write_record(folder / "trials", record)

@@ -150,6 +150,19 @@ def test_a_damaged_record_is_named(run, tmp_path: Path) -> None:  # type: ignore
     assert "00001.json" in ran.err
 
 
+def test_names_that_look_like_markup_are_printed_as_they_are(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "[red]x[/k]"
+    write_study(folder, [make_record(0)])
+    ran = run("front", folder)
+    assert ran.code == 0
+    assert "wrote" in ran.out
+    assert "[red]x[/k]/front.csv" in ran.out
+    (tmp_path / "own.yaml").write_text("family: convnet\narchitecture: {'[/q]': [1, 2]}")
+    ran = run("spaces", tmp_path / "own.yaml")
+    assert ran.code == 0
+    assert "[/q]" in ran.out
+
+
 def test_pick_without_output_writes_nothing(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write_study(tmp_path / "s", [make_record(0, 0.9, 0.05), make_record(1, 0.95, 0.2)])
     before = sorted(tmp_path.rglob("*"))

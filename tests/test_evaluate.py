@@ -183,8 +183,8 @@ def fails_with(error: BaseException) -> Callable[..., Any]:
         (InfeasibleDesignError("too deep", "cut it"), Outcome.INFEASIBLE, "shape", "too deep (cut it)", False, False),
         (DivergedError("the loss is nan"), Outcome.FAILED, "diverged", "the loss is nan", False, False),
         (UnsupportedError("no such kernel"), Outcome.FAILED, "unsupported", "no such kernel", False, False),
-        (NasError("a file differs"), Outcome.FAILED, "error", "NasError: a file differs", False, False),
-        (SpaceError("no choice"), Outcome.FAILED, "error", "SpaceError: no choice", False, False),
+        (NasError("a file differs"), Outcome.FAILED, "refused", "a file differs", False, False),
+        (SpaceError("no choice"), Outcome.FAILED, "refused", "no choice", False, False),
         (
             OSError(28, "No space left on device"),
             Outcome.FAILED,

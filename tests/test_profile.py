@@ -21,6 +21,7 @@ from nas.measure.platform import Platform
 from nas.measure.target import Target, usable_cores
 from nas.outcome import How
 from nas.profile import Profile, profile_design, profile_onnx, render
+from nas.profile.names import short_names
 
 TARGET = Target.parse("onnxruntime-cpu-1t-b1")
 SHORT = Policy(warmup_ms=0, minimum_samples=10, minimum_ms=0, maximum_ms=1000)
@@ -144,7 +145,7 @@ def test_design_is_built_counted_exported_and_timed() -> None:
     assert profile.size_bytes == len(tiny_artifact())
     assert profile.latency.how is How.PROXY
     assert any(note.startswith("pruning_ratio, weight_bits: not applied") for note in profile.notes)
-    assert "convnet on 1×8×8, 10 classes" in printed(profile)
+    assert "convnet on 8×8×1 (H×W×C), 10 classes" in printed(profile)
     assert "untrained" in printed(profile)
 
 
@@ -195,3 +196,58 @@ def test_disturbed_measurements_are_marked(tmp_path: Path) -> None:
     assert "unstable: something else ran meanwhile" in printed(disturbed, 200)
     calibrated_badly = replace(calm, platform=replace(calm.platform, unstable=True))
     assert "unstable: something else ran meanwhile" in printed(calibrated_badly, 200)
+
+
+def layer(name: str, kind: str) -> LayerComplexity:
+    return LayerComplexity(name, kind, (1, 24, 16, 16), 5_184, 1_327_104, 2_654_208)
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ([("/model/features/stem/stem.0/Conv", "Conv")], ["stem.0"]),
+        ([("/model/head/head.0/GlobalAveragePool", "GlobalAveragePool")], ["head.0"]),
+        ([("/model/features/a/Conv_1", "Conv"), ("/model/features/a/Conv", "Conv")], ["a Conv_1", "a"]),
+        ([("/a/Conv", "Conv"), ("/a/Relu", "Relu")], ["a", "a"]),  # the column beside tells them apart
+        ([("/x/body/body.0/Conv", "Conv"), ("/y/body/body.0/Conv", "Conv")], ["x/body.0", "y/body.0"]),
+        ([("/p/x/b/Add", "Add"), ("/q/x/b/Add", "Add"), ("/q/c/Add", "Add")], ["p/b", "q/b", "c"]),
+        (
+            [(f"/{outer}/{inner}/b/Add", "Add") for outer in "pq" for inner in "xy"],
+            ["p/x/b", "p/y/b", "q/x/b", "q/y/b"],
+        ),
+        ([("channels_first", "Transpose"), ("/Add", "Add")], ["channels_first", "Add"]),
+        ([("twice", "Add"), ("twice", "Add")], ["twice", "twice"]),
+    ],
+)
+def test_nodes_have_short_names(named: list[tuple[str, str]], expected: list[str]) -> None:
+    assert short_names([layer(name, kind) for name, kind in named]) == expected
+
+
+def test_no_row_of_an_exported_network_breaks_in_80_columns(tmp_path: Path) -> None:
+    stage = "/model/features/stage4/stage4."
+    names = [
+        f"{stage}{n}/{module}/Conv" for n in (1, 2) for module in ("body/body.6/gate/gate.0", "shortcut/shortcut.0")
+    ]
+    layers = (
+        *(layer(name, "Conv") for name in names),
+        layer("/model/head/head.0/GlobalAveragePool", "GlobalAveragePool"),
+    )
+    profile = profiled(tmp_path, article_network())
+    text = printed(replace(profile, complexity=replace(profile.complexity, layers=layers)))
+    rows = [line for line in text.splitlines() if "1,327,104" in line]
+    assert len(rows) == len(layers)
+    for row, name in zip(rows, short_names(layers), strict=True):
+        assert row.startswith(f"{name} ")
+
+
+def test_time_is_written_with_its_interval_as_everywhere(tmp_path: Path) -> None:
+    profile = profiled(tmp_path, tiny_artifact())
+    latency = replace(profile.latency, value=0.0116, low=0.01158, high=0.01163)
+    assert "0.0116 ms (0.01158 to 0.01163) median on" in printed(replace(profile, latency=latency))
+
+
+def test_title_may_be_given(tmp_path: Path) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(tiny_artifact())
+    assert profile_onnx(path, TARGET, SHORT, fake_platform).title == "blob"
+    assert profile_onnx(path, TARGET, SHORT, fake_platform, "trial 3 of digits").title == "trial 3 of digits"

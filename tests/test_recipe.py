@@ -334,8 +334,12 @@ def test_a_missing_recipe_lists_its_neighbours(tmp_path: Path) -> None:
 
 
 def test_what_is_no_readable_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"cannot be read: .*[Dd]irectory"):
+    with pytest.raises(RecipeError, match=r"is a folder, not a recipe \(name the YAML file\)"):
         load_recipe(tmp_path)
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits.yaml").write_text("")
+    with pytest.raises(RecipeError, match=r"is a folder, not a recipe \(did you mean .*digits.yaml\?\)"):
+        load_recipe(tmp_path / "digits")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(RecipeError, match=r"binary.yaml cannot be read: 'utf-8' codec"):
         load_recipe(tmp_path / "binary.yaml")
@@ -360,6 +364,17 @@ def test_absolute_paths_home_and_names_of_spaces_stay(tmp_path: Path, monkeypatc
     path.write_text(MINIMAL.replace("digits", "npz, path: /data/x.npz"))
     recipe = load_recipe(path)
     assert (recipe.data.path, recipe.space) == (Path("/data/x.npz"), "convnet")
+
+
+def test_a_project_that_moves_keeps_its_studies(tmp_path: Path) -> None:
+    """Data and space of one's own are held by their digests, not by where they lie."""
+    text = "data: {source: npz, path: x.npz}\nspace: mine.yaml\nbudget: {trials: 8}\n"
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    here, there = (load_recipe(write(tmp_path / name, text)) for name in ("here", "there"))
+    assert here.data.path != there.data.path
+    assert here.identity == there.identity
+    assert not here.differences(there)
 
 
 def test_a_home_that_is_none_is_refused(tmp_path: Path) -> None:

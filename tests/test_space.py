@@ -246,7 +246,11 @@ def test_to_json_holds_everything() -> None:
         ),
         ((choice("a", 1), choice("b", 1, when={"a": ()})), "'when' of choice 'b' lists no values of 'a'"),
         (
-            (Choice("distillation", "compression", (True,)), choice("b", 1, when={"distillation": (True,)})),
+            (Choice("distillation", "compression", (True,)),),
+            "choice 'distillation' must offer false",
+        ),
+        (
+            (Choice("distillation", "compression", (False, True)), choice("b", 1, when={"distillation": (True,)})),
             "architecture choice 'b' must not depend on compression choice 'distillation'",
         ),
     ],

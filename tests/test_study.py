@@ -238,16 +238,21 @@ def test_a_full_disk_while_starting_is_told(folder: StudyFolder, monkeypatch: py
 # --- clearing --------------------------------------------------------------------------------------------------------
 
 
-def test_clear_removes_everything_but_the_lock(folder: StudyFolder, tmp_path: Path) -> None:
+def test_clear_removes_what_the_study_wrote_and_nothing_else(folder: StudyFolder, tmp_path: Path) -> None:
     started(folder)
     write_record(folder.trials, make_record(0))
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious.txt").write_text("mine")
-    (folder.path / "link").symlink_to(outside)
+    (folder.path / "mine.txt").write_text("not the study's")
+    folder.samples.rmdir()
+    folder.samples.symlink_to(outside)
+    for path in (folder.front_csv, folder.page, folder.storage, folder.path / "optuna.sqlite3-wal"):
+        path.write_text("the study's")
     with folder.claim():
         folder.clear()
-        assert [item.name for item in folder.path.iterdir()] == [LOCK_FILE]
+        assert sorted(item.name for item in folder.path.iterdir()) == [LOCK_FILE, "mine.txt"]
+        (folder.path / "mine.txt").unlink()
         with pytest.raises(StudyError, match="another search"), StudyFolder(folder.path).claim():
             pytest.fail("the lock went with the rest")
         folder.start(make_recipe(seed=5), INPUTS)
@@ -368,7 +373,7 @@ def test_damaged_test_scores_are_named(content: str, study: Study) -> None:
 def test_the_artifact_is_checked_against_its_digest(study: Study) -> None:
     assert study.artifact(study.record(0)) == BLOB
     study.store.blob_path(sha256_bytes(BLOB)).write_bytes(b"changed")
-    with pytest.raises(StudyError, match=r"the artifact of trial 0 is not in .*cache \(only the front's"):
+    with pytest.raises(StudyError, match=r"the artifact of trial 0 is not in .*cache \(run the search again"):
         study.artifact(study.record(0))
 
 
@@ -376,6 +381,13 @@ def test_the_artifact_is_checked_against_its_digest(study: Study) -> None:
 def test_an_artifact_that_is_not_there(number: int, study: Study) -> None:
     with pytest.raises(StudyError, match=rf"the artifact of trial {number} is not in"):
         study.artifact(study.record(number))
+
+
+def test_a_record_without_what_the_recipe_asks_for_is_named(study: Study) -> None:
+    path = study.folder.trials / "00001.json"
+    path.write_text(path.read_text().replace('"latency_ms"', '"latency_us"'))
+    with pytest.raises(StudyError, match=r"00001\.json lacks latency_ms@.* \(move it out"):
+        Study.open(study.folder.path)
 
 
 def test_the_cache_has_the_recipes_limit(study: Study) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nas.artifact import InputSpec
 from nas.data.normalise import Normalisation, normalisation_of
-from nas.errors import DivergedError
+from nas.errors import DivergedError, UnsupportedError
 from nas.families import build
 from nas.recipe import Augmentation, TrainingConfig
 from nas.train import (
@@ -337,10 +337,19 @@ def test_data_that_is_not_finite_diverges(value: float) -> None:
         ({"device": "cuda"}, False, "bfloat16", 6),
     ],
 )
-def test_numerics_resolve_auto(options: dict[str, Any], fast_bfloat16: bool, precision: str, threads: int) -> None:
+def test_numerics_resolve_auto(
+    options: dict[str, Any], fast_bfloat16: bool, precision: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     numerics = numerics_for(TrainingConfig(**options), fast_bfloat16, 6)
     assert numerics == Numerics(options["device"], precision, threads)
     assert numerics.to_json()["torch"] == torch.__version__
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UnsupportedError, match="torch finds no CUDA device"):
+        numerics_for(TrainingConfig(device="cuda"), False, 1)
 
 
 @pytest.mark.parametrize(("available", "device"), [(True, "cuda"), (False, "cpu")])

@@ -82,7 +82,8 @@ def read_image(path: Path, input: InputSpec) -> np.ndarray:
         if (image.height, image.width) != (height, width):
             raise DataError(
                 f"{path} is {image.height}×{image.width} (height × width), but must be {height}×{width}",
-                f"resize it, or train with 'resize: [{height}, {width}]' under 'data' in the recipe",
+                f"resize it to {height}×{width} first, or train on 'source: folder' data with "
+                f"'resize: [{height}, {width}]' in the recipe",
             )
         pixels = np.array(image, dtype=np.uint8).reshape(height, width, channels)
     return pixels if input.layout == "NHWC" else np.ascontiguousarray(pixels.transpose(2, 0, 1))

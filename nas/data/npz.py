@@ -7,11 +7,13 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy_format
 
 from nas.data.source import RawData, Samples, required_path, source
 from nas.errors import DataError, unknown_name
 from nas.recipe import Arrays, DataConfig
 
+FILE_STARTS = (b"PK\x03\x04", b"PK\x05\x06", npy_format.MAGIC_PREFIX)  # of zip archives, as .npz is, and of .npy
 EXACT_IN_FLOAT32 = 2**24  # whole numbers up to here are kept exactly
 CHECKED_AT_ONCE = 2**20
 
@@ -43,6 +45,8 @@ def _load(path: Path, names: Arrays) -> dict[str, np.ndarray]:
     try:
         # Opened here, since numpy leaves a file that it opened and could not read for the garbage collector to close.
         with path.open("rb") as stream:
+            if not stream.peek(1).startswith(FILE_STARTS):
+                raise DataError(f"{path} is no .npz file", "write it with numpy.savez")
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} holds a single array (.npy)", "save images and labels with numpy.savez")
@@ -51,7 +55,7 @@ def _load(path: Path, names: Arrays) -> dict[str, np.ndarray]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         if "allow_pickle" in str(error):
             raise DataError(
-                f"{path} holds Python objects (or is no .npz file), which are not loaded since they can run code",
+                f"{path} holds Python objects, which are not loaded since they can run code",
                 "save arrays of numbers, and text as numpy strings, with numpy.savez",
             ) from error
         raise DataError(f"{path} cannot be read as .npz: {error}", "write it with numpy.savez") from error
@@ -113,7 +117,10 @@ def _as_float32(path: Path, name: str, array: np.ndarray) -> np.ndarray:
 def _as_labels(path: Path, name: str, array: np.ndarray) -> np.ndarray:
     """Labels as one axis of integers or text."""
     if array.dtype.kind not in "buiUS":
-        raise DataError(f"{path}: array '{name}' must hold integers or text, but is of type {array.dtype}")
+        raise DataError(
+            f"{path}: array '{name}' must hold integers or text, but is of type {array.dtype}",
+            _labels_hint(name, array),
+        )
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
@@ -131,3 +138,9 @@ def _as_labels(path: Path, name: str, array: np.ndarray) -> np.ndarray:
     if array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise DataError(f"{path}: array '{name}' holds the label {array.max()}, which is beyond 64 bits with sign")
     return array.astype(np.int64)
+
+
+def _labels_hint(name: str, array: np.ndarray) -> str:
+    """How to mend labels of a wrong type: fractions that are whole, as many programs save them, need only a new one."""
+    whole = array.dtype.kind == "f" and bool(np.isfinite(array).all() and (array == np.floor(array)).all())
+    return f"they are whole numbers: save {name}.astype(int)" if whole else ""

@@ -8,7 +8,7 @@ from nas.deploy.deployment import Deployment, load_deployment
 from nas.deploy.predict import Prediction, predict
 from nas.deploy.render import render_choice
 from nas.deploy.verify import Verification, scores_on_test, verify_deployment
-from nas.deploy.write import Deployed, deploy, write_deployment
+from nas.deploy.write import Deployed, check_output, deploy, write_deployment
 
 __all__ = [
     "Choice",
@@ -17,6 +17,7 @@ __all__ = [
     "Limits",
     "Prediction",
     "Verification",
+    "check_output",
     "choose",
     "deploy",
     "load_deployment",

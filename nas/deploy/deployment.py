@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec, Manifest
+from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec, Manifest, texts, whole_number
 from nas.data.images import MODES
 from nas.design import Design
 from nas.errors import ArtifactError, NasError
@@ -24,6 +24,7 @@ MODEL_FILE = "model.onnx"
 DEPLOYMENT_FILE = "deployment.json"
 README_FILE = "README.md"
 FILES = frozenset({MODEL_FILE, DEPLOYMENT_FILE, README_FILE})
+MOST_THREADS = 1024  # far beyond where more threads help; a larger number is a mistake, and its threads would hang
 
 # What the parts of the description are, by their JSON type.
 _KINDS: Mapping[type, tuple[str, ...]] = {
@@ -51,6 +52,23 @@ class Serving:
     threads: int
     batch: int | None
     target: str | None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Serving:
+        """Reads what ``asdict`` gives.
+
+        Raises:
+            TypeError, ValueError: A field is missing, unknown, or not what it must be.
+        """
+        serving = cls(**data)
+        whole_number("serving.threads", serving.threads, MOST_THREADS)
+        if serving.batch is not None:
+            whole_number("serving.batch", serving.batch)
+        for name in ("runtime", "runtime_version", "device", "target"):
+            value = getattr(serving, name)
+            if not isinstance(value, str) and not (name == "target" and value is None):
+                raise TypeError(f"serving.{name} must be a text, but is {value!r:.40}")
+        return serving
 
 
 @dataclass(frozen=True)
@@ -192,10 +210,10 @@ class Deployment:
             trial=int(data["trial"]),
             design=Design.from_json(data["design"]),
             design_words=str(data["design_words"]),
-            serving=Serving(**data["serving"]),
+            serving=Serving.from_json(data["serving"]),
             manifest=Manifest(
-                InputSpec.from_json(data["input"]),
-                tuple(map(str, output["class_names"])),
+                _input(data["input"]),
+                texts("output.class_names", output["class_names"]),
                 int(model["opset"]),
                 str(model["exporter"]),
             ),
@@ -209,6 +227,15 @@ class Deployment:
             sha256=str(model["sha256"]),
             size_bytes=int(model["size_bytes"]),
         )
+
+
+def _input(data: Mapping[str, Any]) -> InputSpec:
+    """What the model takes; images that are resized must be so to what it takes."""
+    input = InputSpec.from_json(data)
+    size, resize = input.channels_first[1:], input.resize
+    if resize is not None and (resize.height, resize.width) != size:
+        raise ValueError(f"input.resize is {resize.height}×{resize.width}, but the input is {size[0]}×{size[1]}")
+    return input
 
 
 def image_mode(input: InputSpec) -> str | None:

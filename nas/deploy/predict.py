@@ -11,7 +11,9 @@ import numpy as np
 from nas.artifact import InputSpec, open_session, probabilities
 from nas.data.images import read_image
 from nas.deploy.deployment import Deployment
+from nas.deploy.verify import check_signature
 from nas.errors import DataError
+from nas.measure.target import usable_cores
 
 TOP = 5
 AT_ONCE = 64  # files read before they are classified, so that many files need little memory
@@ -40,13 +42,16 @@ def predict(deployment: Deployment, paths: Sequence[Path]) -> list[Prediction]:
     """Classifies files, in the order given.
 
     Image files are read as the training images were. ``.npy`` files hold one array as the model takes it (H×W×C, or
-    C×H×W), or a batch of them (N first), of which each is classified.
+    C×H×W), or a batch of them (N first), of which each is classified; with one channel its axis may be absent.
+
+    As many threads are used as the deployment states, or as there are cores where those are fewer.
 
     Raises:
         DataError: A file is missing, cannot be read, or does not hold what the model takes.
-        ArtifactError: The model was changed, or cannot be run.
+        ArtifactError: The model was changed, is not what the deployment describes, or cannot be run.
     """
-    session = open_session(deployment.read_model(), deployment.serving.threads)
+    session = open_session(deployment.read_model(), min(deployment.serving.threads, usable_cores()))
+    check_signature(deployment, session)
     predictions: list[Prediction] = []
     for start in range(0, len(paths), AT_ONCE):
         read = [item for path in paths[start : start + AT_ONCE] for item in _inputs(path, deployment.input)]
@@ -79,12 +84,21 @@ def _inputs(path: Path, input: InputSpec) -> Iterator[tuple[Path, int | None, np
 def read_arrays(path: Path, input: InputSpec) -> np.ndarray:
     """One array, or a batch of them, from a ``.npy`` file, as the model takes it.
 
+    Where the model takes one channel, arrays H×W and N×H×W are given that axis. This is never ambiguous: H×W×1 and
+    N×H×W agree only where all are 1, 1×H×W and N×H×W only where N is 1, and then the values are the same.
+
+    Returns:
+        Of shape ``input.shape``, or N followed by it.
+
     Raises:
         DataError: The file is missing, is no ``.npy`` file of numbers, or its shape, type or values do not fit.
     """
     array = _load(path)
-    shape = "×".join(str(size) for size in input.shape)
+    channels, height, width = input.channels_first
+    if channels == 1 and array.ndim in (2, 3) and array.shape[-2:] == (height, width) and array.shape != input.shape:
+        array = array.reshape(*array.shape[:-2], *input.shape)
     if array.shape[-3:] != input.shape or array.ndim not in (3, 4) or not array.size:
+        shape = "×".join(str(size) for size in input.shape)
         got = "×".join(str(size) for size in array.shape) or "a single number"
         raise DataError(f"{path} must hold an array {shape} or a batch N×{shape} ({input.layout}), but holds {got}")
     kinds = "u" if input.dtype == "uint8" else "f"

@@ -32,13 +32,13 @@ def render_choice(choice: Choice, study: Study, test_scores: Mapping[str, Quanti
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    table.add_row("trial", Text(str(record.number)))
-    table.add_row("design", Text(describe(record.design)))
+    rows = [("trial", str(record.number)), ("design", describe(record.design))]
     scores = study.test_scores.get(record.number, {}) or test_scores or {}
-    for name, value in _figures(choice, scores):
-        table.add_row(name, Text(value))
+    rows += _figures(choice, scores)
     if record.labels:
-        table.add_row("compression", Text(", ".join(f"{name} {label}" for name, label in record.labels.items())))
+        rows.append(("compression", ", ".join(f"{name} {label}" for name, label in record.labels.items())))
+    for name, value in rows:  # as Text, since a plain string would be read as markup
+        table.add_row(Text(name), Text(value))
     return Group(Text(choice.why), table)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from nas.artifact import INPUT_NAME, OUTPUT_NAME, open_session, probabilities
 from nas.data.dataset import Split
-from nas.deploy.deployment import MODEL_FILE, Deployment, load_deployment
+from nas.deploy.deployment import DEPLOYMENT_FILE, MODEL_FILE, Deployment, load_deployment
 from nas.errors import ArtifactError
 from nas.outcome import Quantity
 from nas.record import TrialRecord
@@ -74,7 +74,7 @@ def verify_deployment(
     """
     deployment = load_deployment(folder)
     session = _stock_session(deployment)
-    _check_signature(deployment, session)
+    check_signature(deployment, session)
     outputs = _run(str(folder), session, validation.images)
     accuracy = _check_scores(deployment, outputs, validation, "")
     test_accuracy = None
@@ -115,11 +115,9 @@ def _stock_session(deployment: Deployment) -> onnxruntime.InferenceSession:
 def _run(model: str, session: onnxruntime.InferenceSession, images: np.ndarray) -> np.ndarray:
     try:
         return probabilities(session, images)
-    except Exception as error:  # onnxruntime's exceptions have no common base of their own
-        reason = " ".join(str(error).split())[:300]
-        raise ArtifactError(
-            f"{model} cannot be run on the data: {reason}", "give the data that the study was made with"
-        ) from error
+    except ArtifactError as error:
+        message = f"{model} cannot be run on the data: {error.message}"
+        raise ArtifactError(message, "give the data that the study was made with") from error
 
 
 def _score_words(name: str, accuracy: Quantity) -> str:
@@ -127,8 +125,12 @@ def _score_words(name: str, accuracy: Quantity) -> str:
     return f"the {name} ({round(accuracy.value * count):,} of {count:,} right)"
 
 
-def _check_signature(deployment: Deployment, session: onnxruntime.InferenceSession) -> None:
-    """The model's one input and output are those that the deployment describes, with a free batch."""
+def check_signature(deployment: Deployment, session: onnxruntime.InferenceSession) -> None:
+    """Checks that the model's one input and output are those that the deployment describes, with a free batch.
+
+    Raises:
+        ArtifactError: They are not: another name, type or shape, another number of classes, or a fixed batch.
+    """
     inputs, outputs = session.get_inputs(), session.get_outputs()
     found = [(item.name, item.type, list(item.shape[1:])) for item in (*inputs, *outputs)]
     spec = deployment.input
@@ -137,7 +139,10 @@ def _check_signature(deployment: Deployment, session: onnxruntime.InferenceSessi
         (OUTPUT_NAME, "tensor(float)", [len(deployment.class_names)]),
     ]
     if found != expected:
-        raise ArtifactError(f"{deployment.folder / MODEL_FILE} takes and gives {found}, but must {expected}")
+        raise ArtifactError(
+            f"{deployment.folder / MODEL_FILE} takes and gives {found}, but must {expected} by {DEPLOYMENT_FILE}",
+            "deploy again with 'nas pick'",
+        )
     if isinstance(batch := inputs[0].shape[0], int):
         raise ArtifactError(f"{deployment.folder / MODEL_FILE} takes batches of {batch} only, not of any size")
 

@@ -35,9 +35,17 @@ def change(name: str, old: float, new: float) -> str:
 
 
 def miss(constraint: Constraint, value: float) -> str:
-    """By how much a value misses a limit: ``0.002 ms too much``, ``0.3 points short``."""
-    difference = gap(constraint.quantity.name, abs(value - constraint.limit))
-    return f"{difference} too much" if constraint.at_most else f"{difference} short"
+    """By how much a value misses a limit: ``0.002 ms too much``, ``0.3 points short``.
+
+    Of a cost so far above its limit that the difference reads like the value itself: ``1,090 times the limit``.
+    """
+    name = constraint.quantity.name
+    difference = gap(name, abs(value - constraint.limit))
+    if not constraint.at_most:
+        return f"{difference} short"
+    if difference == display(name, value, zeros=False):
+        return f"{float(significant(value / constraint.limit)):,.0f} times the limit"
+    return f"{difference} too much"
 
 
 def value_and_miss(constraint: Constraint, value: float) -> str:

@@ -78,6 +78,19 @@ def deploy(study: Study, choice: Choice, output: Path, dataset: Dataset) -> Depl
     return Deployed(folder, verifications[0])
 
 
+def check_output(output: Path) -> None:
+    """Refuses a place that no deployment would be written to, before anything is chosen or computed. Writes nothing.
+
+    Lets through what does not exist, an empty folder, and a folder that holds a deployment and nothing else.
+    ``write_deployment`` checks the same again.
+
+    Raises:
+        NasError: The place, or a part of its path, is a file, or a folder that holds something else or is unreadable.
+    """
+    with _os_errors(output):
+        _refuse_strangers(output.resolve(), output)
+
+
 def write_deployment(
     study: Study,
     choice: Choice,
@@ -108,7 +121,7 @@ def write_deployment(
     place = output.resolve()
     content = study.artifact(choice.record)
     scores = study.test_scores.get(choice.record.number, {}) or test_scores or {}
-    try:
+    with _os_errors(output):
         _refuse_strangers(place, output)
         place.parent.mkdir(parents=True, exist_ok=True)
         with _beside(place) as aside:
@@ -121,10 +134,17 @@ def write_deployment(
             if check is not None:
                 _check(check, aside, output)
             _put_in_place(aside, place)
+    return output
+
+
+@contextmanager
+def _os_errors(output: Path) -> Iterator[None]:
+    """Whatever the operating system refuses is an error that names the place."""
+    try:
+        yield
     except OSError as error:
         message = f"the deployment {output} cannot be written: {error.strerror or error}"
         raise NasError(message, "name another folder with --output") from error
-    return output
 
 
 def _deployment(

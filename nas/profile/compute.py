@@ -42,7 +42,7 @@ class Profile:
     """A model's operations, the time that they should take on this machine, and the time that they take.
 
     Args:
-        title: The file, or the design in words.
+        title: The file, the trial with its design in words, or the design's family and images.
         target: What the time was measured on.
         complexity: Operations and parameters, per layer and in total.
         counted_images: How many images the operations are for: 1, or the batch that a file fixes.
@@ -128,13 +128,18 @@ def profile_design(
     if steps := [name for name, value in design.compression.items() if value != IDENTITY.get(name)]:
         notes.append(f"{', '.join(steps)}: not applied, as that needs a trained network; profile a trial's file for it")
     latency = replace(_time(parse_onnx(content, "the exported network"), content, target, policy), how=How.PROXY)
-    title = f"{design.family} on {'×'.join(str(size) for size in input_shape)}, {classes} classes"
+    channels, height, width = input_shape
+    title = f"{design.family} on {height}×{width}×{channels} (H×W×C), {classes} classes"
     platform = calibrate_platform(target.threads)
     return Profile(title, target, complexity, 1, platform, latency, len(content), (*complexity.notes, *notes))
 
 
 def profile_onnx(
-    path: Path, target: Target, policy: Policy | None = None, calibrate_platform: CalibratePlatform = calibrate
+    path: Path,
+    target: Target,
+    policy: Policy | None = None,
+    calibrate_platform: CalibratePlatform = calibrate,
+    title: str = "",
 ) -> Profile:
     """Profiles an ONNX file, this package's or another's, on random inputs.
 
@@ -143,6 +148,7 @@ def profile_onnx(
         target: What to measure on.
         policy: When to stop sampling.
         calibrate_platform: Measures the machine's arithmetic at so many threads.
+        title: What to call the model; the file's name where empty.
 
     Raises:
         ArtifactError: The file is missing or no ONNX model, its inputs cannot be given a concrete shape, it fixes
@@ -167,9 +173,8 @@ def profile_onnx(
     complexity = count_onnx(model)
     latency = _time(model, content, target, policy)
     platform = calibrate_platform(target.threads)
-    return Profile(
-        path.name, target, complexity, batch or 1, platform, latency, len(content), (*complexity.notes, "random inputs")
-    )
+    notes = (*complexity.notes, "random inputs")
+    return Profile(title or path.name, target, complexity, batch or 1, platform, latency, len(content), notes)
 
 
 def _time(model: Any, content: bytes, target: Target, policy: Policy | None) -> Quantity:

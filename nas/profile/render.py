@@ -9,6 +9,8 @@ from rich.text import Text
 
 from nas.outcome import How
 from nas.profile.compute import Profile
+from nas.profile.names import short_names
+from nas.wording import display, interval
 
 # From here on a number is written in units of 10^9, so that no column grows past what 80 can hold.
 _EXACT_BELOW = 10**9
@@ -18,7 +20,12 @@ _DISTURBED = "; unstable: something else ran meanwhile"
 
 def render(profile: Profile) -> RenderableType:
     """The profile for ``rich`` to print."""
-    parts: list[RenderableType] = [Text(profile.title, style="bold"), _layer_table(profile), _summary(profile)]
+    parts: list[RenderableType] = [
+        Text(f"{profile.title}\n", style="bold"),
+        _layer_table(profile),
+        Text(""),
+        _summary(profile),
+    ]
     if profile.complexity.uncounted:
         parts.append(Text(f"not counted: {', '.join(map(_shortened, profile.complexity.uncounted))}", style="dim"))
     parts += [Text(f"note: {note}", style="dim") for note in profile.notes]
@@ -26,18 +33,18 @@ def render(profile: Profile) -> RenderableType:
 
 
 def _layer_table(profile: Profile) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_footer=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, show_footer=True)
     total = profile.complexity
     table.add_column("layer", "total", overflow="fold", min_width=8)
     table.add_column("kind", overflow="fold", min_width=6)
     table.add_column("output", justify="right", no_wrap=True)
     for title, value in (("params", total.params), ("MACs", total.macs), ("FLOPs", total.flops)):
         table.add_column(title, _number(value), justify="right", no_wrap=True)
-    for layer in total.layers:
+    for layer, name in zip(total.layers, short_names(total.layers), strict=True):
         # The batch is 1 throughout, so it is left out.
         shape = "×".join(str(size) for size in layer.output_shape[1:])
         numbers = (_number(value) for value in (layer.params, layer.macs, layer.flops))
-        table.add_row(Text(layer.name), Text(layer.kind), shape, *numbers)
+        table.add_row(Text(name), Text(layer.kind), shape, *numbers)
     return table
 
 
@@ -55,19 +62,15 @@ def _summary(profile: Profile) -> Table:
     )
     estimate, ratio = "none: no multiply-adds were counted", "none"
     if profile.complexity.flops:
-        estimate = f"{_milliseconds(profile.estimate_ms)} = FLOPs / FLOP/s ({profile.calibration})"
+        estimate = f"{display('latency_ms', profile.estimate_ms)} = FLOPs / FLOP/s ({profile.calibration})"
         estimate += f"; {profile.estimated_fps:,.0f} fps"
         ratio = f"measured / estimated = {profile.measured_over_estimated:.2f}"
     table.add_row("estimated", estimate)
-    interval = ""
-    if latency.low is not None and latency.high is not None:
-        interval = f" [{latency.low:.4g}, {latency.high:.4g}]"
     unstable = _DISTURBED if latency.detail.get("unstable") else ""
     untrained = " (untrained)" if latency.how is How.PROXY else ""
     table.add_row(
         "measured",
-        f"{_milliseconds(latency.value)}{interval} median on {profile.target.name}{untrained}; "
-        f"{profile.measured_fps:,.0f} fps{unstable}",
+        f"{interval(latency)} median on {profile.target.name}{untrained}; {profile.measured_fps:,.0f} fps{unstable}",
     )
     table.add_row("ratio", ratio)
     table.add_row("file", f"{profile.size_bytes:,} bytes")
@@ -76,10 +79,6 @@ def _summary(profile: Profile) -> Table:
 
 def _number(value: int) -> str:
     return f"{value:,}" if value < _EXACT_BELOW else f"{value / 1e9:,.3f} G"
-
-
-def _milliseconds(value: float) -> str:
-    return f"{value:.4g} ms"
 
 
 def _shortened(entry: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -12,6 +12,7 @@ from torch import nn
 from nas.artifact import InputSpec
 from nas.compress.export import attach_front_end, export_body
 from nas.data.normalise import Normalisation
+from nas.describe import describe
 from nas.design import Design, Value
 from nas.errors import NasError, SpaceError, unknown_name
 from nas.measure.target import Target
@@ -41,7 +42,8 @@ def profile_subject(
         return profile_design(design, (channels, height, width), classes, target, _exporter(input_shape))
     if settings:
         raise NasError("--set is for a search space's choices", "drop it, or name a space such as convnet")
-    return profile_onnx(_onnx_path(subject), target)
+    path, title = _onnx_file(subject)
+    return profile_onnx(path, target, title=title)
 
 
 def _design(subject: str, settings: Sequence[str]) -> Design | None:
@@ -56,7 +58,10 @@ def _design(subject: str, settings: Sequence[str]) -> Design | None:
     names = [space.name for space in list_spaces()]
     if subject in names or path.suffix in (".yaml", ".yml"):
         space = load_space(subject)
-        return space.choose(_setter(space, settings))
+        wanted = _wanted(space, settings)
+        design = space.choose(_setter(wanted))
+        _check_active(space, wanted, design)
+        return design
     if not path.exists() and ":" not in subject and path.suffix != ".onnx":
         raise NasError(
             unknown_name("model or design", subject, names),
@@ -65,7 +70,8 @@ def _design(subject: str, settings: Sequence[str]) -> Design | None:
     return None
 
 
-def _setter(space: SearchSpace, settings: Sequence[str]) -> Callable[[Choice], Value]:
+def _wanted(space: SearchSpace, settings: Sequence[str]) -> dict[str, str]:
+    """The settings as choices' names and the texts of their values."""
     wanted: dict[str, str] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
@@ -74,6 +80,11 @@ def _setter(space: SearchSpace, settings: Sequence[str]) -> Callable[[Choice], V
         if name not in space.by_name:
             raise SpaceError(unknown_name(f"choice of search space '{space.name}'", name, space.by_name))
         wanted[name] = value
+    return wanted
+
+
+def _setter(wanted: Mapping[str, str]) -> Callable[[Choice], Value]:
+    """Picks what is wanted, else a choice's first value."""
 
     def pick(choice: Choice) -> Value:
         if choice.name not in wanted:
@@ -87,15 +98,36 @@ def _setter(space: SearchSpace, settings: Sequence[str]) -> Callable[[Choice], V
     return pick
 
 
-def _onnx_path(subject: str) -> Path:
+def _check_active(space: SearchSpace, wanted: Mapping[str, str], design: Design) -> None:
+    """Refuses a setting that the design has no use for, such as the width of a stage that it does not have."""
+    chosen = {**design.architecture, **design.compression}
+    for name in wanted:
+        if name in chosen:
+            continue
+        other, values = next((o, v) for o, v in space.by_name[name].when.items() if chosen.get(o) not in v)
+        words = " or ".join(_spelled(value) for value in values)
+        got = f"is {_spelled(chosen[other])}" if other in chosen else "is not chosen at all"
+        raise SpaceError(
+            f"'{name}' cannot be set: it is chosen only where {other} is {words}, but here {other} {got}",
+            f"add --set {other}={_spelled(values[0])}, or drop --set {name}",
+        )
+
+
+def _spelled(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _onnx_file(subject: str) -> tuple[Path, str]:
+    """The file that the subject names, and its title: empty where the file's name says what it is."""
     path = Path(subject)
     if (match := re.fullmatch(r"(.+):(\d+)", subject)) and not path.exists():
         study = Study.open(Path(match[1]))
         record = study.record(int(match[2]))
         study.artifact(record)  # says what is wrong where it is gone or damaged
         assert record.artifact_sha256 is not None
-        return study.store.blob_path(record.artifact_sha256)
-    return path / "model.onnx" if path.is_dir() else path
+        title = f"trial {record.number} of {study.name}: {describe(record.design)}"
+        return study.store.blob_path(record.artifact_sha256), title
+    return (path / "model.onnx" if path.is_dir() else path), ""
 
 
 def _exporter(input_shape: tuple[int, int, int]) -> Callable[[nn.Module], bytes]:

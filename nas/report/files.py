@@ -67,8 +67,13 @@ def write_front_files(study: Study) -> list[Path]:
     """
     contents = {study.folder.front_csv: front_csv(study), study.folder.front_json: front_json(study)}
     for path, text in contents.items():
-        write_output(path, text.encode())
+        write_output(path, encoded(text))
     return list(contents)
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8; half characters, which the path of a folder with bytes that are no UTF-8 has, are spelled ``\\udce9``."""
+    return text.encode(errors="backslashreplace")
 
 
 def write_output(path: Path, content: bytes) -> None:

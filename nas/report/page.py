@@ -19,7 +19,7 @@ from nas.outcome import Outcome
 from nas.record import TrialRecord
 from nas.report.columns import front_notes, knee_number, number_columns
 from nas.report.commands import pick_commands
-from nas.report.files import write_output
+from nas.report.files import encoded, write_output
 from nas.report.payload import embedded_json, page_data
 from nas.study import Study
 from nas.wording import display, plain_name, plural
@@ -67,7 +67,7 @@ def write_page(study: Study, path: Path) -> None:
     Raises:
         StudyError: The file cannot be written.
     """
-    write_output(path, render_page(study).encode())
+    write_output(path, encoded(render_page(study)))
 
 
 def render_page(study: Study) -> str:

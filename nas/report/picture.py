@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,22 @@ from nas.wording import constraint_words, plain_name, plural, target_words
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 SIZE_INCHES, DPI = (8.4, 5.25), 200
 LEFT, BOTTOM, RIGHT, TOP = 0.085, 0.12, 0.975, 0.85
+MARKER_RADIUS = 5  # points, rounded up
 BAR_WIDTH = 0.016  # of a colour scale beside the picture
+LEGEND_PLACES: list[Any] = [  # the first that hides least
+    *("lower right", "upper left", "lower left", "upper right"),
+    *("center right", "center left", "lower center", "upper center", "center"),
+]
+# Fonts with the characters that DejaVu Sans lacks, such as Chinese and Japanese ones; those installed are used.
+FURTHER_FONTS = [
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Source Han Sans SC", "Source Han Sans"),
+    *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "IPAGothic", "Arial Unicode MS"),
+    *("PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic"),
+]
 
 
 @dataclass(frozen=True)
@@ -92,9 +105,11 @@ def draw_front(study: Study, path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import fontManager
 
+    installed = set(fontManager.get_font_names())
     style: dict[Any, Any] = {
-        "font.family": "DejaVu Sans",
+        "font.family": ["DejaVu Sans", *(font for font in FURTHER_FONTS if font in installed)],
         "font.size": 9,
         "text.color": INK,
         "axes.labelcolor": INK,
@@ -102,7 +117,9 @@ def draw_front(study: Study, path: Path) -> None:
         "axes.linewidth": 0.8,
         "svg.hashsalt": "nas",
     }
-    with rc_context(style):
+    with rc_context(style), warnings.catch_warnings():
+        # A character that no installed font has is drawn as a placeholder; that needs no warning on each search.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
         figure = Figure(figsize=SIZE_INCHES, dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
         axes = figure.add_axes((LEFT, BOTTOM, RIGHT - LEFT, TOP - BOTTOM))
@@ -161,7 +178,7 @@ def _draw(figure: Figure, axes: Axes, view: View) -> None:
     below = int((points[:, 1] < floor).sum())
     if below:
         _note(axes, f"▾ {plural(below, 'trial')} below")
-    _legend(axes, view, entries)
+    _legend(figure, axes, view, entries, corners)
     _label_members(figure, axes, view, corners)
 
 
@@ -220,7 +237,8 @@ def _arms(quantity: Quantity) -> np.ndarray | None:
     return np.maximum([[quantity.value - quantity.low], [quantity.high - quantity.value]], 0.0)
 
 
-def _legend(axes: Axes, view: View, entries: list[Any]) -> None:
+def _legend(figure: Figure, axes: Axes, view: View, entries: list[Any], corners: np.ndarray) -> None:
+    """The legend, where it hides none of the points, of the front's line and of the words: the first such place."""
     from matplotlib.lines import Line2D
 
     if view.study.front:
@@ -229,10 +247,21 @@ def _legend(axes: Axes, view: View, entries: list[Any]) -> None:
         entries = [line, *entries]
     if not entries:
         return
-    place_at: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 0.045)}
-    legend = axes.legend(handles=entries, fontsize=8, handletextpad=0.5, **place_at)
+    above_note = (0, 0.045, 1, 0.955)  # left, bottom, width and height, of the axes
+    legend = axes.legend(handles=entries, fontsize=8, handletextpad=0.5, bbox_to_anchor=above_note)
     legend.get_frame().set(edgecolor="none", facecolor="white", alpha=0.85)
     legend.set_zorder(3.8)
+    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of the Agg canvas
+    unit = figure.dpi / 72
+    words = [_filled(text.get_window_extent(renderer), unit) for text in axes.texts]
+    drawn = np.concatenate([*_drawn(axes, view, corners, unit), *words])
+
+    def hidden(loc: Any) -> int:
+        legend.set_loc(loc)
+        box = legend.get_window_extent(renderer).padded(MARKER_RADIUS * unit)
+        return int(((drawn > box.min) & (drawn < box.max)).all(axis=1).sum())
+
+    legend.set_loc(min(LEGEND_PLACES, key=hidden))
 
 
 def _label_members(figure: Figure, axes: Axes, view: View, corners: np.ndarray) -> None:
@@ -273,14 +302,21 @@ def _label_members(figure: Figure, axes: Axes, view: View, corners: np.ndarray) 
 
 def _obstacles(axes: Axes, view: View, corners: np.ndarray, renderer: Any, unit: float) -> np.ndarray:
     """N×2 pixels that no label may cover: measured trials, the front's line, the legend. Error bars may be."""
-    to_pixels = axes.transData.transform
-    parts = [to_pixels(view.at([*view.shown, *view.barred])), along(to_pixels(corners), 3 * unit)]
     legend = axes.get_legend()
-    if legend is not None:
-        box = legend.get_window_extent(renderer)
-        grid = np.meshgrid(np.arange(box.x0, box.x1, 4 * unit), np.arange(box.y0, box.y1, 4 * unit))
-        parts.append(np.stack(grid, -1).reshape(-1, 2))
-    return np.concatenate(parts)
+    boxes = [] if legend is None else [_filled(legend.get_window_extent(renderer), unit)]
+    return np.concatenate([*_drawn(axes, view, corners, unit), *boxes])
+
+
+def _drawn(axes: Axes, view: View, corners: np.ndarray, unit: float) -> list[np.ndarray]:
+    """Measured trials, and points along the front's line, each N×2 pixels."""
+    to_pixels = axes.transData.transform
+    return [to_pixels(view.at([*view.shown, *view.barred])), along(to_pixels(corners), 3 * unit)]
+
+
+def _filled(box: Bbox, unit: float) -> np.ndarray:
+    """N×2 pixels that fill a box so densely that nothing which covers a part of it misses all."""
+    grid = np.meshgrid(np.arange(box.x0, box.x1, 4 * unit), np.arange(box.y0, box.y1, 4 * unit))
+    return np.stack(grid, -1).reshape(-1, 2)
 
 
 def _by_importance(view: View, pixels: np.ndarray) -> list[TrialRecord]:

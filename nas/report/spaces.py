@@ -15,6 +15,7 @@ def spaces_table(spaces: Sequence[SearchSpace]) -> RenderableType:
     """Every space with its family, its number of designs and what it is for."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("space", style="bold", no_wrap=True)
@@ -22,7 +23,8 @@ def spaces_table(spaces: Sequence[SearchSpace]) -> RenderableType:
     table.add_column("designs", justify="right", no_wrap=True)
     table.add_column("what it is for")
     for space in spaces:
-        table.add_row(space.name, space.family, size_words(space.size()), space.description)
+        # As texts, since in a plain string rich would read "[/q]" as markup.
+        table.add_row(*map(Text, (space.name, space.family, size_words(space.size()), space.description)))
     return table
 
 
@@ -40,15 +42,15 @@ def space_table(space: SearchSpace) -> RenderableType:
     for group in ("architecture", "compression"):
         for choice in space.choices:
             if choice.group == group:
-                table.add_row(choice.name, _values(choice.values), _condition(choice))
+                table.add_row(*map(Text, (choice.name, _listed(choice.values), _condition(choice))))
         table.add_section()
     heading = Text.assemble((space.name, "bold"), f": family {space.family}, {size_words(space.size())} designs")
     return Group(heading, Text(space.description, style="dim"), Text(""), table)
 
 
-def _values(values: Sequence[object]) -> str:
-    return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in values)
+def _listed(values: Sequence[object], between: str = ", ") -> str:
+    return between.join(str(value).lower() if isinstance(value, bool) else str(value) for value in values)
 
 
 def _condition(choice: Choice) -> str:
-    return " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in choice.when.items())
+    return " and ".join(f"{name} is {_listed(values, ' or ')}" for name, values in choice.when.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -29,7 +29,7 @@ def front_table(study: Study) -> Table:
     has none, it is for all half the 95 % interval of the median. The heading says which.
 
     Where the terminal is wide the design is the last column. Where it is not, the design stands below its numbers, and
-    so do numbers that the line has no room for, each with its name.
+    so do numbers that the line has no room for, each with its name; objectives get room before other numbers.
     """
     return FrontTable(study)
 
@@ -41,6 +41,7 @@ class FrontTable(Table):
         super().__init__(box=SIMPLE_HEAD, padding=(0, GAP, 0, 0), show_edge=False, pad_edge=False, header_style="")
         self.numbers = number_columns(study)
         self.words = [describe(record.design) for record in study.front]
+        self.objectives = {objective.key for objective in study.recipe.parsed_objectives}
         self.heading = _heading(study)
         self.footnotes = [Text(note, style="dim") for note in front_notes(study)]
         for column in self.numbers:
@@ -65,7 +66,7 @@ class FrontTable(Table):
 
     def _narrow(self, width: int) -> Iterable[Text | Table]:
         """Two or more lines for each member: numbers, then what the line had no room for and the design."""
-        shown, left = _fitting(self.numbers, width)
+        shown, left = _fitting(self.numbers, self.objectives, width)
         widths = [column.width for column in shown]
         yield Text(_line(widths, [column.title for column in shown]), style="bold", no_wrap=True)
         yield Text(_line(widths, [column.unit for column in shown]), style="dim", no_wrap=True)
@@ -88,12 +89,19 @@ def _line(widths: Sequence[int], cells: Sequence[str]) -> str:
     return (" " * GAP).join(aligned)
 
 
-def _fitting(columns: Sequence[Column], width: int) -> tuple[Sequence[Column], Sequence[Column]]:
-    """The first columns, as many as fit on a line but at least one, and the others."""
-    used, count = columns[0].width, 1
-    while count < len(columns) and (used := used + GAP + columns[count].width) <= width:
-        count += 1
-    return columns[:count], columns[count:]
+def _fitting(
+    columns: Sequence[Column], objectives: Collection[str], width: int
+) -> tuple[Sequence[Column], Sequence[Column]]:
+    """The columns that fit on a line, but at least the first, and the others; objectives get their room first."""
+    first, *others = sorted(range(len(columns)), key=lambda i: (i > 0) + (i > 0 and columns[i].key not in objectives))
+    chosen, used = {first}, columns[first].width
+    for index in others:
+        used += GAP + columns[index].width
+        if used > width:
+            break
+        chosen.add(index)
+    shown = [column for index, column in enumerate(columns) if index in chosen]
+    return shown, [column for index, column in enumerate(columns) if index not in chosen]
 
 
 def _heading(study: Study) -> Text:

@@ -21,11 +21,12 @@ from nas.evaluate import EvalRequest, EvalResult
 from nas.outcome import Outcome
 from nas.pipeline import Progress, Teacher
 from nas.recipe import Recipe
-from nas.record import TrialRecord, read_records, write_record
+from nas.record import TrialRecord, write_record
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.space import SearchSpace
 from nas.store import write_atomically
-from nas.study import Study, StudyFolder
+from nas.study import Study, StudyFolder, read_trials
+from nas.wording import plural
 
 # After so many designs in a row that were seen before, one that was not is drawn at random.
 REPEATS_IN_A_ROW = 5
@@ -88,7 +89,7 @@ class Loop:
         self.evaluate = evaluate
         self.environment = environment
         self.watcher = watcher
-        self.records: list[TrialRecord] = read_records(folder.trials)
+        self.records: list[TrialRecord] = read_trials(folder, recipe)
         self.bridge = Bridge(folder.storage, recipe, space)
         self.trial_began = time.monotonic()
 
@@ -120,13 +121,13 @@ class Loop:
         budget = self.recipe.budget
         counted = [record for record in self.records if record.outcome is not Outcome.DUPLICATE]
         if budget.trials is not None and len(counted) >= budget.trials:
-            return Ended(f"the budget of {budget.trials} trials is spent")
+            return Ended(f"the budget of {plural(budget.trials, 'trial')} is spent")
         if budget.minutes is not None:
             left = 60 * budget.minutes - sum(record.seconds for record in self.records)
             if left <= 0 or left < 0.5 * _median_seconds(counted):
                 return Ended(f"the budget of {budget.minutes:g} minutes is spent")
         if len({record.design.digest for record in counted if not _worth_another_try(record)}) >= self.space.size():
-            return Ended(f"all {self.space.size()} designs of the search space were evaluated")
+            return Ended(f"every design of the search space was evaluated: {self.space.size():,}")
         return None
 
     def _ask(self) -> Asked:

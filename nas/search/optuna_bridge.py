@@ -267,23 +267,34 @@ def _open(path: Path, directions: Sequence[Literal["minimize", "maximize"]]) -> 
     Write-ahead logging with relaxed syncing is three times faster and safe against a killed process; what a power cut
     could lose is made again from the records.
     """
-    try:
-        connection = sqlite3.connect(path)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        finally:
-            connection.close()
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
 
-        @sqlalchemy.event.listens_for(storage.engine, "connect")
-        def _relax(connection: sqlite3.Connection, _: object) -> None:
-            connection.execute("PRAGMA synchronous=NORMAL")
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
 
-        storage.engine.dispose()  # so that connections already open are made again, with the setting
+    with storage_errors(path):
+        # The path goes in by the connection, since in a URL its special characters would mean something.
+        storage = optuna.storages.RDBStorage("sqlite:///study", engine_kwargs={"creator": connect})
         return optuna.create_study(study_name=STUDY_NAME, storage=storage, directions=directions, load_if_exists=True)
-    except (sqlite3.DatabaseError, sqlalchemy.exc.SQLAlchemyError, RuntimeError) as error:
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns what a damaged or full storage raises, at any moment, into an error that says how to mend it.
+
+    Raises:
+        StudyError: Instead of any exception of SQLite, SQLAlchemy or Optuna's storage.
+    """
+    try:
+        yield
+    except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        text = " ".join(f"{error} {error.__cause__ or ''}".split())
+        if "disk is full" in text:
+            raise StudyError(f"the disk is full at {path}", "make room; the same command goes on") from error
         raise StudyError(
-            f"the sampler's memory {path} is damaged: {' '.join(str(error).split())[:160]}",
+            f"the sampler's memory {path} is damaged: {text[:160]}",
             "delete that file; the next search makes it again from the trial records",
         ) from error
 

@@ -9,16 +9,19 @@ from pathlib import Path
 from nas import data, families
 from nas.artifact import open_session, probabilities
 from nas.data.dataset import Dataset
+from nas.errors import StudyError
 from nas.evaluate import Evaluator, Measure
 from nas.measure.environment import environment, environment_id, has_fast_bfloat16, has_vnni
 from nas.measure.latency import measure_latency
 from nas.measure.target import Target, usable_cores
-from nas.pipeline import Pipeline
+from nas.pipeline import Pipeline, Teacher, Trace
 from nas.recipe import Recipe
+from nas.record import record_path
 from nas.scoring import score
 from nas.search.loop import Ended, Loop, Watcher
+from nas.search.optuna_bridge import storage_errors
 from nas.space import SearchSpace, load_space, size_words
-from nas.store import Store, write_atomically
+from nas.store import Store, sha256_bytes, write_atomically
 from nas.study import Study, StudyFolder
 from nas.train import Numerics, numerics_for
 from nas.wording import plural
@@ -45,7 +48,7 @@ def search(
     space = load_space(recipe.space)
     families.check_space(space)
     for target in recipe.all_targets:
-        Target.parse(target)
+        Target.parse(target).check_cores()
     dataset = data.load(recipe.data)
     numerics = numerics_for(recipe.training, has_fast_bfloat16(), usable_cores())
     watcher.note(_summary(recipe, space, dataset, numerics))
@@ -60,10 +63,30 @@ def search(
         measure = measure or partial(measure_latency, environment_id=fingerprint)
         pipeline = Pipeline(recipe, dataset, store, numerics, reduce_range=not has_vnni())
         evaluator = Evaluator(recipe, dataset, pipeline, store, measure, fingerprint)
-        ended = Loop(folder, recipe, space, evaluator.evaluate, surroundings, watcher).run()
+        with storage_errors(folder.storage):
+            ended = Loop(folder, recipe, space, evaluator.evaluate, surroundings, watcher).run()
         study = Study.open(path)
+        restore_artifacts(study, pipeline, watcher)
         score_front(study, dataset)
     return Study.open(path), ended
+
+
+def restore_artifacts(study: Study, pipeline: Pipeline, watcher: Watcher) -> None:
+    """Makes the front's artifacts again where the cache lost them, and keeps them only if they are the same files."""
+    for record in study.front:
+        if record.artifact_sha256 is None or study.store.read_blob(record.artifact_sha256) is not None:
+            continue
+        watcher.note(f"the artifact of trial {record.number} is gone from the cache; making it again")
+        teacher = None
+        if record.teacher_trial is not None:
+            teacher = Teacher(record.teacher_trial, study.record(record.teacher_trial).design)
+        artifact = pipeline.run(record.design, record.seed, teacher, Trace(watcher.progress)).artifact
+        if sha256_bytes(artifact) != record.artifact_sha256:
+            raise StudyError(
+                f"the artifact of trial {record.number} is gone from the cache, and this machine makes another one",
+                f"move {record_path(study.folder.trials, record.number)} away; the next search evaluates it anew",
+            )
+        study.store.put(f"artifact-{record.number:05d}", artifact, {"trial": record.number})
 
 
 def score_front(study: Study, dataset: Dataset) -> None:

@@ -83,7 +83,10 @@ def test_an_image_of_the_right_size_is_not_changed_by_resizing(tmp_path: Path) -
 
 def test_a_wrong_size_says_both_and_the_remedy(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.png", random_images(1, 9, 7)[0])
-    message = r"a\.png is 9×7 \(height × width\), but must be 4×5 \(resize it, or train with 'resize: \[4, 5\]'"
+    message = (
+        r"a\.png is 9×7 \(height × width\), but must be 4×5 "
+        r"\(resize it to 4×5 first, or train on 'source: folder' data with 'resize: \[4, 5\]'"
+    )
     with pytest.raises(DataError, match=message):
         read_image(path, GREY)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -142,13 +143,18 @@ def test_other_arrays_in_the_file_are_not_loaded(tmp_path: Path) -> None:
         ),
         ({"images": np.full((30, 2, 2), "a")}, r"array 'images' must hold numbers, but is of type <U1"),
         ({"images": np.full((30, 2, 2), 1j)}, r"array 'images' must hold numbers, but is of type complex128"),
-        ({"images": np.full((30, 2, 2), None)}, r"holds Python objects \(or is no \.npz file\), which are not loaded"),
+        ({"images": np.full((30, 2, 2), None)}, r"holds Python objects, which are not loaded"),
         ({"images": np.zeros((30, 4), np.uint8)}, r"train: images must be an array N×H×W or N×H×W×C, but the shape is"),
         ({"images": np.zeros((30, 0, 4), np.uint8)}, r"train: images must have pixels, but the shape is \(30, 0, 4\)"),
         ({"images": np.zeros((0, 4, 4)), "labels": np.zeros(0, int)}, r"train: the set is empty"),
         ({"labels": repeated_labels(29)}, r"one label for each image, but 30 images have 29 labels"),
         ({"labels": np.eye(3)[repeated_labels(30)].astype(int)}, r"one label for each image, .* \(30, 3\) .*argmax"),
-        ({"labels": np.zeros(30)}, r"array 'labels' must hold integers or text, but is of type float64"),
+        (
+            {"labels": repeated_labels(30).astype(float)},
+            r"array 'labels' must hold integers or text, but is of type float64 \(they .* save labels\.astype\(int\)\)",
+        ),
+        ({"labels": np.full(30, 0.5)}, r"array 'labels' must hold integers or text, but is of type float64$"),
+        ({"labels": np.full(30, np.nan)}, r"array 'labels' must hold integers or text, but is of type float64$"),
         (
             {"labels": np.array([b"\xff", b"a"])[repeated_labels(30, 2)]},
             r"array 'labels' holds bytes that are no UTF-8",
@@ -230,8 +236,10 @@ def npz_bytes() -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"cannot be read as \.npz"),
-        (b"hello", r"holds Python objects \(or is no \.npz file\)"),
+        (b"", r"is no \.npz file \(write it with numpy\.savez\)"),
+        (b"hello", r"is no \.npz file \(write it with numpy\.savez\)"),
+        (pickle.dumps([1, 2]), r"is no \.npz file"),
+        (b"PK, but no archive", r"is no \.npz file"),
         (npy_bytes(), r"holds a single array \(\.npy\) \(save images and labels with numpy\.savez\)"),
         (npz_bytes()[:-30], r"cannot be read as \.npz"),
         (npz_bytes()[:300] + b"\xff" * 200 + npz_bytes()[500:], r"cannot be read as \.npz"),

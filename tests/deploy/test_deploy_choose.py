@@ -250,6 +250,7 @@ class TestNothingFeasible:
     @pytest.mark.parametrize(("count", "said"), [(0, "study was measured"), (2, "study was measured: 2 infeasible")])
     def test_nothing_measured(self, tmp_path: Path, count: int, said: str) -> None:
         records = [make_record(number, outcome=Outcome.INFEASIBLE) for number in range(count)]
+        (tmp_path / "study" / "trials").mkdir(parents=True)  # what a search makes before its first trial
         with pytest.raises(NothingFeasibleError) as caught:
             choose(write_study(tmp_path / "study", records), Limits())
         assert caught.value.message.endswith(said)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,13 @@ import pytest
 from deploy_fakes import CLASS_NAMES, GREY, make_example
 from PIL import Image
 
-from nas.artifact import InputSpec, Resize, open_session
+from nas.artifact import InputSpec, Resize, open_session, probabilities
 from nas.data.images import read_image
 from nas.deploy import Deployment, Limits, choose, deploy, load_deployment, predict
 from nas.deploy import predict as predict_function
 from nas.errors import ArtifactError, DataError
 
+predict_module = sys.modules["nas.deploy.predict"]  # the package's own name for it is the function
 FLOAT = InputSpec("float32", (6, 5, 2))
 
 
@@ -98,6 +101,40 @@ def test_uint8_arrays_where_the_model_takes_images(grey: Deployment, tmp_path: P
     assert from_image.top == from_array.top
 
 
+@pytest.mark.parametrize("input", [GREY, InputSpec("uint8", (1, 6, 5), "NCHW")])
+def test_arrays_without_the_axis_of_a_single_channel(tmp_path: Path, input: InputSpec) -> None:
+    deployment = deployment_of(tmp_path, input)
+    batch = np.random.default_rng(0).integers(0, 256, (3, 6, 5), dtype=np.uint8)
+    arrays = {"one": batch[1], "three": batch, "first": batch[:1]}
+    predictions = predict(deployment, [write_array(tmp_path / f"{name}.npy", a) for name, a in arrays.items()])
+    rows = answers(deployment, batch.reshape(3, *input.shape))[[1, 0, 1, 2, 0]]
+    # 1×6×5 is a batch of one, but where channels come first it is just what the model takes.
+    last = 0 if input.layout == "NHWC" else None
+    assert [(p.path.stem, p.index) for p in predictions] == [
+        ("one", None),
+        ("three", 0),
+        ("three", 1),
+        ("three", 2),
+        ("first", last),
+    ]
+    assert [p.label for p in predictions] == [CLASS_NAMES[i] for i in rows.argmax(1)]
+    np.testing.assert_allclose([p.probability for p in predictions], rows.max(1), rtol=1e-6)
+
+
+def test_no_more_threads_than_cores(grey: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+
+    def record(content: bytes, threads: int) -> object:
+        opened.append(threads)
+        return open_session(content, 1)
+
+    monkeypatch.setattr(predict_module, "open_session", record)
+    monkeypatch.setattr(predict_module, "usable_cores", lambda: 3)
+    for threads in (2, 200):
+        predict(replace(grey, serving=replace(grey.serving, threads=threads)), [])
+    assert opened == [2, 3]
+
+
 def test_no_files_give_no_predictions(grey: Deployment) -> None:
     assert predict(grey, []) == []
 
@@ -127,6 +164,29 @@ class TestRefused:
     def test_arrays_of_another_type_than_the_image(self, grey: Deployment, tmp_path: Path, dtype: type) -> None:
         with pytest.raises(DataError, match=f"must hold uint8, but holds {np.dtype(dtype)}"):
             predict(grey, [write_array(tmp_path / "a.npy", np.zeros(GREY.shape, dtype))])
+
+    @pytest.mark.parametrize("shape", [(5, 6), (3, 5, 6), (6, 5, 3), (6, 5, 2), (0, 6, 5), (6,)])
+    def test_arrays_without_channels_of_another_size(
+        self, grey: Deployment, tmp_path: Path, shape: tuple[int, ...]
+    ) -> None:
+        with pytest.raises(DataError, match=r"must hold an array 6×5×1 or a batch N×6×5×1 \(NHWC\), but holds"):
+            predict(grey, [write_array(tmp_path / "a.npy", np.zeros(shape, np.uint8))])
+
+    def test_a_description_of_another_model(self, grey: Deployment, tmp_path: Path) -> None:
+        taller = replace(grey.manifest, input=replace(GREY, shape=(8, 9, 1)))
+        array = write_array(tmp_path / "a.npy", np.zeros((8, 9, 1), np.uint8))
+        with pytest.raises(ArtifactError, match=r"takes and gives .*\[6, 5, 1\].* but must .*\[8, 9, 1\]"):
+            predict(replace(grey, manifest=taller), [array])
+        one_class = replace(grey.manifest, class_names=("cat",))
+        with pytest.raises(ArtifactError, match=r"takes and gives .*\[4\].* but must .*\[1\]") as caught:
+            predict(replace(grey, manifest=one_class), [write_image(tmp_path / "a.png", 0)])
+        assert "\n" not in str(caught.value)
+
+    def test_a_run_that_fails_is_one_line(self, grey: Deployment) -> None:
+        session = open_session(grey.read_model())
+        with pytest.raises(ArtifactError, match=r"^ONNX Runtime cannot run the model: .*[Ii]nvalid") as caught:
+            probabilities(session, np.zeros((2, 8, 9, 1), np.uint8))
+        assert "\n" not in caught.value.message
 
     def test_pickles_are_not_run(self, floats: Deployment, tmp_path: Path) -> None:
         path = tmp_path / "a.npy"

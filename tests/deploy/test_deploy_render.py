@@ -13,7 +13,7 @@ from rich.console import Console
 
 from nas.deploy import Choice, Limits, choose, render_choice
 from nas.describe import describe
-from nas.outcome import How, Quantity
+from nas.outcome import How, Quantity, Realisation
 from nas.study import Study
 
 
@@ -63,8 +63,13 @@ def test_test_accuracy_that_is_not_there_is_not_invented(study: Study) -> None:
 
 def test_names_are_no_markup(study: Study) -> None:
     choice = choose(study, Limits())
-    marked = replace(choice, why="[red]not a colour[/red]")
-    assert "[red]not a colour[/red]" in shown(marked, study)
+    odd = Quantity("test_[/x]", 0.5, "1", How.MEASURED)
+    record = replace(choice.record, labels={"[/y]": Realisation.REALISED})
+    study.folder.test_scores.unlink()
+    opened = Study.open(study.folder.path)
+    text = shown(replace(choice, why="[red]not a colour[/red]", record=record), opened, test_scores={"odd": odd})
+    for part in ("[red]not a colour[/red]", "test [/x]", "[/y] realised"):
+        assert part in text
 
 
 def test_importing_is_cheap() -> None:

@@ -232,6 +232,42 @@ class TestLoad:
         with pytest.raises(ArtifactError, match=r"deployment\.json"):
             load_deployment(folder)
 
+    @pytest.mark.parametrize(
+        ("section", "changes", "message"),
+        [
+            ("serving", {"threads": "4"}, "serving.threads must be a whole number from 1 to 1024, but got '4'"),
+            ("serving", {"threads": 0}, "serving.threads must be .*, but got 0"),
+            ("serving", {"threads": True}, "serving.threads must be .*, but got True"),
+            ("serving", {"threads": 1.0}, "serving.threads must be .*, but got 1.0"),
+            ("serving", {"threads": 100_000}, "serving.threads must be .*, but got 100000"),
+            ("serving", {"batch": "1"}, "serving.batch must be a whole number at least 1, but got '1'"),
+            ("serving", {"runtime": None}, "serving.runtime must be a text, but is None"),
+            ("serving", {"target": 3}, "serving.target must be a text, but is 3"),
+            ("input", {"layout": "foo"}, "unknown input.layout 'foo'.*valid: NCHW, NHWC"),
+            ("input", {"layout": ["NHWC"]}, "unknown input.layout"),
+            ("input", {"dtype": "int8"}, "unknown input.dtype 'int8'; did you mean 'uint8'"),
+            ("input", {"shape": [6, 0, 1]}, "input.shape must be a whole number at least 1, but got 0"),
+            ("input", {"shape": [6, -5, 1]}, "input.shape must be .*, but got -5"),
+            ("input", {"shape": [6, "5", 1]}, "input.shape must be .*, but got '5'"),
+            ("input", {"shape": [6, 5]}, r"input.shape must be three numbers, but is \[6, 5\]"),
+            ("input", {"shape": "651"}, "input.shape must be three numbers, but is '651'"),
+            ("input", {"resize": {"height": "6", "width": 5}}, "resize.height must be a whole number at least 1"),
+            ("input", {"resize": {"height": 6, "width": 5, "filter": 3}}, "resize.filter must be a text, but is 3"),
+            ("input", {"resize": {"height": 7, "width": 5}}, "input.resize is 7×5, but the input is 6×5"),
+            ("input", {"resize": []}, "is damaged"),
+            ("output", {"class_names": "cats"}, "output.class_names must be a list of texts, but got 'cats'"),
+            ("output", {"class_names": ["a", 2, "c", "d"]}, "output.class_names must be a list of texts"),
+        ],
+    )
+    def test_a_value_of_another_kind_or_out_of_range(
+        self, folder: Path, section: str, changes: dict[str, Any], message: str
+    ) -> None:
+        edit(folder, lambda data: data[section].update(changes))
+        with pytest.raises(ArtifactError, match=message) as caught:
+            load_deployment(folder)
+        assert caught.value.message.startswith(str(folder / "deployment.json"))
+        assert "\n" not in str(caught.value)
+
     def test_a_model_that_is_gone(self, folder: Path) -> None:
         (folder / "model.onnx").unlink()
         with pytest.raises(ArtifactError, match=r"model\.onnx cannot be read: No such file or directory"):

@@ -48,6 +48,11 @@ def test_changes(name: str, old: float, new: float, text: str) -> None:
         ("accuracy >= 0.95", 0.94, "94.00 %, 1 point short"),
         ("accuracy >= 0.95", 0.94999, "94.999 %, 0.001 points short"),
         ("size_bytes <= 9990", 10_000, "10.0 kB, 10 B too much"),
+        ("size_bytes <= 100", 10_900, "10.9 kB, 10.8 kB too much"),
+        ("size_bytes <= 10", 10_900, "10.9 kB, 1,090 times the limit"),
+        ("size_bytes <= 1", 10_000, "10.0 kB, 10,000 times the limit"),
+        (f"{LATENCY} <= 0.00001", 0.0123, "0.0123 ms, 1,230 times the limit"),
+        ("accuracy >= 0.9", 0.45, "45.00 %, 45 points short"),  # points, not what it has
     ],
 )
 def test_a_value_that_misses_a_limit_never_reads_like_it(constraint: str, value: float, text: str) -> None:

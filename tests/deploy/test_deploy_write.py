@@ -14,7 +14,7 @@ from deploy_fakes import CLASS_NAMES, ENVIRONMENT, Example, make_example
 from fakes import LATENCY, TARGET, make_recipe
 
 from nas.artifact import open_session, probabilities
-from nas.deploy import Choice, Limits, choose, deploy, load_deployment, write, write_deployment
+from nas.deploy import Choice, Limits, check_output, choose, deploy, load_deployment, write, write_deployment
 from nas.describe import describe
 from nas.errors import ArtifactError, NasError, StudyError
 from nas.outcome import Realisation
@@ -193,6 +193,8 @@ class TestPlace:
             (folder / name).write_text("precious")
         with pytest.raises(NasError, match=message):
             write_deployment(example.study, choice, folder)
+        with pytest.raises(NasError, match=message):
+            check_output(folder)
         assert contents(folder) == dict.fromkeys(names, b"precious")
         assert [path.name for path in tmp_path.iterdir()] == ["deploy"]
 
@@ -202,7 +204,29 @@ class TestPlace:
         file.write_text("precious")
         with pytest.raises(NasError, match=f"the deployment {file / below} cannot be written: {file} is a file"):
             write_deployment(example.study, choice, file / below)
+        with pytest.raises(NasError, match=f"the deployment {file / below} cannot be written: {file} is a file"):
+            check_output(file / below)
         assert file.read_text() == "precious"
+
+    def test_places_that_may_be_written_pass_the_check_and_are_left_as_they_are(
+        self, example: Example, choice: Choice, tmp_path: Path
+    ) -> None:
+        (tmp_path / "empty").mkdir()
+        before = contents(write_deployment(example.study, choice, tmp_path / "deploy"))
+        for place in ("new", "a/b", "empty", "deploy"):
+            check_output(tmp_path / place)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["deploy", "empty"]
+        assert contents(tmp_path / "deploy") == before
+
+    def test_a_folder_that_cannot_be_read_fails_the_check(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(path: Path) -> Iterator[Path]:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(Path, "iterdir", refuse)  # the superuser may read anywhere
+        with pytest.raises(NasError, match="cannot be written: Permission denied"):
+            check_output(tmp_path)
 
     def test_a_place_that_cannot_be_written(
         self, example: Example, choice: Choice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,17 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> N
     (study.folder.front_csv / "in the way").touch()
     with pytest.raises(StudyError, match=r"front\.csv cannot be written: .*make its folder writable"):
         write_front_files(study)
+
+
+def test_a_folder_whose_name_is_no_text_is_spelled_with_its_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    study = make_study(tmp_path)
+    study.folder.path.rename(folder)
+    study = Study.open(folder)
+    assert study.name == r"caf\xe9"
+    _, written = write_front_files(study)
+    assert json.loads(written.read_bytes())["study"] == r"caf\xe9"
+
+
+def test_half_characters_are_spelled_out() -> None:
+    assert files.encoded("a\udce9\u00e9") == b"a\\udce9\xc3\xa9"

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -257,3 +258,9 @@ def test_importing_the_reports_is_cheap() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_folder_whose_name_is_no_text_gets_a_page(tmp_path: Path) -> None:
+    study = write_study(tmp_path / os.fsdecode(b"caf\xe9"), [make_record(0)])
+    write_page(study, tmp_path / "page.html")
+    assert r"caf\xe9" in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +184,54 @@ def test_short_names_leave_out_what_all_share() -> None:
     assert short_name(records[0], records) == "7 float32, −50 %"
     assert short_name(records[0], records[:1]) == "7 −50 %"
     assert convolution(records[0].design) == "separable"
+
+
+@pytest.mark.parametrize("name", ["数字の探索", "caf\udce9"])
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_names_in_any_script_are_drawn_in_silence(tmp_path: Path, name: str, suffix: str) -> None:
+    draw_front(make_study(tmp_path, name), tmp_path / f"p.{suffix}")  # a warning would be an error here
+    assert (tmp_path / f"p.{suffix}").stat().st_size > 30_000
+
+
+def kept_figure(study: Study, path: Path, monkeypatch: pytest.MonkeyPatch) -> Figure:
+    """The figure of the picture, to look at where things are."""
+    kept: list[Figure] = []
+    save = Figure.savefig
+
+    def savefig(figure: Figure, *args: object, **options: object) -> None:
+        kept.append(figure)
+        save(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    draw_front(study, path)
+    return kept[0]
+
+
+@pytest.mark.parametrize(
+    ("front", "constraints"),
+    [
+        ([(0.90, 0.1), (0.95, 0.2)], []),
+        ([(0.50, 0.1), (0.99, 0.2)], []),
+        ([(0.90, 0.1), (0.901, 3.0)], []),
+        ([(0.10, 0.1), (0.98, 9.0)], []),
+        ([(0.10, 0.1), (0.98, 0.11)], []),
+        ([(0.90, 0.1), (0.95, 0.2)], [f"{LATENCY} <= 0.2"]),
+        ([(0.97, 0.1)], []),
+    ],
+)
+def test_the_legend_hides_neither_line_nor_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, front: list[tuple[float, float]], constraints: list[str]
+) -> None:
+    records = [make_record(number, *values) for number, values in enumerate(front)]
+    study = write_study(tmp_path / "two", records, make_recipe(constraints=constraints))
+    assert len(study.front) == len(front)
+    axes = kept_figure(study, tmp_path / "p.png", monkeypatch).axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    box = legend.get_window_extent()
+    points = axes.transData.transform([(latency, accuracy) for accuracy, latency in front])
+    assert not any(box.contains(*point) for point in points)
+    steps = next(line for line in axes.lines if len(line.get_xdata()) == 2 * len(front) + 1)
+    corners = axes.transData.transform(np.column_stack([steps.get_xdata(), steps.get_ydata()]))
+    for start, end in pairwise(corners):
+        assert not any(box.contains(*(start + share * (end - start))) for share in np.linspace(0, 1, 400))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import re
 from pathlib import Path
 
@@ -150,3 +151,29 @@ def test_an_empty_front_says_why(tmp_path: Path, records: list, message: str) ->
 
 def test_names_are_no_markup(tmp_path: Path) -> None:
     assert "Front of [red]odd" in rendered(write_study(tmp_path / "[red]odd", [make_record(0)]), 80)
+
+
+@pytest.mark.parametrize(("width", "stays"), [(80, True), (30, False)])
+def test_objectives_get_room_on_the_line_before_other_numbers(tmp_path: Path, width: int, stays: bool) -> None:
+    other = "onnxruntime-cpu-2t-b16"
+    extra = (
+        Quantity("latency_ms", 0.7, "ms", How.MEASURED, target=other, low=0.6, high=0.8),
+        Quantity("load_ms", 12.3, "ms", How.MEASURED, target=TARGET),
+    )
+    objectives = ["balanced_accuracy", f"latency_ms@{other}", f"load_ms@{TARGET}", "params"]
+    study = write_study(tmp_path / "four", [make_record(0, quantities=extra)], make_recipe(objectives=objectives))
+    lines = rendered(study, width).splitlines()
+    heading = next(line for line in lines if line.startswith("Trial"))
+    titles = ("Balanced", "Latency 2t-b16", "Load 1t-b1", "Params")
+    assert all(title in heading for title in titles) is stays
+    assert max(map(len, lines)) <= width
+    if stays:
+        positions = [heading.index(title) for title in titles]
+        assert positions == sorted(positions)
+        assert "fps" in flat(rendered(study, width))  # elsewhere, not lost
+
+
+def test_a_name_that_is_no_text_can_be_printed(tmp_path: Path) -> None:
+    text = rendered(write_study(tmp_path / os.fsdecode(b"caf\xe9"), [make_record(0)]), 80)
+    assert r"Front of caf\xe9" in text
+    assert text.encode()

@@ -126,7 +126,7 @@ def test_an_exhausted_space_ends_the_search_with_every_design_evaluated(tmp_path
     _, ended = run_loop(tmp_path / "s", fake_recipe("random", trials=100), evaluate, space)
     assert len({request.design.digest for request in evaluate.requests}) == space.size() == 6
     assert len(evaluate.requests) == 6
-    assert ended.why == "all 6 designs of the search space were evaluated"
+    assert ended.why == "every design of the search space was evaluated: 6"
 
 
 def test_nobody_distils_before_there_is_a_teacher(tmp_path: Path) -> None:
