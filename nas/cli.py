@@ -171,11 +171,13 @@ def pick(
 
         nas pick studies/digits --min-accuracy 0.97 --output deploy
     """
-    from nas.deploy import Limits, choose, render_choice
+    from nas.deploy import Limits, check_output, choose, render_choice
     from nas.study import Study
 
     console = _console()
     opened = Study.open(study)
+    if output is not None:
+        check_output(output)
     limits = Limits(max_latency_ms, min_accuracy, max_size_bytes, target)
     choice = choose(opened, limits, knee=knee)
     console.print(render_choice(choice, opened))
