@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
@@ -492,11 +493,24 @@ def test_a_file_that_differs_from_its_network_is_refused(
     right = export.export_body
 
     def wrong(model: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
-        model.classifier.weight.data[0] *= value  # type: ignore[union-attr, operator]
-        body = right(model, input_shape)
-        model.classifier.weight.data[0] /= value  # type: ignore[union-attr, operator]
-        return body
+        other = copy.deepcopy(model)
+        other.classifier.weight.data[0] *= value  # type: ignore[union-attr, operator]
+        return right(other, input_shape)
 
     monkeypatch.setattr(export, "export_body", wrong)
     with pytest.raises(NasError, match="the exported file differs from the network by"):
+        run(pipeline, make_design())
+
+
+def test_a_network_whose_outputs_overflow_has_diverged(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finite weights can still give NaN: the reason is the training, not the export."""
+    trained = Pipeline._trained
+
+    def overflowing(self: Pipeline, *arguments: Any) -> Any:
+        network = trained(self, *arguments)
+        network.model.classifier.weight.data.fill_(3e38)
+        return network
+
+    monkeypatch.setattr(Pipeline, "_trained", overflowing)
+    with pytest.raises(DivergedError, match="outputs are NaN or infinite"):
         run(pipeline, make_design())
