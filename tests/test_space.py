@@ -531,7 +531,7 @@ def test_an_installed_package_holds_its_spaces(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_shipped_spaces_are_there() -> None:
-    assert set(SPACES) == {"convnet", "convnet-small", "mobilenet", "resnet", "mlp"}
+    assert set(SPACES) == {"convnet", "convnet-full", "convnet-small", "mobilenet", "resnet", "mlp"}
     assert [space.name for space in list_spaces()] == sorted(SPACES)
 
 
