@@ -106,8 +106,7 @@ class TerminalWatcher:
     def _update(self, study: Study) -> None:
         """Moves the bar: by trials, or by minutes where only they are limited."""
         budget = study.recipe.budget
-        counted = [record for record in study.records if record.outcome is not Outcome.DUPLICATE]
-        used = sum(record.seconds for record in study.records)
+        counted, used = study.counted, study.seconds
         lefts = []
         if budget.trials is not None and counted:
             lefts.append((budget.trials - len(counted)) * used / len(counted))

@@ -187,6 +187,16 @@ class Study:
         """The trials that were measured, by number."""
         return [record for record in self.records if record.outcome is Outcome.MEASURED]
 
+    @property
+    def counted(self) -> list[TrialRecord]:
+        """The trials that count towards the budget: all but duplicates, which cost nothing."""
+        return [record for record in self.records if record.outcome is not Outcome.DUPLICATE]
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the search so far, all runs of it together."""
+        return sum(record.seconds for record in self.records)
+
     @cached_property
     def front(self) -> list[TrialRecord]:
         """The non-dominated feasible measured trials, cheapest first (by the first objective that is a cost)."""

@@ -32,7 +32,7 @@ from nas.errors import ArtifactError, NasError
 from nas.measure.target import Target
 from nas.outcome import Quantity
 from nas.record import TrialRecord
-from nas.store import sha256_bytes, write_atomically
+from nas.store import sha256_bytes, sync_folder, write_atomically
 from nas.study import Study
 
 # Packages whose versions a reader needs to get the same outputs and the same pixels.
@@ -243,8 +243,4 @@ def _put_in_place(aside: Path, place: Path) -> None:
             except BaseException:
                 os.rename(old, place)
                 raise
-    parent = os.open(place.parent, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+    sync_folder(place.parent)

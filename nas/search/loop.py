@@ -118,12 +118,12 @@ class Loop:
                 self._tell(known[number])
 
     def _ended(self) -> Ended | None:
-        budget = self.recipe.budget
-        counted = [record for record in self.records if record.outcome is not Outcome.DUPLICATE]
+        budget, study = self.recipe.budget, self._study()
+        counted = study.counted
         if budget.trials is not None and len(counted) >= budget.trials:
             return Ended(f"the budget of {plural(budget.trials, 'trial')} is spent")
         if budget.minutes is not None:
-            left = 60 * budget.minutes - sum(record.seconds for record in self.records)
+            left = 60 * budget.minutes - study.seconds
             if left <= 0 or left < 0.5 * _median_seconds(counted):
                 return Ended(f"the budget of {budget.minutes:g} minutes is spent")
         if len({record.design.digest for record in counted if not _worth_another_try(record)}) >= self.space.size():
@@ -155,7 +155,7 @@ class Loop:
 
     def _teacher(self) -> Teacher | None:
         """The trained float network of the most accurate trial so far; the earlier one of equals."""
-        measured = [record for record in self.records if record.outcome is Outcome.MEASURED]
+        measured = self._study().measured
         if not measured:
             return None
         best = max(measured, key=lambda record: (record.value("accuracy"), -record.number))
@@ -186,8 +186,9 @@ class Loop:
         self.records = sorted([*self.records, record], key=lambda record: record.number)
         if tell:
             self._tell(record)
-        self._trim_cache()
-        self.watcher.told(record, self._study())
+        study = self._study()
+        self._trim_cache(study)
+        self.watcher.told(record, study)
 
     def _original(self, asked: TrialRecord) -> TrialRecord | None:
         """The trial that evaluated the same design (with the same teacher) before; a transient failure is none."""
@@ -229,9 +230,8 @@ class Loop:
             original = next(other for other in self.records if other.number == record.duplicate_of)
         self.bridge.tell(record, original)
 
-    def _trim_cache(self) -> None:
+    def _trim_cache(self, study: Study) -> None:
         """Keeps the cache within its limit; the front's artifacts always stay."""
-        study = self._study()
         study.store.evict({record.artifact_sha256 for record in study.front if record.artifact_sha256})
 
 

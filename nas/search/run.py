@@ -68,7 +68,7 @@ def search(
         study = Study.open(path)
         restore_artifacts(study, pipeline, watcher)
         score_front(study, dataset)
-    return Study.open(path), ended
+    return study, ended
 
 
 def restore_artifacts(study: Study, pipeline: Pipeline, watcher: Watcher) -> None:
