@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Literal
 
-from nas.design import IDENTITY, Value
+from nas.compression import CHOICES, Value, conflict, is_known, split_name
 from nas.errors import SpaceError, unknown_name
 
 MOST_RANGE_VALUES = 1000
@@ -76,32 +76,6 @@ class Choice:
         return {"name": self.name, "group": self.group, "values": list(self.values), "when": when}
 
 
-@dataclass(frozen=True)
-class Legality:
-    """What a compression choice may be: the type of its values, which of them are legal, and the rule in words."""
-
-    kind: type
-    legal: Callable[[Any], bool]
-    rule: str
-
-
-# What can be carried out today. A new bit width or a codebook is one more value here, once the stage exists.
-LEGAL: Mapping[str, Legality] = MappingProxyType(
-    {
-        "pruning_ratio": Legality(float, lambda value: 0 <= value < 1, "at least 0 and less than 1"),
-        "distillation": Legality(bool, lambda value: True, "true or false"),
-        "weight_sharing": Legality(str, lambda value: value == "none", "'none' (weight sharing is not yet supported)"),
-        "weight_bits": Legality(int, lambda value: value in (32, 8), "32 or 8"),
-        "activation_bits": Legality(int, lambda value: value in (32, 8), "32 or 8"),
-    }
-)
-
-# (choice, value) → the other choice that must then have one of these values.
-NEEDS: Mapping[tuple[str, Value], tuple[str, tuple[Value, ...]]] = MappingProxyType(
-    {("activation_bits", 8): ("weight_bits", (8,))}
-)
-
-
 def listed(values: tuple[Value, ...]) -> str:
     """Values as an error message shows them."""
     return ", ".join(repr(value) for value in values)
@@ -128,40 +102,89 @@ def _uniform(name: str, values: tuple[Value, ...]) -> tuple[Value, ...]:
     return tuple(values)
 
 
-def legal_choice(choice: Choice, earlier: Mapping[str, Choice]) -> Choice:
+def legal_choice(choice: Choice) -> Choice:
     """A compression choice whose values can be carried out, in the type that the pipeline expects."""
-    if choice.name not in LEGAL:
-        raise SpaceError(unknown_name("compression choice", choice.name, LEGAL))
-    if choice.name == "distillation" and False not in choice.values:
-        raise SpaceError(
-            "choice 'distillation' must offer false: before the first trial there is no teacher", "write [false, true]"
-        )
-    legality = LEGAL[choice.name]
-    if legality.kind is float and type(choice.values[0]) is int:
+    if not is_known(choice.name):
+        stage, bare = split_name(choice.name)
+        if bare in CHOICES and stage is not None:
+            open_to_stages = ", ".join(name for name, known in CHOICES.items() if known.per_stage)
+            raise SpaceError(f"compression choice '{bare}' is for the whole network", f"per stage: {open_to_stages}")
+        raise SpaceError(unknown_name("compression choice", bare, CHOICES))
+    known = CHOICES[split_name(choice.name)[1]]
+    if known.kind is float and type(choice.values[0]) is int:
         choice = replace(choice, values=tuple(float(value) for value in choice.values))
     for value in choice.values:
-        if type(value) is not legality.kind or not legality.legal(value):
-            hint = YAML_HINT if legality.kind is str and isinstance(value, bool) else ""
-            raise SpaceError(f"compression choice '{choice.name}' must be {legality.rule}, but got {value!r}", hint)
-        if (choice.name, value) in NEEDS:
-            _check_need(choice, value, earlier)
+        if type(value) is not known.kind or not known.legal(value):
+            hint = YAML_HINT if known.kind is str and isinstance(value, bool) else ""
+            raise SpaceError(f"compression choice '{choice.name}' must be {known.rule}, but got {value!r}", hint)
     return choice
 
 
-def _check_need(choice: Choice, value: Value, earlier: Mapping[str, Choice]) -> None:
-    """Checks that a value is offered only where the other choice that it needs has a value that it needs."""
-    other, needed = NEEDS[choice.name, value]
-    possible: tuple[Value, ...] = choice.when.get(other, ())
-    if not possible:
-        parent = earlier.get(other)
-        possible = parent.values if parent else ()
-        if parent is None or parent.when:  # absent or at times inactive: then it has its identity
-            possible = (*possible, IDENTITY[other])
-    if not all(item in needed for item in possible):
-        raise SpaceError(
-            f"compression choice '{choice.name}' offers {value!r} without {other} {listed(needed)}",
-            f"declare '{other}' before it and add when: {{{other}: [{listed(needed)}]}}",
-        )
+def combinations(choices: Sequence[Choice]) -> Iterator[dict[str, Value]]:
+    """Every way to make choices, lazily: the values of the active ones; the last choice changes fastest."""
+    yield from _combinations(choices, 0, {})
+
+
+def _combinations(choices: Sequence[Choice], index: int, chosen: dict[str, Value]) -> Iterator[dict[str, Value]]:
+    if index == len(choices):
+        yield chosen
+        return
+    choice = choices[index]
+    branches = [chosen | {choice.name: value} for value in choice.values] if choice.active(chosen) else [chosen]
+    for branch in branches:
+        yield from _combinations(choices, index + 1, branch)
+
+
+def check_together(choices: Sequence[Choice]) -> None:
+    """Checks that no design offers compression choices that do not go together.
+
+    Only the choices that one rule looks at, and those that decide whether these are open, are gone through at a time.
+
+    Raises:
+        SpaceError: Some design's choices do not go together; the message says which.
+    """
+    compression = [choice for choice in choices if choice.group == "compression"]
+    stages = {stage for choice in compression if (stage := split_name(choice.name)[0])}
+    for names in _looked_at_together(stages):
+        for chosen in combinations(_with_gates(names, choices)):
+            found = conflict({choice.name: chosen[choice.name] for choice in compression if choice.name in chosen})
+            if found is not None:
+                raise SpaceError(*found)
+
+
+def _looked_at_together(stages: set[str]) -> Iterator[set[str]]:
+    """The names that the rules of ``nas.compression.conflict`` look at, rule by rule."""
+    for prefix in ("", *(f"{stage}." for stage in sorted(stages))):
+        bits = {"weight_bits", "activation_bits", f"{prefix}weight_bits", f"{prefix}activation_bits"}
+        yield bits
+        yield {"weight_sharing", "weight_bits", f"{prefix}weight_bits"}
+    for name, choice in CHOICES.items():
+        if choice.refines is not None:
+            yield {name, choice.refines, *(f"{stage}.{choice.refines}" for stage in stages)}
+
+
+def _with_gates(names: set[str], choices: Sequence[Choice]) -> list[Choice]:
+    """The choices of these names and all that their conditions mention, in declared order.
+
+    Of numbers that no condition mentions, the identity and one other stand for all.
+    """
+    needed = set(names)
+    for choice in reversed(choices):
+        if choice.name in needed:
+            needed |= choice.when.keys()
+    kept = [choice for choice in choices if choice.name in needed]
+    mentioned = {name for choice in kept for name in choice.when}
+    return [
+        replace(choice, values=_representatives(choice))
+        if choice.name not in mentioned and split_name(choice.name)[1] == "pruning_ratio"
+        else choice
+        for choice in kept
+    ]
+
+
+def _representatives(choice: Choice) -> tuple[Value, ...]:
+    none = tuple(value for value in choice.values if value == 0)
+    return (*none, *(value for value in choice.values if value != 0))[: len(none) + 1]
 
 
 def range_values(what: str, bounds: Mapping[str, int | float]) -> tuple[Value, ...]:

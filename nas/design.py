@@ -17,22 +17,12 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+from nas.compression import IDENTITY, Value, everywhere, stages_in, value_of
 from nas.errors import SpaceError
 
-Value = bool | int | float | str
+__all__ = ["IDENTITY", "Design", "Value", "canonical_json", "sha256_of"]
 
 VERSION = 1
-
-# The value that each compression choice has where a design does not name it: the step is left out.
-IDENTITY: Mapping[str, Value] = MappingProxyType(
-    {
-        "pruning_ratio": 0.0,
-        "distillation": False,
-        "weight_sharing": "none",
-        "weight_bits": 32,
-        "activation_bits": 32,
-    }
-)
 
 
 def canonical_json(data: Any) -> str:
@@ -52,7 +42,8 @@ class Design:
     Args:
         family: The builder that turns the architecture into a network.
         architecture: Active architecture choices and their values.
-        compression: Active compression choices and their values; what is absent is left out (``IDENTITY``).
+        compression: Active compression choices and their values; what is absent is left out (``IDENTITY``). A name may
+            carry a stage, ``stage2.weight_bits``, see ``nas.compression``.
 
     Raises:
         SpaceError: A value is no finite number, text or boolean.
@@ -89,9 +80,18 @@ class Design:
         """What training depends on: designs that share it share the trained network."""
         return sha256_of({"family": self.family, "architecture": dict(self.architecture)})
 
-    def step(self, choice: str) -> Value:
-        """The value of a compression choice, or its identity where the design does not name it."""
-        return self.compression.get(choice, IDENTITY[choice])
+    def step(self, choice: str, stage: str | None = None) -> Value:
+        """The value of a compression choice, for the network or one of its stages; its identity where none is named."""
+        return value_of(self.compression, choice, stage)
+
+    def everywhere(self, choice: str) -> tuple[Value, ...]:
+        """The values that a compression choice has: for the network, and for stages with one of their own."""
+        return everywhere(self.compression, choice)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages for which a compression choice has a value of its own."""
+        return stages_in(self.compression)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -1,19 +1,22 @@
 """The stages that turn a design into an artifact, in their one legal order, each a pure function of its key.
 
-    train → prune → fine-tune or distil → export → quantise → freeze
+    train → prune → sparsify → fine-tune or distil → export → share or quantise → freeze
 
-A stage's key is the digest of its name and code version, its parent's key, its own options, the data, the seed, the
-numeric policy and the versions that matter. So two designs that differ only after pruning share everything before it,
-whichever is evaluated first; and a stage that a design leaves out adds no key.
+What each technique does lies in ``nas.compress``, in the order of ``nas.compress.registry``; here is how one follows
+another. A stage's key is the digest of its name and code version, its parent's key, its own options, the data, the
+seed, the numeric policy and the versions that matter. So two designs that differ only after pruning share everything
+before it, whichever is evaluated first; and a stage that a design leaves out adds no key.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.metadata
 import io
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +25,13 @@ import torch
 from torch import nn
 
 from nas.artifact import Manifest, open_session, probabilities
-from nas.compress import export, prune, quantise
+from nas.compress import export
+from nas.compress.registry import GRAPH_TECHNIQUES, NETWORK_TECHNIQUES
+from nas.compress.technique import GraphTechnique, NetworkTechnique, Technique, Tools
+from nas.compression import CHOICES, conflict, is_known
 from nas.data.dataset import Dataset
 from nas.data.normalise import Normalisation, normalisation_of
-from nas.design import IDENTITY, Design, sha256_of
+from nas.design import Design, sha256_of
 from nas.errors import DivergedError, NasError, UnsupportedError, unknown_name
 from nas.families import build
 from nas.outcome import Realisation
@@ -34,12 +40,12 @@ from nas.record import StageResult
 from nas.store import Entry, Store
 from nas.train import Distillation, Numerics, TrainingData, predict_logits, seeded, train
 
-# Raised by one when a stage's code changes what it produces, so that old cache entries no longer count.
-CODE_VERSIONS = {"train": 2, "teacher": 1, "finetune": 2, "export": 1, "quantise": 2}
-CALIBRATION_IMAGES = 256
+# Raised by one when a stage's code changes what it produces, so that old cache entries no longer count. Techniques
+# have their own.
+CODE_VERSIONS = {"train": 2, "teacher": 1, "export": 1} | {
+    technique.name: technique.version for technique in (*NETWORK_TECHNIQUES, *GRAPH_TECHNIQUES)
+}
 PARITY_IMAGES = 64
-# Bits of (weights, activations) that there is a way to carry out.
-BITS = ((32, 32), (8, 32), (8, 8))
 # Largest difference of a class probability between network and exported file: float32 sums in another order.
 PARITY_TOLERANCE = 1e-3
 
@@ -57,6 +63,14 @@ class Teacher:
 
     trial: int
     design: Design
+
+
+@dataclass(frozen=True)
+class Uncompressed:
+    """The float network that a design was made from, as trained, and its file: the yardstick of what was gained."""
+
+    network: nn.Module
+    artifact: bytes
 
 
 @dataclass(frozen=True)
@@ -88,11 +102,10 @@ class Trace:
 
 @dataclass(frozen=True)
 class _Network:
-    """A network with the key of the stage that it came from, and its layers' widths before and after pruning."""
+    """A network with the key of the stage that it came from."""
 
     model: nn.Module
     key: str
-    widths: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -131,26 +144,34 @@ class Pipeline:
             DivergedError: Training produced NaN or infinity.
             UnsupportedError: A step is not known here, or cannot be carried out on this network.
         """
-        bits = _checked_bits(design)
+        _check(design)
         network = self._trained(design, seed, trace)
+        tools = self._tools(design, seed, teacher, trace)
+        teacher_key = self._teacher_key(design, seed, teacher)
         labels: dict[str, Realisation] = {}
         notes: list[str] = []
-        if design.step("pruning_ratio") or design.step("distillation"):
-            network = self._finetuned(design, network, seed, teacher, trace)
-        if design.step("pruning_ratio"):
-            labels["pruning_ratio"], note = _pruning_label(network.widths)
-            notes.append(note)
-        if design.step("distillation"):
-            labels["distillation"] = Realisation.REALISED
+        for technique in NETWORK_TECHNIQUES:
+            if (config := technique.config(design)) is not None:
+                network, detail = self._on_network(technique, config, network, tools, teacher_key, trace)
+                account = technique.account(config, detail)
+                labels, notes = {**labels, **account.labels}, [*notes, *account.notes]
         body = self._exported(network, trace)
-        quantised = body if bits == (32, 32) else self._quantised(body, bits, trace)
-        artifact = export.attach_front_end(quantised.blob, self.dataset.input, self.normalisation)
-        if bits != (32, 32):
-            label, note = _bits_label(artifact, bits)
-            labels |= {name: label for name in ("weight_bits", "activation_bits") if design.step(name) != 32}
-            notes.append(note)
+        applied: list[tuple[GraphTechnique[Any], Any, Mapping[str, Any]]] = []
+        for on_graph in GRAPH_TECHNIQUES:
+            if (config := on_graph.config(design)) is not None:
+                body = self._on_graph(on_graph, config, body, tools, teacher_key, trace)
+                applied.append((on_graph, config, body.detail))
+        artifact = self._finished(body)
+        for on_graph, config, detail in applied:
+            account = on_graph.account(config, detail, artifact)
+            labels, notes = {**labels, **account.labels}, [*notes, *account.notes]
         manifest = Manifest(self.dataset.input, self.dataset.class_names, export.OPSET, export.EXPORTER)
         return Product(network.model, artifact, manifest, labels, tuple(notes))
+
+    def uncompressed(self, design: Design, seed: int, trace: Trace) -> Uncompressed:
+        """The network that a design's compression starts from, and the file that it would be without."""
+        trained = self._trained(design, seed, trace)
+        return Uncompressed(trained.model, self._finished(self._exported(trained, trace)))
 
     def train_key(self, design: Design, seed: int) -> str:
         """The key of a design's trained float network; designs of one architecture share it."""
@@ -204,46 +225,95 @@ class Pipeline:
             entry = self._cached("train", key, trace, compute)
         return _Network(_load(model, entry.blob), key)
 
-    def _finetuned(
-        self, design: Design, parent: _Network, seed: int, teacher: Teacher | None, trace: Trace
-    ) -> _Network:
-        """Prunes where asked, then trains on, with the teacher's help where asked."""
-        ratio, config = float(design.step("pruning_ratio")), self.recipe.training
-        epochs = self.recipe.budget.finetune_epochs
-        options: dict[str, Any] = {
-            "pruning_ratio": ratio,
-            "training": config.model_dump(mode="json"),
-            "epochs": epochs,
-            "torch-pruning": importlib.metadata.version("torch-pruning") if ratio else None,
-        }
+    def _tools(self, design: Design, seed: int, teacher: Teacher | None, trace: Trace) -> Tools:
+        """What techniques work with for one design."""
+        teach: Callable[[], Distillation] | None = None
         if design.step("distillation"):
             if teacher is None:
                 raise NasError("a distilled design needs a teacher, but none was resolved")
-            options["teacher"] = self.train_key(teacher.design, seed)
-        key = self._key("finetune", parent.key, seed, options)
+            temperature, weight = self._distillation(design)
+            teach = functools.cache(
+                lambda: Distillation(self._teacher_logits(teacher, seed, trace), temperature, weight)
+            )
+        is_pixels = self.dataset.input.dtype == "uint8"
+        return Tools(
+            data=self.data,
+            input_shape=self.input_shape,
+            training=self.recipe.training,
+            epochs=self.recipe.budget.finetune_epochs,
+            numerics=self.numerics,
+            seed=seed,
+            pixels=export.input_quantisation(self.normalisation) if is_pixels else None,
+            reduce_range=self.reduce_range,
+            teach=teach,
+        )
+
+    def _distillation(self, design: Design) -> tuple[float, float]:
+        """Temperature and weight: the design's choices, or the recipe's where it makes none."""
+        training = self.recipe.training
+        temperature = design.compression.get("distillation_temperature", training.distillation_temperature)
+        weight = design.compression.get("distillation_weight", training.distillation_weight)
+        return float(temperature), float(weight)
+
+    def _teacher_key(self, design: Design, seed: int, teacher: Teacher | None) -> list[Any] | None:
+        """What a distilled design's training depends on beside its own options."""
+        if not design.step("distillation") or teacher is None:
+            return None
+        return [self.train_key(teacher.design, seed), *self._distillation(design)]
+
+    def _options(
+        self, technique: Technique[Any], config: Any, tools: Tools, teacher_key: list[Any] | None
+    ) -> dict[str, Any]:
+        """All that a technique's result depends on beside what it is applied to, the data and the numeric policy."""
+        options: dict[str, Any] = {
+            "config": asdict(config),
+            "looked_at": dict(technique.looked_at(tools)),
+            "packages": {name: importlib.metadata.version(name) for name in technique.packages},
+        }
+        if technique.trains(config):
+            training = self.recipe.training.model_dump(mode="json")
+            options |= {"training": training, "epochs": tools.epochs, "teacher": teacher_key}
+        return options
+
+    def _on_network(
+        self,
+        technique: NetworkTechnique[Any],
+        config: Any,
+        parent: _Network,
+        tools: Tools,
+        teacher_key: list[Any] | None,
+        trace: Trace,
+    ) -> tuple[_Network, Mapping[str, Any]]:
+        tools = replace(tools, progress=lambda share: trace.progress(technique.name, share))
+        key = self._key(technique.name, parent.key, tools.seed, self._options(technique, config, tools, teacher_key))
 
         def compute() -> tuple[bytes, dict[str, Any]]:
-            detail: dict[str, Any] = {}
-            model = parent.model
-            if ratio:
-                pruned = prune.prune(model, ratio, self.input_shape)
-                model, detail = pruned.model, {"history": pruned.history, "widths": pruned.widths}
-            distillation = None
-            if teacher is not None and design.step("distillation"):
-                logits = self._teacher_logits(teacher, seed, trace)
-                distillation = Distillation(logits, config.distillation_temperature, config.distillation_weight)
-            with seeded(seed, self.numerics.threads) as generator:
-                detail["curve"] = train(
-                    model, self.data, config, self.numerics, epochs, config.finetune_learning_rate, generator,
-                    distillation, lambda done, of: trace.progress("finetune", done / of),
-                )  # fmt: skip
+            model, detail = technique.apply(parent.model, config, tools)
             return _save(model), detail
 
-        entry = self._cached("finetune", key, trace, compute)
-        model = parent.model
-        if ratio:
-            model = prune.replay(model, entry.detail["history"], self.input_shape)
-        return _Network(_load(model, entry.blob), key, entry.detail.get("widths", {}))
+        entry = self._cached(technique.name, key, trace, compute)
+        # The structure from the detail and the weights from the blob, also where both were just made: so that a
+        # network from the cache cannot differ.
+        model = technique.restore(copy.deepcopy(parent.model), entry.detail, tools)
+        return _Network(_load(model, entry.blob), key), entry.detail
+
+    def _on_graph(
+        self,
+        technique: GraphTechnique[Any],
+        config: Any,
+        body: Entry,
+        tools: Tools,
+        teacher_key: list[Any] | None,
+        trace: Trace,
+    ) -> Entry:
+        tools = replace(tools, progress=lambda share: trace.progress(technique.name, share))
+        seed = tools.seed if technique.trains(config) else 0
+        options = self._options(technique, config, tools, teacher_key)
+        key = self._key(technique.name, body.sha256, seed, options)
+        return self._cached(technique.name, key, trace, lambda: technique.apply(body.blob, config, tools))
+
+    def _finished(self, body: Entry) -> bytes:
+        return export.attach_front_end(body.blob, self.dataset.input, self.normalisation)
 
     def _teacher_logits(self, teacher: Teacher, seed: int, trace: Trace) -> torch.Tensor:
         """The teacher's logits of every training image, computed once per teacher and data set."""
@@ -285,52 +355,14 @@ class Pipeline:
             )
         return difference
 
-    def _quantised(self, body: Entry, bits: tuple[int, int], trace: Trace) -> Entry:
-        options = {
-            "bits": list(bits),
-            "images": CALIBRATION_IMAGES,
-            "reduce_range": self.reduce_range,
-            "onnxruntime": importlib.metadata.version("onnxruntime"),
-        }
 
-        def compute() -> tuple[bytes, dict[str, Any]]:
-            if bits == (8, 32):
-                return quantise.quantise_weights(body.blob), {}
-            images = self.data.normalise(self.data.images[:CALIBRATION_IMAGES]).cpu().contiguous().numpy()
-            is_pixels = self.dataset.input.dtype == "uint8"
-            pixels = export.input_quantisation(self.normalisation) if is_pixels else None
-            return quantise.quantise_body(body.blob, images, pixels, self.reduce_range), {}
-
-        return self._cached("quantise", self._key("quantise", body.sha256, 0, options), trace, compute)
-
-
-def _checked_bits(design: Design) -> tuple[int, int]:
-    """A design's bits of weights and activations, after making sure that no step of it would be left out silently."""
+def _check(design: Design) -> None:
+    """Makes sure that no step of a design would be left out silently."""
     for name in design.compression:
-        if name not in IDENTITY:
-            raise UnsupportedError(unknown_name("compression choice", name, IDENTITY))
-    if design.step("weight_sharing") != IDENTITY["weight_sharing"]:
-        raise UnsupportedError(f"weight sharing '{design.step('weight_sharing')}' is not supported yet")
-    bits = (int(design.step("weight_bits")), int(design.step("activation_bits")))
-    if bits not in BITS:
-        known = ", ".join(f"{weights} and {activations}" for weights, activations in BITS)
-        raise UnsupportedError(f"weights of {bits[0]} and activations of {bits[1]} bits are not supported", known)
-    return bits
-
-
-def _pruning_label(widths: Mapping[str, list[int]]) -> tuple[Realisation, str]:
-    """Unsupported where every layer was too narrow to lose a channel; and how many channels remain, in words."""
-    before, after = (sum(pair[position] for pair in widths.values()) for position in (0, 1))
-    label = Realisation.REALISED if after < before else Realisation.UNSUPPORTED
-    return label, f"pruning kept {after} of {before} output channels, the classes among them"
-
-
-def _bits_label(artifact: bytes, bits: tuple[int, int]) -> tuple[Realisation, str]:
-    if bits == (8, 32):
-        return Realisation.SIMULATED, "weights are stored in 8 bits, which saves size; the arithmetic is float32"
-    label, operators = quantise.runs_in_int8(artifact)
-    ran = ", ".join(f"{count} {name}" for name, count in operators.items())
-    return label, f"operators that ONNX Runtime runs: {ran}"
+        if not is_known(name):
+            raise UnsupportedError(unknown_name("compression choice", name, CHOICES))
+    if (found := conflict(design.compression)) is not None:
+        raise UnsupportedError(*found)
 
 
 def _save(model: nn.Module) -> bytes:

@@ -33,7 +33,17 @@ from typing import Any
 
 import yaml
 
-from nas.choice import YAML_HINT, Choice, Group, legal_choice, listed, range_values, same_value
+from nas.choice import (
+    YAML_HINT,
+    Choice,
+    Group,
+    check_together,
+    combinations,
+    legal_choice,
+    listed,
+    range_values,
+    same_value,
+)
 from nas.design import IDENTITY, Design, Value, sha256_of
 from nas.errors import SpaceError, unknown_name
 
@@ -71,9 +81,10 @@ class SearchSpace:
             if choice.name in earlier:
                 raise SpaceError(f"choice '{choice.name}' is declared twice")
             if choice.group == "compression":
-                choice = legal_choice(choice, earlier)
+                choice = legal_choice(choice)
             earlier[choice.name] = replace(choice, when=_resolved_conditions(choice, earlier, self.choices))
         object.__setattr__(self, "choices", tuple(earlier.values()))
+        check_together(self.choices)
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -160,16 +171,7 @@ class SearchSpace:
 
     def designs(self) -> Iterator[Design]:
         """All designs, lazily; the last choice changes fastest."""
-        yield from self._designs_from(0, {})
-
-    def _designs_from(self, index: int, chosen: dict[str, Value]) -> Iterator[Design]:
-        if index == len(self.choices):
-            yield self._design(chosen)
-            return
-        choice = self.choices[index]
-        branches = [chosen | {choice.name: value} for value in choice.values] if choice.active(chosen) else [chosen]
-        for branch in branches:
-            yield from self._designs_from(index + 1, branch)
+        yield from (self._design(chosen) for chosen in combinations(self.choices))
 
     def _design(self, chosen: Mapping[str, Value]) -> Design:
         halves: dict[str, dict[str, Value]] = {"architecture": {}, "compression": {}}

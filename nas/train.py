@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -159,18 +159,22 @@ def train(
     generator: torch.Generator,
     distillation: Distillation | None = None,
     on_epoch: EpochCallback | None = None,
+    after_step: Callable[[], None] | None = None,
+    parameters: Sequence[nn.Parameter] | None = None,
 ) -> list[dict[str, Any]]:
     """Trains a network in place and returns its curve: for each epoch the mean loss, the accuracy on the (augmented)
     training batches, and the seconds that it took.
 
-    Call it inside ``seeded`` for repeatable results.
+    Call it inside ``seeded`` for repeatable results. ``after_step`` is called after each step of the optimiser;
+    ``parameters`` are what is trained, all of the network's by default.
 
     Raises:
         DivergedError: The loss became NaN or infinite.
     """
     device = torch.device(numerics.device)
     model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=config.weight_decay, fused=True)
+    trained = list(model.parameters() if parameters is None else parameters)
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=config.weight_decay, fused=True)
     weights = data.class_weights() if config.class_weights else None
     criterion = nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
     batch = min(config.batch_size, len(data.labels))
@@ -194,6 +198,8 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
+            if after_step is not None:
+                after_step()
             loss_sum += loss.detach()
             correct += (logits.detach().argmax(1) == labels).sum()
             step += 1

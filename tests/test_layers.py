@@ -17,12 +17,14 @@ ROOT = Path(__file__).parent.parent / "nas"
 # Each line imports from the lines above it alone; names on one line do not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("design", "objectives", "outcome"),
+    ("compression", "objectives", "outcome"),
+    ("design",),
     ("choice",),
     ("space", "describe", "front", "store", "artifact", "scoring"),
     ("record", "recipe"),
     ("data", "families", "study", "augment"),
-    ("train", "compress", "measure"),
+    ("train", "measure"),
+    ("compress",),
     ("pipeline", "wording"),
     ("evaluate", "profile"),
     ("search", "report", "deploy"),

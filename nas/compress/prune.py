@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,10 @@ import torch
 import torch_pruning
 from torch import nn
 
+from nas.compress.technique import Account, NetworkTechnique, Tools
+from nas.design import Design
 from nas.errors import UnsupportedError
+from nas.outcome import Realisation
 
 # Vector units work in blocks of eight channels, so widths are rounded to this where the layer is wide enough.
 CHANNEL_MULTIPLE = 8
@@ -126,3 +130,37 @@ def _widths(model: nn.Module) -> dict[str, int]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Which share of the channels goes."""
+
+    ratio: float
+
+
+class Prune(NetworkTechnique[PruneConfig]):
+    """Structured pruning."""
+
+    name = "prune"
+    choices = ("pruning_ratio", "pruning_criterion", "pruning_steps", "pruning_rounding")
+    version = 1
+    packages = ("torch-pruning",)
+
+    def config(self, design: Design) -> PruneConfig | None:
+        ratio = float(design.step("pruning_ratio"))
+        return PruneConfig(ratio) if ratio else None
+
+    def apply(self, network: nn.Module, config: PruneConfig, tools: Tools) -> tuple[nn.Module, dict[str, Any]]:
+        pruned = prune(network, config.ratio, tools.input_shape)
+        return pruned.model, {"history": pruned.history, "widths": pruned.widths}
+
+    def restore(self, network: nn.Module, detail: Mapping[str, Any], tools: Tools) -> nn.Module:
+        return replay(network, detail["history"], tools.input_shape)
+
+    def account(self, config: PruneConfig, detail: Mapping[str, Any]) -> Account:
+        """Unsupported where every layer was too narrow to lose a channel."""
+        before, after = (sum(pair[position] for pair in detail["widths"].values()) for position in (0, 1))
+        label = Realisation.REALISED if after < before else Realisation.UNSUPPORTED
+        note = f"pruning kept {after} of {before} output channels, the classes among them"
+        return Account({"pruning_ratio": label}, (note,))

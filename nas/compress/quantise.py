@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,6 +24,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from nas.compress.export import BODY_INPUT
+from nas.compress.technique import CALIBRATION_IMAGES, Account, GraphTechnique, Tools
+from nas.design import Design
 from nas.errors import UnsupportedError
 from nas.outcome import Realisation
 
@@ -154,3 +158,40 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         root.setLevel(before)
+
+
+@dataclass(frozen=True)
+class QuantiseConfig:
+    """Bits of weights and activations."""
+
+    weight_bits: int
+    activation_bits: int
+
+
+class Quantise(GraphTechnique[QuantiseConfig]):
+    """Fewer bits for weights and activations."""
+
+    name = "quantise"
+    choices = ("weight_bits", "activation_bits", "calibration", "quantisation_aware")
+    version = 2
+    packages = ("onnxruntime",)
+
+    def config(self, design: Design) -> QuantiseConfig | None:
+        config = QuantiseConfig(int(design.step("weight_bits")), int(design.step("activation_bits")))
+        return None if config == QuantiseConfig(32, 32) else config
+
+    def looked_at(self, tools: Tools) -> Mapping[str, Any]:
+        return {"images": CALIBRATION_IMAGES, "reduce_range": tools.reduce_range}
+
+    def apply(self, body: bytes, config: QuantiseConfig, tools: Tools) -> tuple[bytes, dict[str, Any]]:
+        if config.activation_bits == 32:
+            return quantise_weights(body), {}
+        return quantise_body(body, tools.calibration, tools.pixels, tools.reduce_range), {}
+
+    def account(self, config: QuantiseConfig, detail: Mapping[str, Any], artifact: bytes) -> Account:
+        if config.activation_bits == 32:
+            note = f"weights are stored in {config.weight_bits} bits, which saves size; the arithmetic is float32"
+            return Account({"weight_bits": Realisation.SIMULATED}, (note,))
+        label, operators = runs_in_int8(artifact)
+        ran = ", ".join(f"{count} {name}" for name, count in operators.items())
+        return Account({"weight_bits": label, "activation_bits": label}, (f"operators that ONNX Runtime runs: {ran}",))
