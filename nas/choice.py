@@ -9,7 +9,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Literal
 
-from nas.compression import CHOICES, Value, conflict, is_known, split_name
+from nas.compression import CHOICES, RULES, Value, is_known, split_name
 from nas.errors import SpaceError, unknown_name
 
 MOST_RANGE_VALUES = 1000
@@ -143,24 +143,15 @@ def check_together(choices: Sequence[Choice]) -> None:
     Raises:
         SpaceError: Some design's choices do not go together; the message says which.
     """
-    compression = [choice for choice in choices if choice.group == "compression"]
-    stages = {stage for choice in compression if (stage := split_name(choice.name)[0])}
-    for names in _looked_at_together(stages):
-        for chosen in combinations(_with_gates(names, choices)):
-            found = conflict({choice.name: chosen[choice.name] for choice in compression if choice.name in chosen})
-            if found is not None:
-                raise SpaceError(*found)
-
-
-def _looked_at_together(stages: set[str]) -> Iterator[set[str]]:
-    """The names that the rules of ``nas.compression.conflict`` look at, rule by rule."""
-    for prefix in ("", *(f"{stage}." for stage in sorted(stages))):
-        bits = {"weight_bits", "activation_bits", f"{prefix}weight_bits", f"{prefix}activation_bits"}
-        yield bits
-        yield {"weight_sharing", "weight_bits", f"{prefix}weight_bits"}
-    for name, choice in CHOICES.items():
-        if choice.refines is not None:
-            yield {name, choice.refines, *(f"{stage}.{choice.refines}" for stage in stages)}
+    compression = [choice.name for choice in choices if choice.group == "compression"]
+    stages = sorted({stage for name in compression if (stage := split_name(name)[0]) is not None})
+    for rule in RULES:
+        for names in rule.looks_at(stages):
+            looked_at = names & set(compression)
+            for chosen in combinations(_with_gates(looked_at, choices)):
+                found = rule.check({name: chosen[name] for name in sorted(looked_at & chosen.keys())})
+                if found is not None:
+                    raise SpaceError(*found)
 
 
 def _with_gates(names: set[str], choices: Sequence[Choice]) -> list[Choice]:

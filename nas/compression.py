@@ -8,7 +8,7 @@ network where it has no value of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -119,30 +119,84 @@ def everywhere(compression: Mapping[str, Value], choice: str) -> tuple[Value, ..
     return tuple(dict.fromkeys(value_of(compression, choice, stage) for stage in stages))
 
 
-def conflict(compression: Mapping[str, Value]) -> tuple[str, str] | None:
-    """What in a design's compression does not go together: (what, how to mend it), or None."""
+# What does not go together, and how to mend it.
+Conflict = tuple[str, str]
+
+
+def _bits_conflict(compression: Mapping[str, Value]) -> Conflict | None:
     for stage in (None, *stages_in(compression)):
         bits = (value_of(compression, "weight_bits", stage), value_of(compression, "activation_bits", stage))
         if bits not in BITS:
             where = f"{stage}." if stage else ""
-            possible = [weights for weights, activations in BITS if activations == bits[1]]
+            possible = [str(weights) for weights, activations in BITS if activations == bits[1]]
             return (
                 f"{where}activation_bits {bits[1]} does not go with {where}weight_bits {bits[0]}",
-                f"it needs weight_bits {' or '.join(str(weights) for weights in possible)}: add when: {{weight_bits: "
-                f"[{', '.join(str(weights) for weights in possible)}]}}",
+                f"it needs weight_bits {' or '.join(possible)}: add when: {{weight_bits: [{', '.join(possible)}]}}",
             )
+    return None
+
+
+def _sharing_conflict(compression: Mapping[str, Value]) -> Conflict | None:
     sharing = value_of(compression, "weight_sharing")
     if sharing != "none" and any(bits != 32 for bits in everywhere(compression, "weight_bits")):
         return (
             f"weight_sharing '{sharing}' does not go with weight_bits below 32: a codebook has its own bits",
             "give weight_bits when: {weight_sharing: [none]}",
         )
-    for name, choice in CHOICES.items():
-        if choice.refines is not None and name in compression:
-            base = choice.refines
-            if set(everywhere(compression, base)) <= {IDENTITY[base]}:
-                return (
-                    f"choice '{name}' has no meaning where {base} is {IDENTITY[base]}",
-                    f"add when: {{{base}: [...]}} with the values of {base} that it refines",
-                )
     return None
+
+
+def _refinement_conflict(compression: Mapping[str, Value]) -> Conflict | None:
+    for name, choice in CHOICES.items():
+        base = choice.refines
+        if base is not None and name in compression and set(everywhere(compression, base)) <= {IDENTITY[base]}:
+            return (
+                f"choice '{name}' has no meaning where {base} is {IDENTITY[base]}",
+                f"add when: {{{base}: [...]}} with the values of {base} that it refines",
+            )
+    return None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Something that a design's compression must obey.
+
+    Args:
+        check: Says what does not go together in a design's compression, or None.
+        looks_at: Which choices the check looks at together, in groups, given the stages with choices of their own: if
+            every group by itself obeys, so does the whole.
+    """
+
+    check: Callable[[Mapping[str, Value]], Conflict | None]
+    looks_at: Callable[[Collection[str]], list[set[str]]]
+
+
+RULES = (
+    Rule(
+        _bits_conflict,
+        lambda stages: [
+            {f"{where}{bits}" for bits in ("weight_bits", "activation_bits") for where in ("", prefix)}
+            for prefix in ("", *(f"{stage}." for stage in stages))
+        ],
+    ),
+    Rule(
+        _sharing_conflict,
+        lambda stages: [
+            {"weight_sharing", "weight_bits", f"{prefix}weight_bits"}
+            for prefix in ("", *(f"{stage}." for stage in stages))
+        ],
+    ),
+    Rule(
+        _refinement_conflict,
+        lambda stages: [
+            {name, choice.refines, *(f"{stage}.{choice.refines}" for stage in stages)}
+            for name, choice in CHOICES.items()
+            if choice.refines is not None
+        ],
+    ),
+)
+
+
+def conflict(compression: Mapping[str, Value]) -> Conflict | None:
+    """What in a design's compression does not go together: (what, how to mend it), or None."""
+    return next((found for rule in RULES if (found := rule.check(compression)) is not None), None)

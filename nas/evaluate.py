@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from nas.pipeline import Pipeline, Product, Progress, Teacher, Trace
 from nas.recipe import Recipe
 from nas.record import StageResult
 from nas.scoring import score
-from nas.store import Store
+from nas.store import Store, sha256_bytes
 
 # Measures an artifact's latency: (file, target, images as the artifact takes them) → (quantity, raw samples in ms).
 Measure = Callable[[bytes, Target, np.ndarray], tuple[Quantity, np.ndarray]]
@@ -87,6 +88,7 @@ class Evaluator:
         self.measure = measure
         self.environment_id = environment_id
         self.targets = [Target.parse(name) for name in recipe.all_targets]
+        self._yardsticks: dict[tuple[str, str], Quantity] = {}
 
     def evaluate(self, request: EvalRequest, progress: Progress | None = None) -> EvalResult:
         """Evaluates one design. Only an interruption (Ctrl-C, a signal) leaves this as an exception."""
@@ -108,6 +110,8 @@ class Evaluator:
         ]
         samples: dict[str, np.ndarray] = {}
         quantities += self._timed(trace, "measure", lambda: self._latencies(product, samples))
+        if any(request.design.everywhere("pruning_ratio")):
+            quantities += self._timed(trace, "compare", lambda: self._uncompressed(request))
         if self.recipe.needs_fresh_process:
             path = self.store.blob_path(artifact.sha256)
             quantities += self._timed(trace, "startup", lambda: self._startups(path))
@@ -142,6 +146,7 @@ class Evaluator:
             Quantity("flops", complexity.flops, "FLOP", How.COUNTED),
             Quantity("params", complexity.params, "1", How.COUNTED),
             Quantity("size_bytes", len(product.artifact), "bytes", How.MEASURED),
+            Quantity("compressed_size_bytes", compressed_size(product.artifact), "bytes", How.MEASURED),
         ]
 
     def _latencies(self, product: Product, samples: dict[str, np.ndarray]) -> list[Quantity]:
@@ -151,10 +156,33 @@ class Evaluator:
             quantities.append(quantity)
         return quantities
 
+    def _uncompressed(self, request: EvalRequest) -> list[Quantity]:
+        """Latency and MACs of the float network that a pruned design was made from, had in the same way.
+
+        Beside the design's own they tell what pruning gained in time, and not in arithmetic alone. A network that
+        several designs were made from is measured once in a process.
+        """
+        whole = self.pipeline.uncompressed(request.design, request.seed, Trace())
+        complexity = count(whole.network, self.pipeline.input_shape)
+        quantities = [Quantity("uncompressed_macs", complexity.macs, "MAC", How.COUNTED)]
+        digest = sha256_bytes(whole.artifact)
+        for target in self.targets:
+            key = (digest, target.name)
+            if key not in self._yardsticks:
+                measured, _ = self.measure(whole.artifact, target, self.dataset.validation.images)
+                self._yardsticks[key] = replace(measured, name="uncompressed_latency_ms")
+            quantities.append(self._yardsticks[key])
+        return quantities
+
     def _startups(self, path: Path) -> list[Quantity]:
         images = self.dataset.validation.images
         pairs = [measure_startup(path, target, images, self.environment_id) for target in self.targets]
         return [quantity for pair in pairs for quantity in pair]
+
+
+def compressed_size(artifact: bytes) -> int:
+    """Bytes of a file once deflated, as a download or an app's package is: there zeros in the weights pay."""
+    return len(zlib.compress(artifact, 9))
 
 
 def _explain(error: Exception) -> tuple[Outcome, Reason]:

@@ -75,14 +75,19 @@ def test_architecture_digest_leaves_compression_out_and_nothing_else() -> None:
 def test_a_step_that_is_not_named_is_left_out() -> None:
     design = make_design(weight_bits=8)
     assert design.step("weight_bits") == 8
-    assert {name: design.step(name) for name in IDENTITY if name != "weight_bits"} == {
-        "pruning_ratio": 0.0,
-        "distillation": False,
-        "weight_sharing": "none",
-        "activation_bits": 32,
-    }
+    rest = {name: value for name, value in IDENTITY.items() if name != "weight_bits"}
+    assert {name: design.step(name) for name in rest} == rest
     with pytest.raises(KeyError, match="bits_of_weight"):
         design.step("bits_of_weight")
+
+
+def test_a_stage_follows_the_network_unless_it_has_a_value_of_its_own() -> None:
+    design = make_design(**{"weight_bits": 8, "stage2.weight_bits": 4, "layer1.0.pruning_ratio": 0.5})
+    assert [design.step("weight_bits", stage) for stage in (None, "stage1", "stage2")] == [8, 8, 4]
+    assert [design.step("pruning_ratio", stage) for stage in (None, "layer1.0")] == [0.0, 0.5]
+    assert design.stages == ("layer1.0", "stage2")
+    assert set(design.everywhere("weight_bits")) == {8, 4}
+    assert set(design.everywhere("activation_bits")) == {32}
 
 
 def test_a_design_cannot_be_changed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,8 @@ from nas.store import Store, sha256_bytes
 
 TARGET, SECOND = "onnxruntime-cpu-1t-b1", "onnxruntime-cpu-1t-b8"
 INT8 = {"weight_bits": 8, "activation_bits": 8}
-WITHOUT_TARGET = {"accuracy", "balanced_accuracy", "macs", "flops", "params", "size_bytes"}
+WITHOUT_TARGET = {"accuracy", "balanced_accuracy", "macs", "flops", "params", "size_bytes", "compressed_size_bytes"}
+UNCOMPRESSED = {"uncompressed_macs", f"uncompressed_latency_ms@{TARGET}", f"uncompressed_latency_ms@{SECOND}"}
 
 
 @pytest.fixture(autouse=True)
@@ -83,14 +85,17 @@ def test_a_measured_trial_has_every_number_and_each_is_the_files(
     design = make_design(**compression)
     result = evaluator.evaluate(EvalRequest(7, design, 0, Teacher(2, make_design("mlp"))))
     assert (result.outcome, result.reason, result.traceback) == (Outcome.MEASURED, None, "")
-    assert values(result).keys() == WITHOUT_TARGET | {f"latency_ms@{TARGET}", f"latency_ms@{SECOND}"}
+    pruned = "pruning_ratio" in compression
+    wanted = WITHOUT_TARGET | {f"latency_ms@{TARGET}", f"latency_ms@{SECOND}"}
+    assert values(result).keys() == wanted | (UNCOMPRESSED if pruned else set())
     content = stored(evaluator, result)
     assert sha256_bytes(content) == result.artifact_sha256
     assert values(result)["size_bytes"] == len(content)
     # Latency: of this very file, on validation images, on each target, samples kept.
-    assert measure.asked == [
+    assert measure.asked[:2] == [
         (result.artifact_sha256, name, digits().validation.images.shape) for name in (SECOND, TARGET)
     ]
+    assert len(measure.asked) == (4 if pruned else 2)
     assert list(result.samples) == [SECOND, TARGET]
     assert values(result)[f"latency_ms@{SECOND}"] == pytest.approx(8 * values(result)[f"latency_ms@{TARGET}"])
     # Accuracy: scored again by stock ONNX Runtime, one image at a time.
@@ -106,7 +111,9 @@ def test_a_measured_trial_has_every_number_and_each_is_the_files(
     assert values(result)["flops"] == 2 * complexity.macs
     assert values(result)["params"] == complexity.params
     how = {quantity.name: quantity.how for quantity in result.quantities}
-    assert {name for name, way in how.items() if way is How.COUNTED} == {"macs", "flops", "params"}
+    assert {name for name, way in how.items() if way is How.COUNTED} == {"macs", "flops", "params"} | (
+        {"uncompressed_macs"} if pruned else set()
+    )
     assert set(how.values()) == {How.COUNTED, How.MEASURED}
 
 
@@ -115,9 +122,9 @@ def test_stages_labels_and_manifest_come_along_and_can_be_stored(evaluator: Eval
     seen: list[str] = []
     result = evaluator.evaluate(EvalRequest(1, design, 0), lambda stage, share: seen.append(stage))
     names = [stage.stage for stage in result.stages]
-    assert names == ["train", "finetune", "export", "quantise", "score", "count", "measure"]
+    assert names == ["train", "prune", "finetune", "export", "quantise", "score", "count", "measure", "compare"]
     assert list(dict.fromkeys(seen)) == names
-    assert all(bool(stage.key) is (stage.stage in names[:4]) for stage in result.stages)
+    assert all(bool(stage.key) is (stage.stage in names[:5]) for stage in result.stages)
     assert all(stage.seconds >= 0 for stage in result.stages)
     assert result.labels == dict.fromkeys(("pruning_ratio", "weight_bits", "activation_bits"), Realisation.REALISED)
     assert Manifest.from_json(result.manifest).class_names == digits().class_names
@@ -138,6 +145,27 @@ def test_a_design_evaluated_again_gives_the_same_file_and_numbers(evaluator: Eva
     assert all(stage.cached for stage in second.stages if stage.key)
     other_seed = evaluator.evaluate(EvalRequest(12, make_design(**INT8), 1))
     assert other_seed.artifact_sha256 != first.artifact_sha256
+
+
+def test_a_pruned_design_is_held_against_the_network_that_it_was_made_from(tmp_path: Path) -> None:
+    measure = FakeMeasure()
+    evaluator = make_evaluator(tmp_path, measure)
+    plain = evaluator.evaluate(EvalRequest(0, make_design(), 0))
+    pruned = evaluator.evaluate(EvalRequest(1, make_design(pruning_ratio=0.5), 0))
+    assert values(pruned)["uncompressed_macs"] == values(plain)["macs"] > 2 * values(pruned)["macs"]
+    assert values(pruned)[f"uncompressed_latency_ms@{TARGET}"] == values(plain)[f"latency_ms@{TARGET}"]
+    assert measure.asked[-1][0] == plain.artifact_sha256
+    asked = len(measure.asked)
+    again = evaluator.evaluate(EvalRequest(2, make_design(pruning_ratio=0.5, **INT8), 0))
+    assert values(again)["uncompressed_macs"] == values(plain)["macs"]
+    assert len(measure.asked) == asked + 1, "the yardstick is measured once"
+
+
+def test_the_compressed_size_is_that_of_the_deflated_file(evaluator: Evaluator) -> None:
+    result = evaluator.evaluate(EvalRequest(30, make_design(), 0))
+    deflated = zlib.compress(stored(evaluator, result), 9)
+    assert zlib.decompress(deflated) == stored(evaluator, result)
+    assert values(result)["compressed_size_bytes"] == len(deflated)
 
 
 def test_pruning_lowers_what_is_counted_and_int8_only_the_size(evaluator: Evaluator) -> None:

@@ -34,7 +34,7 @@ from nas.store import Store, sha256_bytes
 from nas.train import Numerics
 
 REALISED, SIMULATED, UNSUPPORTED = Realisation.REALISED, Realisation.SIMULATED, Realisation.UNSUPPORTED
-ORDER = ("train", "teacher", "finetune", "export", "quantise")
+ORDER = ("train", "prune", "teacher", "finetune", "export", "quantise")
 TEACHER = Teacher(3, make_design(architecture={"stem.width": 24, "stage1.width": 48, "head.pooling": "average"}))
 
 
@@ -104,22 +104,26 @@ def test_identity_steps_add_no_stage_and_no_key(pipeline: Pipeline) -> None:
         ({}, INT8, {"train": True, "export": True, "quantise": False}),
         ({"weight_bits": 8}, INT8, {"train": True, "export": True, "quantise": False}),
         (INT8, INT8, {"train": True, "export": True, "quantise": True}),
-        ({}, {"pruning_ratio": 0.5}, {"train": True, "finetune": False, "export": False}),
-        ({"pruning_ratio": 0.25}, {"pruning_ratio": 0.5}, {"train": True, "finetune": False, "export": False}),
+        ({}, {"pruning_ratio": 0.5}, {"train": True, "prune": False, "finetune": False, "export": False}),
+        (
+            {"pruning_ratio": 0.25},
+            {"pruning_ratio": 0.5},
+            {"train": True, "prune": False, "finetune": False, "export": False},
+        ),
         (
             {"pruning_ratio": 0.5},
             {"pruning_ratio": 0.5, **INT8},
-            {"train": True, "finetune": True, "export": True, "quantise": False},
+            {"train": True, "prune": True, "finetune": True, "export": True, "quantise": False},
         ),
         (
             {"pruning_ratio": 0.5},
             {"pruning_ratio": 0.5, "distillation": True},
-            {"train": True, "teacher": False, "finetune": False, "export": False},
+            {"train": True, "prune": True, "teacher": False, "finetune": False, "export": False},
         ),
         (
             {"distillation": True},
             {"pruning_ratio": 0.5, "distillation": True},
-            {"train": True, "teacher": True, "finetune": False, "export": False},
+            {"train": True, "prune": False, "teacher": True, "finetune": False, "export": False},
         ),
         (
             {"distillation": True},
@@ -163,7 +167,8 @@ def test_every_combination_runs_in_the_one_legal_order(compression: dict[str, An
     stages = [stage.stage for stage in trace.stages]
     assert stages == sorted(stages, key=ORDER.index)
     tuned = bool(compression["pruning_ratio"]) or compression["distillation"]
-    wanted = {"train": True, "finetune": tuned, "export": True, "quantise": compression["weight_bits"] == 8}
+    pruned = bool(compression["pruning_ratio"])
+    wanted = {"train": True, "prune": pruned, "finetune": tuned, "export": True, "quantise": compression["weight_bits"] == 8}  # fmt: skip
     assert set(stages) - {"teacher"} == {stage for stage, needed in wanted.items() if needed}
     assert ("teacher" in stages) <= compression["distillation"]
     images = digits().validation.images
@@ -190,8 +195,8 @@ def test_what_a_stage_found_out_can_be_stored(shared: Pipeline) -> None:
     details = {stage.stage: stage.detail for stage in trace.stages}
     assert len(details["train"]["curve"]) == 2
     assert len(details["finetune"]["curve"]) == 1
-    assert details["finetune"]["widths"]["classifier"] == [10, 10]
-    assert details["finetune"]["widths"]["features.stage1.0"] == [32, 16]
+    assert details["prune"]["widths"]["classifier"] == [10, 10]
+    assert details["prune"]["widths"]["features.stage1.0"] == [32, 16]
     assert details["teacher"] == {"trial": 3}
     assert 0 <= details["export"]["parity_max_difference"] < 1e-5
     for detail in details.values():
@@ -205,6 +210,7 @@ def test_progress_goes_from_stage_to_stage(pipeline: Pipeline) -> None:
         ("train", 0.0),
         ("train", 0.5),
         ("train", 1.0),
+        ("prune", 0.0),
         ("finetune", 0.0),
         ("finetune", 1.0),
         ("export", 0.0),
@@ -365,7 +371,7 @@ def damage(path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [damage, lambda path: path.write_bytes(path.read_bytes()[:-10]), Path.unlink])
-@pytest.mark.parametrize("stage", ["train", "finetune", "export", "quantise"])
+@pytest.mark.parametrize("stage", ["train", "prune", "finetune", "export", "quantise"])
 def test_a_damaged_cache_costs_the_work_again_and_nothing_else(stage: str, how: Any, pipeline: Pipeline) -> None:
     design = make_design(pruning_ratio=0.5, **INT8)
     first, trace = run(pipeline, design)
@@ -373,7 +379,7 @@ def test_a_damaged_cache_costs_the_work_again_and_nothing_else(stage: str, how: 
     assert entry is not None
     how(pipeline.store.blob_path(entry.sha256))
     again, second = run(pipeline, design)
-    assert cached(second) == {name: name != stage for name in ("train", "finetune", "export", "quantise")}
+    assert cached(second) == {name: name != stage for name in ("train", "prune", "finetune", "export", "quantise")}
     assert again.artifact == first.artifact
     assert pipeline.store.get(key(trace, stage)).sha256 == entry.sha256  # type: ignore[union-attr]
 
@@ -446,9 +452,11 @@ def test_any_type_layout_and_channels_learn_and_stay_accurate_in_int8(dtype: str
 @pytest.mark.parametrize(
     ("compression", "message"),
     [
-        ({"weight_bits": 4, "activation_bits": 8}, "weights of 4 and activations of 8 bits are not supported"),
-        ({"activation_bits": 8}, "weights of 32 and activations of 8 bits are not supported"),
-        ({"weight_sharing": "kmeans"}, "weight sharing 'kmeans' is not supported yet"),
+        ({"activation_bits": 8}, "activation_bits 8 does not go with weight_bits 32"),
+        ({"stage1.activation_bits": 8}, "stage1.activation_bits 8 does not go with stage1.weight_bits 32"),
+        ({"weight_sharing": "kmeans", "weight_bits": 8}, "weight_sharing 'kmeans' does not go with weight_bits"),
+        ({"pruning_criterion": "taylor"}, "'pruning_criterion' has no meaning where pruning_ratio is 0.0"),
+        ({"stage1.calibration": "entropy"}, "unknown compression choice 'stage1.calibration'"),
         ({"prunning_ratio": 0.5}, "unknown compression choice 'prunning_ratio'; did you mean 'pruning_ratio'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas import space as space_module
+from nas.compression import CHOICES, conflict
 from nas.design import IDENTITY, Design, Value
 from nas.errors import SpaceError
 from nas.space import Choice, SearchSpace, list_spaces, load_space, spaces_folder
@@ -246,10 +248,6 @@ def test_to_json_holds_everything() -> None:
         ),
         ((choice("a", 1), choice("b", 1, when={"a": ()})), "'when' of choice 'b' lists no values of 'a'"),
         (
-            (Choice("distillation", "compression", (True,)),),
-            "choice 'distillation' must offer false",
-        ),
-        (
             (Choice("distillation", "compression", (False, True)), choice("b", 1, when={"distillation": (True,)})),
             "architecture choice 'b' must not depend on compression choice 'distillation'",
         ),
@@ -290,24 +288,29 @@ def compression(name: str, *values: Value, when: Mapping[str, tuple[Value, ...]]
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ((compression("pruning", 0.5),), "unknown compression choice 'pruning'; did you mean 'pruning_ratio'"),
+        (
+            (compression("pruning_rato", 0.5),),
+            "unknown compression choice 'pruning_rato'; did you mean 'pruning_ratio'",
+        ),
+        ((compression("stage1.sparsity", 0.5),), "compression choice 'sparsity' is for the whole network"),
+        ((compression("stage1.bits", 8),), "unknown compression choice 'bits'"),
         ((compression("pruning_ratio", 0.5, 1.0),), "must be at least 0 and less than 1, but got 1.0"),
         ((compression("pruning_ratio", -0.1),), "must be at least 0 and less than 1, but got -0.1"),
         ((compression("pruning_ratio", "half"),), "'pruning_ratio' must be at least 0 and less than 1, but got 'half'"),
-        ((compression("weight_bits", 32, 4),), "'weight_bits' must be 32 or 8, but got 4"),
-        ((compression("weight_bits", True),), "'weight_bits' must be 32 or 8, but got True"),
-        ((compression("activation_bits", 16),), "'activation_bits' must be 32 or 8, but got 16"),
-        ((compression("weight_sharing", "none", "codebook"),), r"not yet supported\), but got 'codebook'"),
+        ((compression("weight_bits", 32, 5),), "'weight_bits' must be 32, 16, 8 or 4, but got 5"),
+        ((compression("weight_bits", True),), "'weight_bits' must be 32, 16, 8 or 4, but got True"),
+        ((compression("activation_bits", 4),), "'activation_bits' must be 32, 16 or 8, but got 4"),
+        ((compression("weight_sharing", "none", "codebook"),), "must be 'none' or 'kmeans', but got 'codebook'"),
         ((compression("weight_sharing", False),), "but got False .*YAML reads yes, no"),
         ((compression("distillation", 0, 1),), "'distillation' must be true or false, but got 0"),
-        ((compression("activation_bits", 32, 8),), "'activation_bits' offers 8 without weight_bits 8"),
+        ((compression("activation_bits", 32, 8),), "activation_bits 8 does not go with weight_bits 32"),
         (
             (compression("weight_bits", 32, 8), compression("activation_bits", 8)),
-            r"offers 8 without weight_bits 8 \(declare .* add when: {weight_bits: \[8\]}",
+            r"does not go with weight_bits 32 \(it needs weight_bits 8 or 4: add when: {weight_bits: \[8, 4\]}",
         ),
         (
             (compression("weight_bits", 32, 8), compression("activation_bits", 8, when={"weight_bits": (32, 8)})),
-            "offers 8 without weight_bits 8",
+            "activation_bits 8 does not go with weight_bits",
         ),
         (
             (
@@ -315,7 +318,7 @@ def compression(name: str, *values: Value, when: Mapping[str, tuple[Value, ...]]
                 compression("weight_bits", 8, when={"distillation": (True,)}),
                 compression("activation_bits", 8),
             ),
-            "offers 8 without weight_bits 8",
+            "activation_bits 8 does not go with weight_bits",
         ),
     ],
 )
@@ -342,12 +345,66 @@ def test_pruning_ratio_is_a_fraction_whatever_its_spelling() -> None:
     assert type(next(space.designs()).step("pruning_ratio")) is float
 
 
-def test_every_legal_compression_value_has_a_type_of_its_identity() -> None:
-    from nas.choice import LEGAL
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        (
+            (compression("weight_bits", 32, 8), compression("activation_bits", 32, 8)),
+            r"activation_bits 8 does not go with weight_bits 32.*when: \{weight_bits: \[8, 4\]\}",
+        ),
+        ((compression("activation_bits", 8),), "activation_bits 8 does not go with weight_bits 32"),
+        (
+            (compression("weight_bits", 8), compression("activation_bits", 8), compression("stage1.weight_bits", 32)),
+            r"stage1\.activation_bits 8 does not go with stage1\.weight_bits 32",
+        ),
+        (
+            (compression("weight_sharing", "none", "kmeans"), compression("weight_bits", 32, 8)),
+            "weight_sharing 'kmeans' does not go with weight_bits below 32",
+        ),
+        (
+            (compression("pruning_ratio", 0.0, 0.5), compression("pruning_criterion", "l1", "taylor")),
+            r"'pruning_criterion' has no meaning where pruning_ratio is 0.0.*when: \{pruning_ratio: \[\.\.\.\]\}",
+        ),
+        ((compression("codebook_bits", 4),), "'codebook_bits' has no meaning where weight_sharing is none"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_refused(choices: tuple[Choice, ...], message: str) -> None:
+    with pytest.raises(SpaceError, match=f"(?s){message}") as caught:
+        SearchSpace("test", "any", "", choices)
+    assert re.search(f"(?s){message}", f"{caught.value.message} {caught.value.hint}")
 
-    assert LEGAL.keys() == IDENTITY.keys()
-    assert all(type(IDENTITY[name]) is legality.kind for name, legality in LEGAL.items())
-    assert all(legality.legal(IDENTITY[name]) for name, legality in LEGAL.items())
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        (
+            compression("weight_sharing", "none", "kmeans"),
+            compression("codebook_bits", 2, 4, when={"weight_sharing": ("kmeans",)}),
+            compression("weight_bits", 32, 4, when={"weight_sharing": ("none",)}),
+        ),
+        (
+            compression("pruning_ratio", 0.0, 0.5),
+            compression("stage1.pruning_ratio", 0.25, 0.75),
+            compression("pruning_steps", 1, 3),
+        ),
+        (
+            compression("weight_bits", 32, 8),
+            compression("stage1.weight_bits", 8, 4, when={"weight_bits": (8,)}),
+            compression("activation_bits", 32, 8, when={"weight_bits": (8,)}),
+            compression("stage1.activation_bits", 16, 8, when={"activation_bits": (8,)}),
+        ),
+    ],
+)
+def test_choices_that_go_together(choices: tuple[Choice, ...]) -> None:
+    space = SearchSpace("test", "any", "", choices)
+    assert all(conflict(design.compression) is None for design in space.designs())
+
+
+def test_every_compression_choice_has_a_legal_identity_of_its_type() -> None:
+    assert all(type(choice.identity) is choice.kind for choice in CHOICES.values())
+    assert all(choice.legal(choice.identity) for choice in CHOICES.values())
+    assert all(choice.refines is None or choice.refines in CHOICES for choice in CHOICES.values())
+    assert conflict({}) is None
 
 
 # --- reading files
@@ -440,7 +497,7 @@ def test_a_bad_choice_names_file_and_choice(tmp_path: Path, line: str, message: 
         ("family: convnet\narchitecture: {}", "'architecture' declares no choice"),
         ("family: convnet\narchitecture: {no: [1]}", "a name in 'architecture' must be text, but got False"),
         (f"{MINIMAL}compression: [a]", "'compression' must be a mapping"),
-        (f"{MINIMAL}compression: {{weight_bits: [4]}}", "compression choice 'weight_bits' must be 32 or 8, but got 4"),
+        (f"{MINIMAL}compression: {{weight_bits: [5]}}", "'weight_bits' must be 32, 16, 8 or 4, but got 5"),
         (f"{MINIMAL}  stem.width: [32]\n", "key 'stem.width' stands twice in the mapping that starts in line 3"),
         ("family: convnet\narchitecture: &a {b: *a}", "unknown key in choice 'b': 'b'"),
         ("family: !!python/object/apply:os.getcwd []", "is no YAML"),
@@ -539,7 +596,8 @@ def test_the_shipped_spaces_are_there() -> None:
 def test_a_shipped_space_offers_every_compression_choice(name: str) -> None:
     space = load_space(name)
     assert space.digest == SPACES[name].digest
-    assert {item.name for item in space.choices if item.group == "compression"} == IDENTITY.keys()
+    base = {name for name, choice in CHOICES.items() if choice.refines is None} - {"sparsity"}
+    assert {item.name for item in space.choices if item.group == "compression"} >= base
     assert space.description
 
 
