@@ -21,7 +21,7 @@ from nas.study import Study
 
 ROOT = Path(__file__).parent.parent.parent
 NAS = [str(Path(sys.executable).parent / "nas")]
-WORK = ("train", "teacher", "finetune", "score", "measure", "startup")
+WORK = ("train", "prune", "sparsify", "teacher", "finetune", "share", "score", "measure", "compare", "startup")
 EXPORT = ("export", "quantise")
 
 
