@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import io
-import math
 import os
-import shlex
-import signal
 import sys
 import traceback
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from nas import __version__
-from nas.errors import DataError, NasError, StudyError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from nas.study import Study
+from nas.commands.compress import compress
+from nas.commands.search import search
+from nas.commands.sensitivity import sensitivity
+from nas.commands.terminal import make_console, print_front, write_reports
+from nas.errors import DataError, NasError
 
 app = typer.Typer(
     name="nas",
@@ -35,13 +30,6 @@ app = typer.Typer(
 )
 
 StudyArgument = Annotated[Path, typer.Argument(help="A study's folder, such as studies/digits.", metavar="STUDY")]
-
-
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    # Names of files and classes may look like markup; nothing printed here is.
-    return Console(stderr=stderr, highlight=False, markup=False)
 
 
 def _print_version(wanted: bool) -> None:
@@ -61,61 +49,9 @@ def _common(
         os.environ["NAS_DEBUG"] = "1"
 
 
-@app.command()
-def search(
-    recipe: Annotated[Path, typer.Argument(help="The study's recipe, a YAML file.", metavar="RECIPE")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The study's folder; by default the recipe's path less .yaml.")
-    ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all, instead of the recipe's.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.01, help="Minutes in all, instead of the recipe's.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete what the folder holds and start over; asks.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --fresh deletes.")] = False,
-) -> None:
-    """Search for the front of speed against accuracy.
-
-    Run again, it continues to the budget; Ctrl-C stops it and loses nothing that was finished.
-
-    Examples:
-
-        nas search studies/digits.yaml
-
-        nas search studies/fashion-mnist.yaml --minutes 30
-    """
-    from rich.text import Text
-
-    from nas.recipe import load_recipe
-    from nas.study import StudyFolder
-
-    console = _console()
-    chosen = load_recipe(recipe)
-    if trials or minutes:
-        limits = {"trials": trials or chosen.budget.trials, "minutes": minutes or chosen.budget.minutes}
-        chosen = chosen.model_copy(update={"budget": chosen.budget.model_copy(update=limits)})
-    path = output or recipe.with_suffix("")
-    folder = StudyFolder(path)
-    if fresh and folder.is_study() and not yes:
-        count = len(list(folder.trials.glob("[0-9]*.json")))
-        if not sys.stdin.isatty():
-            raise StudyError(f"--fresh would delete {path} with {count} trials", "add --yes to delete it unasked")
-        typer.confirm(f"Delete {path} with {count} trials and start over?", abort=True)
-    with console.status("loading torch and the data …"):
-        from nas.console import TerminalWatcher
-        from nas.search.run import search as run_search
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with TerminalWatcher(console) as watcher:
-            study, ended = run_search(chosen, path, watcher, fresh=fresh)
-    except KeyboardInterrupt:
-        console.print(f"\nStopped. What was finished is kept in {path}; the same command goes on from there:")
-        console.print(f"  {_again()}", soft_wrap=True)
-        raise typer.Exit(130) from None
-    console.print(f"{ended.why}.\n")
-    _print_front(console, study)
-    _write_reports(console, study)
-    if not study.front:
-        raise typer.Exit(1)
-    console.print(Text.assemble("\nnext: ", (_suggestion(study, path), "bold")), soft_wrap=True)
+app.command()(search)
+app.command()(compress)
+app.command()(sensitivity)
 
 
 @app.command()
@@ -129,9 +65,9 @@ def front(study: StudyArgument) -> None:
     from nas.report.files import write_front_files
     from nas.study import Study
 
-    console = _console()
+    console = make_console()
     opened = Study.open(study)
-    _print_front(console, opened)
+    print_front(console, opened)
     for path in write_front_files(opened):
         console.print(f"wrote {path}", soft_wrap=True)
 
@@ -146,7 +82,7 @@ def report(study: StudyArgument) -> None:
     """
     from nas.study import Study
 
-    _write_reports(_console(), Study.open(study))
+    write_reports(make_console(), Study.open(study))
 
 
 @app.command()
@@ -174,7 +110,7 @@ def pick(
     from nas.deploy import Limits, check_output, choose, render_choice
     from nas.study import Study
 
-    console = _console()
+    console = make_console()
     opened = Study.open(study)
     if output is not None:
         check_output(output)
@@ -213,7 +149,7 @@ def predict(
     from nas.deploy import load_deployment
     from nas.deploy import predict as predict_images
 
-    console = _console()
+    console = make_console()
     for prediction in predict_images(load_deployment(deployment), images):
         others = "  ".join(f"{name} {share:.1%}" for name, share in prediction.top[1:])
         which = f"{prediction.path}" if prediction.index is None else f"{prediction.path}[{prediction.index}]"
@@ -236,7 +172,7 @@ def spaces(
     from nas.report.spaces import space_table, spaces_table
     from nas.space import list_spaces, load_space
 
-    console = _console()
+    console = make_console()
     console.print(spaces_table(list_spaces()) if name is None else space_table(load_space(name)))
 
 
@@ -273,54 +209,13 @@ def profile(
     if match is None or "0" in match.groups():
         raise RecipeError(f"--input-shape must read HEIGHTxWIDTHxCHANNELS, but got '{input_shape}'", "such as 28x28x1")
     height, width, channels = (int(number) for number in match.groups())
-    console = _console()
+    console = make_console()
     with console.status("counting and measuring …"):
         from nas.profile import render
         from nas.profile.subject import profile_subject
 
         profiled = profile_subject(subject, choices or [], (height, width, channels), classes, parsed)
     console.print(render(profiled))
-
-
-def _again() -> str:
-    """The command that was typed, less what would start over."""
-    return shlex.join(["nas", *(word for word in sys.argv[1:] if word not in ("--fresh", "--yes", "-y"))])
-
-
-def _suggestion(study: Study, path: Path) -> str:
-    """The command to type next: the fastest design that loses about a point at most."""
-    quality = next(objective for objective in study.recipe.parsed_objectives if objective.maximise)
-    best = max(record.value(quality.key) for record in study.front)
-    enough = max(0.01, math.floor(100 * best - 1) / 100)
-    return shlex.join(["nas", "pick", str(path), "--min-accuracy", f"{enough:.2f}", "--output", "deploy"])
-
-
-def _print_front(console: Console, study: Study) -> None:
-    from nas.report.table import front_table
-    from nas.wording import plural
-
-    if study.front:
-        console.print(front_table(study))
-        return
-    if study.measured:
-        console.print(f"no front: none of {plural(len(study.measured), 'measured trial')} meets the constraints")
-        return
-    outcomes = Counter(str(record.outcome) for record in study.records)
-    ended = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "no trials yet"
-    console.print(f"no front: nothing was measured ({ended})")
-
-
-def _write_reports(console: Console, study: Study) -> None:
-    with console.status("drawing …"):
-        from nas.report.files import write_front_files
-        from nas.report.page import write_page
-        from nas.report.picture import draw_front
-
-        paths = write_front_files(study)
-        draw_front(study, study.folder.picture)
-        write_page(study, study.folder.page)
-    for path in [*paths, study.folder.picture, study.folder.page]:
-        console.print(f"wrote {path}", soft_wrap=True)
 
 
 def main() -> NoReturn:
@@ -344,7 +239,7 @@ def main() -> NoReturn:
 def _fail(message: str, hint: str, code: int, error: BaseException) -> NoReturn:
     if os.environ.get("NAS_DEBUG"):
         traceback.print_exception(error)
-    console: Any = _console(stderr=True)
+    console: Any = make_console(stderr=True)
     from rich.text import Text
 
     console.print(Text.assemble(("error: ", "bold red"), message, (f"\n  {hint}" if hint else "", "")), soft_wrap=True)

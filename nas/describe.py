@@ -5,10 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from nas.design import IDENTITY, Design, Value
+from nas.compression import CHOICES, IDENTITY, split_name
+from nas.design import Design, Value
 
 SEPARATOR = " · "
 POOLING_WORDS = {"max": ", max pool", "average": ", average pool", "stride": ", stride 2", "none": ""}
+CRITERION_WORDS = {
+    "l1": "by L1",
+    "l2": "by L2",
+    "bn_scale": "by batch-norm scale",
+    "taylor": "by Taylor",
+    "random": "at random",
+}
+FORMATS: Mapping[Value, str] = {32: "float32", 16: "fp16", 8: "int8", 4: "int4"}  # by bits
 
 # Where a choice's first part stands in a list of choices: input before stages before head.
 _RANKS = {"activation": 0, "input": 0, "stem": 1, "stages": 2, "layers": 2, "stage": 3, "layer": 3, "head": 5}
@@ -20,8 +29,9 @@ Architecture = Mapping[str, Value]
 def describe(design: Design) -> str:
     """The design in words, on one line.
 
-    Of the compression only what is done is named; ``float32`` where nothing is. A family that is not known here, or a
-    design without what its family's words need, is described by the names and values of its choices.
+    Of the compression only what is done is named, and of its settings those that are not the usual ones; ``float32``
+    where nothing is done. A family that is not known here, or a design without what its family's words need, is
+    described by the names and values of its choices.
     """
     words = _FAMILIES.get(design.family)
     try:
@@ -32,36 +42,107 @@ def describe(design: Design) -> str:
 
 
 def describe_lines(design: Design) -> list[tuple[str, str]]:
-    """Every choice and its value as text: family, architecture from input to output, all compression choices."""
-    return [
-        ("family", design.family),
-        *((name, _text(name, value)) for name, value in _in_order(design.architecture)),
-        *((name, _text(name, design.step(name))) for name in IDENTITY),
-    ]
+    """Choices and their values as text, in the order: family, architecture from input to output, compression.
+
+    Of the compression the choices that stand for themselves are all there, left out or not; what only refines another
+    (a criterion, a temperature) and what is a stage's own is there where the design names it.
+    """
+    named = design.compression
+    lines = [("family", design.family)]
+    lines += [(name, _text(name, value)) for name, value in _in_order(design.architecture)]
+    for choice, known in CHOICES.items():
+        if known.refines is None or choice in named:
+            lines.append((choice, _text(choice, design.step(choice))))
+        own = (f"{stage}.{choice}" for stage in design.stages)
+        lines += [(name, _text(choice, named[name])) for name in own if name in named]
+    return [*lines, *((name, _text(name, named[name])) for name in named if split_name(name)[1] not in CHOICES)]
+
+
+def format_words(weights: Value, activations: Value) -> str:
+    """The number formats of weights and activations: ``int8``, ``int4 weights``, ``int4 weights, int8 activations``."""
+    first, second = FORMATS.get(weights, f"{weights}-bit"), FORMATS.get(activations, f"{activations}-bit")
+    if weights == activations:
+        return first
+    if activations == 32:
+        return f"{first} weights"
+    # Beside integer weights activations are integers too, also those of 16 bits.
+    return f"{first} weights, {'int16' if activations == 16 else second} activations"
 
 
 def _compression(design: Design) -> list[str]:
-    """What is done to the trained network, in the order in which it is done."""
-    parts = []
-    if ratio := design.step("pruning_ratio"):
-        parts.append(f"pruned {_text('pruning_ratio', ratio)}")
-    sharing = design.step("weight_sharing")
-    if sharing != IDENTITY["weight_sharing"]:
-        parts.append(f"shared weights ({sharing})")
-    weights, activations = design.step("weight_bits"), design.step("activation_bits")
-    if weights != 32 or activations != 32:
-        parts.append(_bits(weights, activations))
+    """What is done to the trained network, in the order in which it is done; last, whether it learnt from a teacher."""
+    parts = [_pruning(design)]
+    if sparsity := float(design.step("sparsity")):
+        parts.append(f"{_text('sparsity', sparsity)} zeros")
+    if design.step("weight_sharing") != IDENTITY["weight_sharing"]:
+        parts.append(f"{design.step('codebook_bits')}-bit codebook")
+    parts.append(_bits(design))
     if design.step("distillation"):
-        parts.append("distilled")
-    return parts
+        parts.append(f"distilled{_distillation(design)}")
+    return [part for part in parts if part]
 
 
-def _bits(weights: Value, activations: Value) -> str:
-    if weights == activations:
-        return f"int{weights}"
-    if activations == 32:
-        return f"int{weights} weights"
-    return f"{weights}-bit weights, {activations}-bit activations"
+def _pruning(design: Design) -> str:
+    """``pruned 50 %, stage2 75 %, by Taylor in 3 steps``; empty where nothing is pruned."""
+    ratio = design.step("pruning_ratio")
+    own = _own_values(design, "pruning_ratio")
+    if not ratio and not own:
+        return ""
+    said = [f"{stages} {_text('pruning_ratio', value) if value else 'not'}" for (value,), stages in own]
+    if ratio:
+        said.insert(0, f"pruned {_text('pruning_ratio', ratio)}")
+    else:  # the stages alone: "stage2 pruned 75 %, stage3 50 %"
+        (value,), stages = own[0]
+        said[0] = f"{stages} pruned {_text('pruning_ratio', value)}"
+    how = _pruning_settings(design)
+    return f"{', '.join(said)}{',' if len(said) > 1 and how else ''}{how}"
+
+
+def _pruning_settings(design: Design) -> str:
+    parts = []
+    if (criterion := design.step("pruning_criterion")) != IDENTITY["pruning_criterion"]:
+        parts.append(CRITERION_WORDS.get(str(criterion), f"by {criterion}"))
+    if (steps := design.step("pruning_steps")) != IDENTITY["pruning_steps"]:
+        parts.append(f"in {steps} steps")
+    if (rounding := design.step("pruning_rounding")) != IDENTITY["pruning_rounding"]:
+        parts.append("to any width" if rounding == 1 else f"to multiples of {rounding}")
+    return "".join(f" {part}" for part in parts)
+
+
+def _bits(design: Design) -> str:
+    """``int8 but stage1 float32, quantisation-aware``; empty where the network stays float32."""
+    network = design.step("weight_bits"), design.step("activation_bits")
+    own = _own_values(design, "weight_bits", "activation_bits")
+    if network == (32, 32) and not own:
+        return ""
+    parts = [format_words(*network)]
+    if own:
+        parts[0] += f" but {' and '.join(f'{stages} {format_words(*values)}' for values, stages in own)}"
+    if (calibration := design.step("calibration")) != IDENTITY["calibration"]:
+        parts.append(f"{calibration} calibration")
+    if design.step("quantisation_aware"):
+        parts.append("quantisation-aware")
+    return ", ".join(parts)
+
+
+def _distillation(design: Design) -> str:
+    """Temperature and weight where they are not the usual ones: `` (T 2, weight 0.9)``."""
+    settings = (("distillation_temperature", "T"), ("distillation_weight", "weight"))
+    said = [
+        f"{word} {_text(name, design.step(name))}" for name, word in settings if design.step(name) != IDENTITY[name]
+    ]
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _own_values(design: Design, *choices: str) -> list[tuple[tuple[Value, ...], str]]:
+    """Where stages have other values than the network: the values, with the stages that share them joined by +."""
+    network = tuple(design.step(choice) for choice in choices)
+    stages: dict[tuple[Value, ...], list[str]] = {}
+    for stage in design.stages:
+        values = tuple(design.step(choice, stage) for choice in choices)
+        if values != network:
+            stages.setdefault(values, []).append(stage)
+    return [(values, "+".join(names)) for values, names in stages.items()]
 
 
 def _convnet(architecture: Architecture) -> list[str]:
@@ -104,6 +185,10 @@ def _resnet(architecture: Architecture) -> list[str]:
     return parts
 
 
+def _module(architecture: Architecture) -> list[str]:
+    return [str(architecture["module"])]
+
+
 def _mlp(architecture: Architecture) -> list[str]:
     window = architecture.get("input.pooling", 1)
     parts = [f"average {_square(window)}"] if window != 1 else []
@@ -116,6 +201,7 @@ _FAMILIES: Mapping[str, Callable[[Architecture], list[str]]] = {
     "mobilenet": _mobilenet,
     "resnet": _resnet,
     "mlp": _mlp,
+    "module": _module,
 }
 
 
@@ -162,6 +248,6 @@ def _text(name: str, value: Value) -> str:
     """A value as a person reads it: yes and no, shares in per cent."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if name == "pruning_ratio":
+    if name in ("pruning_ratio", "sparsity"):
         return f"{100 * float(value):g} %"
     return f"{value:g}" if isinstance(value, float) else str(value)

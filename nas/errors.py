@@ -38,8 +38,16 @@ class SpaceError(NasError):
     """A search space, or a design that is said to lie in one, is malformed."""
 
 
+class ModuleError(NasError):
+    """A person's own network cannot be built, its weights do not fit, or it does not fit the data."""
+
+
 class DataError(NasError):
     """A data set cannot be read or cannot be learned from."""
+
+
+class TeacherError(NasError):
+    """A teacher that a recipe names cannot be loaded, or does not fit the data."""
 
 
 class StudyError(NasError):

@@ -24,7 +24,7 @@ from nas.measure.complexity import count
 from nas.measure.startup import measure_startup
 from nas.measure.target import Target
 from nas.outcome import How, Outcome, Quantity, Realisation, Reason
-from nas.pipeline import Pipeline, Product, Progress, Teacher, Trace
+from nas.pipeline import AnyTeacher, Pipeline, Product, Progress, Trace
 from nas.recipe import Recipe
 from nas.record import StageResult
 from nas.scoring import score
@@ -41,7 +41,7 @@ class EvalRequest:
     number: int
     design: Design
     seed: int
-    teacher: Teacher | None = None
+    teacher: AnyTeacher | None = None
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ KINDS = {
         QuantityKind("macs", "MAC", False, False, "MACs", log_axis=True),
         QuantityKind("params", "1", False, False, "parameters", log_axis=True),
         QuantityKind("size_bytes", "bytes", False, False, "file size (bytes)", log_axis=True),
+        # Of the file deflated as for a download (zlib, level 9): where zeros among the weights pay.
+        QuantityKind("compressed_size_bytes", "bytes", False, False, "compressed file size (bytes)", log_axis=True),
     )
 }
 

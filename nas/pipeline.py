@@ -2,6 +2,8 @@
 
     train → prune → sparsify → fine-tune or distil → export → share or quantise → freeze
 
+A person's own network that comes with its weights is loaded, not trained.
+
 What each technique does lies in ``nas.compress``, in the order of ``nas.compress.registry``; here is how one follows
 another. A stage's key is the digest of its name and code version, its parent's key, its own options, the data, the
 seed, the numeric policy and the versions that matter. So two designs that differ only after pruning share everything
@@ -30,19 +32,22 @@ from nas.compress.registry import GRAPH_TECHNIQUES, NETWORK_TECHNIQUES
 from nas.compress.technique import GraphTechnique, NetworkTechnique, Technique, Tools
 from nas.compression import CHOICES, conflict, is_known
 from nas.data.dataset import Dataset
-from nas.data.normalise import Normalisation, normalisation_of
+from nas.data.normalise import Normalisation, given_normalisation, normalisation_of
 from nas.design import Design, sha256_of
 from nas.errors import DivergedError, NasError, UnsupportedError, unknown_name
-from nas.families import build
+from nas.families import OwnNetwork, build, load_own
 from nas.outcome import Realisation
+from nas.own_module import FAMILY as OWN_MODULE
+from nas.own_module import OwnModule
 from nas.recipe import Recipe
 from nas.record import StageResult
 from nas.store import Entry, Store
+from nas.teacher.given import GivenTeacher
 from nas.train import Distillation, Numerics, TrainingData, predict_logits, seeded, train
 
 # Raised by one when a stage's code changes what it produces, so that old cache entries no longer count. Techniques
 # have their own.
-CODE_VERSIONS = {"train": 2, "teacher": 1, "export": 1} | {
+CODE_VERSIONS = {"load": 1, "train": 2, "teacher": 1, "export": 1} | {
     technique.name: technique.version for technique in (*NETWORK_TECHNIQUES, *GRAPH_TECHNIQUES)
 }
 PARITY_IMAGES = 64
@@ -63,6 +68,10 @@ class Teacher:
 
     trial: int
     design: Design
+
+
+# The network that a distilled design learns from: one of the study's own, or the one that the recipe names.
+AnyTeacher = Teacher | GivenTeacher
 
 
 @dataclass(frozen=True)
@@ -117,16 +126,26 @@ class Pipeline:
         store: The cache.
         numerics: On what and in which precision networks train.
         reduce_range: Whether int8 weights use 7 bits, for CPUs whose int8 products saturate.
+        own: The network of designs of family ``module``, see ``own_network``.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, store: Store, numerics: Numerics, reduce_range: bool) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        store: Store,
+        numerics: Numerics,
+        reduce_range: bool,
+        own: OwnNetwork | None = None,
+    ) -> None:
         self.recipe = recipe
         self.dataset = dataset
         self.store = store
         self.numerics = numerics
         self.reduce_range = reduce_range
+        self.own = own
         self.input_shape = dataset.input.channels_first
-        self.normalisation: Normalisation = normalisation_of(dataset.train.images, dataset.input)
+        self.normalisation = normalisation_for(own, dataset)
         self.data = TrainingData.from_arrays(
             dataset.train.images,
             dataset.train.labels,
@@ -136,7 +155,7 @@ class Pipeline:
             numerics.device,
         )
 
-    def run(self, design: Design, seed: int, teacher: Teacher | None, trace: Trace) -> Product:
+    def run(self, design: Design, seed: int, teacher: AnyTeacher | None, trace: Trace) -> Product:
         """Trains, compresses and exports a design.
 
         Raises:
@@ -173,14 +192,42 @@ class Pipeline:
         trained = self._trained(design, seed, trace)
         return Uncompressed(trained.model, self._finished(self._exported(trained, trace)))
 
+    def without_training(self, design: Design, seed: int, trace: Trace) -> tuple[nn.Module, bytes]:
+        """What a design's compression makes of its trained network where every step that trains is left out.
+
+        Nothing of it is cached but the trained network and its export.
+
+        Returns:
+            The network after pruning, and the finished ONNX file.
+
+        Raises:
+            UnsupportedError: A step cannot be carried out on this network.
+        """
+        _check(design)
+        trained = self._trained(design, seed, trace)
+        network, tools = trained.model, self._tools(design, seed, None, trace)
+        for technique in NETWORK_TECHNIQUES:
+            if (config := technique.config(design)) is not None and not technique.trains(config):
+                network, _ = technique.apply(network, config, tools)
+        unchanged = network is trained.model
+        body = self._exported(trained, trace).blob if unchanged else export.export_body(network, self.input_shape)
+        for on_graph in GRAPH_TECHNIQUES:
+            if (config := on_graph.config(design)) is not None and not on_graph.trains(config):
+                body, _ = on_graph.apply(body, config, tools)
+        return network, export.attach_front_end(body, self.dataset.input, self.normalisation)
+
     def train_key(self, design: Design, seed: int) -> str:
         """The key of a design's trained float network; designs of one architecture share it."""
+        if self.own is not None and self.own.trained is not None:
+            return self._key("load", "", 0, {"module": self.own.digest})
         budget = self.recipe.budget
         options = {
             "architecture": design.architecture_digest,
             "training": self.recipe.training.model_dump(mode="json"),
             "epochs": budget.epochs,
         }
+        if self.own is not None:
+            options["module"] = self.own.digest
         return self._key("train", "", seed, options)
 
     def _key(self, stage: str, parent: str, seed: int, options: Mapping[str, Any]) -> str:
@@ -210,10 +257,13 @@ class Pipeline:
         return entry
 
     def _trained(self, design: Design, seed: int, trace: Trace) -> _Network:
+        """The float network that compression starts from: trained, or loaded with the weights that it came with."""
         key = self.train_key(design, seed)
+        if self.own is not None and self.own.trained is not None:
+            return _Network(_ready(copy.deepcopy(self.own.trained)), key)
         budget, config = self.recipe.budget, self.recipe.training
         with seeded(seed, self.numerics.threads) as generator:
-            model = build(design.family, design.architecture, self.input_shape, len(self.dataset.class_names))
+            model = self._untrained(design)
 
             def compute() -> tuple[bytes, dict[str, Any]]:
                 curve = train(
@@ -225,7 +275,13 @@ class Pipeline:
             entry = self._cached("train", key, trace, compute)
         return _Network(_load(model, entry.blob), key)
 
-    def _tools(self, design: Design, seed: int, teacher: Teacher | None, trace: Trace) -> Tools:
+    def _untrained(self, design: Design) -> nn.Module:
+        """The design's network with random weights, drawn from torch's global generator."""
+        if design.family == OWN_MODULE and self.own is not None:
+            return self.own.build()
+        return build(design.family, design.architecture, self.input_shape, len(self.dataset.class_names))
+
+    def _tools(self, design: Design, seed: int, teacher: AnyTeacher | None, trace: Trace) -> Tools:
         """What techniques work with for one design."""
         teach: Callable[[], Distillation] | None = None
         if design.step("distillation"):
@@ -235,7 +291,7 @@ class Pipeline:
             teach = functools.cache(
                 lambda: Distillation(self._teacher_logits(teacher, seed, trace), temperature, weight)
             )
-        is_pixels = self.dataset.input.dtype == "uint8"
+        is_bytes = self.dataset.input.dtype == "uint8" and self.normalisation.is_one_dequantisation
         return Tools(
             data=self.data,
             input_shape=self.input_shape,
@@ -243,7 +299,7 @@ class Pipeline:
             epochs=self.recipe.budget.finetune_epochs,
             numerics=self.numerics,
             seed=seed,
-            pixels=export.input_quantisation(self.normalisation) if is_pixels else None,
+            pixels=export.input_quantisation(self.normalisation) if is_bytes else None,
             reduce_range=self.reduce_range,
             teach=teach,
         )
@@ -255,11 +311,15 @@ class Pipeline:
         weight = design.compression.get("distillation_weight", training.distillation_weight)
         return float(temperature), float(weight)
 
-    def _teacher_key(self, design: Design, seed: int, teacher: Teacher | None) -> list[Any] | None:
+    def _teacher_key(self, design: Design, seed: int, teacher: AnyTeacher | None) -> list[Any] | None:
         """What a distilled design's training depends on beside its own options."""
         if not design.step("distillation") or teacher is None:
             return None
-        return [self.train_key(teacher.design, seed), *self._distillation(design)]
+        return [self._network_key(teacher, seed), *self._distillation(design)]
+
+    def _network_key(self, teacher: AnyTeacher, seed: int) -> str:
+        """What stands for the teacher's network in keys; where a given one's file lies has no part in it."""
+        return teacher.digest if isinstance(teacher, GivenTeacher) else self.train_key(teacher.design, seed)
 
     def _options(
         self, technique: Technique[Any], config: Any, tools: Tools, teacher_key: list[Any] | None
@@ -315,19 +375,27 @@ class Pipeline:
     def _finished(self, body: Entry) -> bytes:
         return export.attach_front_end(body.blob, self.dataset.input, self.normalisation)
 
-    def _teacher_logits(self, teacher: Teacher, seed: int, trace: Trace) -> torch.Tensor:
+    def _teacher_logits(self, teacher: AnyTeacher, seed: int, trace: Trace) -> torch.Tensor:
         """The teacher's logits of every training image, computed once per teacher and data set."""
 
         def compute() -> tuple[bytes, dict[str, Any]]:
-            network = self._trained(teacher.design, seed, Trace(trace.progress))
-            network.model.to(self.numerics.device)
-            with seeded(seed, self.numerics.threads):
-                logits = predict_logits(network.model, self.data)
+            if isinstance(teacher, GivenTeacher):
+                images = self.dataset.train.images
+                logits = teacher.logits(images, self.numerics, lambda share: trace.progress("teacher", share))
+                detail: dict[str, Any] = {"file": teacher.name}
+            else:
+                network = self._trained(teacher.design, seed, Trace(trace.progress))
+                network.model.to(self.numerics.device)
+                with seeded(seed, self.numerics.threads):
+                    logits = predict_logits(network.model, self.data).cpu().numpy()
+                detail = {"trial": teacher.trial}
             buffer = io.BytesIO()
-            np.save(buffer, logits.cpu().numpy(), allow_pickle=False)
-            return buffer.getvalue(), {"trial": teacher.trial}
+            np.save(buffer, logits, allow_pickle=False)
+            return buffer.getvalue(), detail
 
-        key = self._key("teacher", self.train_key(teacher.design, seed), seed, {})
+        # A network of the study's own is trained from the seed; a given one is what it is.
+        seed_of_key = 0 if isinstance(teacher, GivenTeacher) else seed
+        key = self._key("teacher", self._network_key(teacher, seed), seed_of_key, {})
         entry = self._cached("teacher", key, trace, compute)
         return torch.from_numpy(np.load(io.BytesIO(entry.blob), allow_pickle=False)).to(self.numerics.device)
 
@@ -356,6 +424,31 @@ class Pipeline:
         return difference
 
 
+def own_network(module: OwnModule | None, dataset: Dataset) -> OwnNetwork | None:
+    """The network of a space's section ``module``, built once and checked against the data; None for other spaces.
+
+    Raises:
+        ModuleError: It cannot be built, or does not fit the data.
+        DataError: Its normalisation is for another number of channels.
+    """
+    if module is None:
+        return None
+    _given_normalisation(module, dataset)
+    return load_own(module, dataset.input.channels_first, len(dataset.class_names))
+
+
+def normalisation_for(own: OwnNetwork | None, dataset: Dataset) -> Normalisation:
+    """What a study's networks get their images normalised by: what came with a person's own, else as the data is."""
+    given = _given_normalisation(own.module, dataset) if own is not None else None
+    return given or normalisation_of(dataset.train.images, dataset.input)
+
+
+def _given_normalisation(module: OwnModule, dataset: Dataset) -> Normalisation | None:
+    if module.mean is None or module.std is None:
+        return None
+    return given_normalisation(module.mean, module.std, dataset.input)
+
+
 def _check(design: Design) -> None:
     """Makes sure that no step of a design would be left out silently."""
     for name in design.compression:
@@ -366,14 +459,21 @@ def _check(design: Design) -> None:
 
 
 def _save(model: nn.Module) -> bytes:
-    return safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
+    # Clones, since layers may share a tensor, which the format refuses; each then gets the same values back.
+    state = {name: tensor.cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    return safetensors.torch.save(state)
 
 
 def _load(model: nn.Module, blob: bytes) -> nn.Module:
-    """The network with the stored weights, on the CPU, for evaluation.
+    """The network with the stored weights, on the CPU, for evaluation."""
+    model.cpu().load_state_dict(safetensors.torch.load(blob))
+    return _ready(model)
+
+
+def _ready(model: nn.Module) -> nn.Module:
+    """The network on the CPU, for evaluation.
 
     Always channels last: the memory layout decides the order of a convolution's sums, so a network from the cache must
     have that of one just trained, or a student of it would depend on what was cached.
     """
-    model.cpu().load_state_dict(safetensors.torch.load(blob))
-    return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    return model.cpu().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]

@@ -5,18 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from nas.design import canonical_json, sha256_of
+from nas.design import Design, canonical_json, sha256_of
 from nas.errors import NasError, RecipeError, unknown_name
 from nas.objectives import Constraint, Objective
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random")
 SPACE_SUFFIXES = (".yaml", ".yml")
 SOURCES = ("digits", "idx", "npz", "folder")
+# What a teacher's file is, by its suffix; where a family is named, .pt and .pth hold weights too.
+TEACHER_KINDS = {
+    ".onnx": "onnx",
+    ".pt": "torchscript",
+    ".pth": "torchscript",
+    ".ts": "torchscript",
+    ".pt2": "exported program",
+    ".safetensors": "weights",
+}
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
 
 # YAML 1.1, which PyYAML reads, takes 1e-3 for text: to it a number with an exponent has a point and a sign.
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -40,6 +50,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1), BeforeValidator(_number)]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
+Numbers = Annotated[tuple[Number, ...], Field(min_length=1), BeforeValidator(_tuple)]
 Size = Annotated[tuple[Positive, Positive], BeforeValidator(_tuple)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 
@@ -125,6 +136,54 @@ class TrainingConfig(Section):
     distillation_weight: Annotated[Number, Field(gt=0, le=1)] = 0.5
 
 
+class TeacherConfig(Section):
+    """A trained network that distilled designs learn from, in place of the study's own best float network.
+
+    ``path`` names an ONNX file (``.onnx``; such as an artifact of another study), a TorchScript file (``.pt``,
+    ``.pth``, ``.ts``), an exported program (``.pt2``), or weights (``.safetensors``, or a state_dict in ``.pt`` or
+    ``.pth``) of the ``family`` and ``architecture`` given with them. ``mean`` and ``std`` are those that it was
+    trained with, one number for each channel: of pixels from 0 to 1 for images, of the values as they are for float
+    arrays. Without them the teacher gets what the study's own networks get.
+    """
+
+    path: FilePath
+    family: str | None = None
+    architecture: dict[str, Any] | None = None
+    mean: Numbers | None = None
+    std: Numbers | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the file is: one of ``TEACHER_KINDS``."""
+        return "weights" if self.family is not None else TEACHER_KINDS[self.path.suffix.lower()]
+
+    @model_validator(mode="after")
+    def _file_and_network(self) -> TeacherConfig:
+        suffix = self.path.suffix.lower()
+        if suffix not in TEACHER_KINDS:
+            raise ValueError(f"'path' must end in {', '.join(TEACHER_KINDS)}, but is '{self.path}'")
+        if (self.family is None) != (self.architecture is None):
+            raise ValueError("'family' and 'architecture' go together: the network that the weights are for")
+        if self.family is None and suffix == ".safetensors":
+            raise ValueError("a .safetensors file holds weights alone: give 'family' and 'architecture' with it")
+        if self.family is not None and suffix not in WEIGHT_SUFFIXES:
+            raise ValueError(f"'family' is for weights ({', '.join(WEIGHT_SUFFIXES)}), but 'path' is '{self.path}'")
+        if self.family is not None and self.architecture is not None:
+            Design(self.family, self.architecture, {})  # refuses values that no choice can have
+        return self
+
+    @model_validator(mode="after")
+    def _normalisation(self) -> TeacherConfig:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("'mean' and 'std' go together")
+        if self.mean is not None and self.std is not None:
+            if len(self.mean) != len(self.std):
+                raise ValueError(f"'mean' has {len(self.mean)} numbers, but 'std' has {len(self.std)}")
+            if min(self.std) <= 0:
+                raise ValueError(f"'std' must be greater than 0, but got {min(self.std):g}")
+        return self
+
+
 class Budget(Section):
     """When the search ends (trials, minutes, or whichever comes first) and how long each network trains."""
 
@@ -141,7 +200,11 @@ class Budget(Section):
 
 
 class Recipe(Section):
-    """All that a study is defined by."""
+    """All that a study is defined by.
+
+    ``prior`` is a file that ``nas sensitivity`` wrote (``sensitivity-00012.json``): its network's architecture,
+    compressed where that cost least, gives the first trials, see ``nas.sensitivity.prior``.
+    """
 
     data: DataConfig
     space: str
@@ -150,6 +213,8 @@ class Recipe(Section):
     targets: Texts = ()
     budget: Budget
     training: TrainingConfig = TrainingConfig()
+    teacher: TeacherConfig | None = None
+    prior: FilePath | None = None
     seed: Seed = 0
     sampler: str = "tpe"
     cache_limit_mb: Positive = 2000
@@ -215,11 +280,16 @@ class Recipe(Section):
     def comparable(self) -> dict[str, Any]:
         """The recipe without what may change while a study goes on.
 
-        Where data and a space of one's own lie may change too: a study keeps digests of what they hold.
+        Where data, a teacher, a prior and a space of one's own lie may change too: a study keeps digests of what they
+        hold.
         """
         data = self.to_json()
         data.pop("cache_limit_mb")
+        data["prior"] = None if self.prior is None else "given"
         data["data"].pop("path")
+        if self.teacher is not None:
+            given = {k: v for k, v in data["teacher"].items() if k != "path" and v is not None}
+            data["teacher"] = {"kind": self.teacher.kind} | given
         if self.space.endswith(SPACE_SUFFIXES):
             data["space"] = Path(self.space).name
         data["budget"] = {k: v for k, v in data["budget"].items() if k not in ("trials", "minutes")}
@@ -264,7 +334,9 @@ def load_recipe(path: Path) -> Recipe:
     try:
         return recipe.model_copy(update=_resolved(recipe, path.resolve().parent))
     except RuntimeError as error:  # '~' where there is no home
-        raise RecipeError(f"{path}: 'data.path' or 'space' cannot be resolved: {error}") from None
+        raise RecipeError(
+            f"{path}: 'data.path', 'teacher.path', 'prior' or 'space' cannot be resolved: {error}"
+        ) from None
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -287,6 +359,10 @@ def _resolved(recipe: Recipe, folder: Path) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if recipe.data.path is not None:
         changes["data"] = recipe.data.model_copy(update={"path": folder / recipe.data.path.expanduser()})
+    if recipe.teacher is not None:
+        changes["teacher"] = recipe.teacher.model_copy(update={"path": folder / recipe.teacher.path.expanduser()})
+    if recipe.prior is not None:
+        changes["prior"] = folder / recipe.prior.expanduser()
     if recipe.space.endswith(SPACE_SUFFIXES):
         changes["space"] = str(folder / Path(recipe.space).expanduser())
     return changes
@@ -320,16 +396,19 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         model: type[BaseModel] = Recipe
         for part in location[:-1]:
-            inner = model.model_fields[str(part)].annotation
-            assert isinstance(inner, type)
-            assert issubclass(inner, BaseModel)
-            model = inner
+            model = _section(model.model_fields[str(part)].annotation)
         section = ".".join(str(part) for part in location[:-1])
         return unknown_name(f"key in '{section}':" if section else "key", location[-1], model.model_fields)
     if error["type"] == "missing":
         return f"'{where}' is missing"
     message = _WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
     return f"'{where}': {message}" + ("" if error["type"] == "value_error" else f", but got {error['input']!r}")
+
+
+def _section(annotation: Any) -> type[BaseModel]:
+    """The section that a field holds, where it may be left out too (``TeacherConfig | None``)."""
+    kinds = (annotation, *get_args(annotation))
+    return next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
 
 
 def _flatten(data: Any, prefix: str = "") -> dict[str, str]:

@@ -58,15 +58,17 @@ class TrialRecord:
 
     Args:
         number: The trial's number in the study, the same as in Optuna's storage.
-        origin: Where the design came from: ``asked`` (the sampler), ``baseline`` (the space's) or ``unseen`` (drawn at
-            random because the sampler repeats itself).
+        origin: Where the design came from: ``asked`` (the sampler), ``baseline`` and ``first`` (the space's),
+            ``prior`` (of the sensitivity that the recipe names) or ``unseen`` (drawn at random because the sampler
+            repeats itself).
         design: What was evaluated.
         outcome: How it ended.
         seed: The seed of training and fine-tuning.
         reason: Why it is not measured, where it is not.
         duplicate_of: The trial whose values a duplicate was given.
-        teacher: Architecture digest of the teacher network, for distilled designs.
-        teacher_trial: The trial that the teacher network belongs to.
+        teacher: For distilled designs, the architecture digest of the teacher network; of a teacher that the recipe
+            names, the SHA-256 of its file.
+        teacher_trial: The trial that the teacher network belongs to; None for one that the recipe names.
         quantities: Every number, with how it was had.
         labels: For each active compression choice whether it is realised, simulated or unsupported.
         stages: What was done, in order, with times.

@@ -17,6 +17,10 @@ A file reads::
       weight_bits: [32, 8]
       activation_bits: {values: [32, 8], when: {weight_bits: [8]}}
     baseline: {stem.width: 32, stages: 1}                       # optional: the design that a search starts with
+    first: [{weight_bits: 8, activation_bits: 8}]               # optional: what is tried next, before any sampling
+
+A space of family ``module`` is of a person's own network: it has a section ``module`` (see ``nas.own_module``) in
+place of ``architecture``, and its baseline is that network as it is.
 """
 
 from __future__ import annotations
@@ -44,10 +48,22 @@ from nas.choice import (
     range_values,
     same_value,
 )
+from nas.compression import split_name
 from nas.design import IDENTITY, Design, Value, sha256_of
 from nas.errors import SpaceError, unknown_name
+from nas.own_module import FAMILY as OWN_MODULE
+from nas.own_module import OwnModule, parse_module
 
-__all__ = ["Choice", "SearchSpace", "list_spaces", "load_space", "same_value", "size_words", "spaces_folder"]
+__all__ = [
+    "Choice",
+    "SearchSpace",
+    "list_spaces",
+    "load_space",
+    "parse_space",
+    "same_value",
+    "size_words",
+    "spaces_folder",
+]
 
 VERSION = 1
 
@@ -63,6 +79,8 @@ class SearchSpace:
         choices: Every choice, each after those that it depends on.
         baseline: The design that a search starts with, if any: what accuracy costs where nothing is saved, and the
             first teacher.
+        first: Designs that a search tries next, before its sampler proposes any.
+        module: Where the network of a space of family ``module`` comes from; None in every other.
 
     Raises:
         SpaceError: A name stands twice, a condition names no earlier choice or no value of it, or a compression
@@ -74,6 +92,8 @@ class SearchSpace:
     description: str
     choices: tuple[Choice, ...]
     baseline: Design | None = None
+    first: tuple[Design, ...] = ()
+    module: OwnModule | None = None
 
     def __post_init__(self) -> None:
         earlier: dict[str, Choice] = {}
@@ -192,6 +212,8 @@ class SearchSpace:
             "description": self.description,
             "choices": [choice.to_json() for choice in self.choices],
             "baseline": self.baseline.to_json() if self.baseline else None,
+            "first": [design.to_json() for design in self.first],
+            "module": self.module.to_json() if self.module else None,
         }
 
 
@@ -270,7 +292,7 @@ def _read_space(path: Path) -> SearchSpace:
         raise SpaceError(f"the search space {path} cannot be read: {error}") from None
     try:
         _refuse_double_keys(yaml.compose(text, Loader=yaml.SafeLoader), set())
-        return _parse_space(path.stem, yaml.safe_load(text))
+        return parse_space(path.stem, yaml.safe_load(text), path.resolve().parent)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         raise SpaceError(f"the search space {path} is no YAML: {' '.join(str(error).split())}") from None
     except SpaceError as error:
@@ -296,37 +318,104 @@ def _refuse_double_keys(node: yaml.Node | None, seen: set[int]) -> None:
         _refuse_double_keys(child, seen)
 
 
-def _parse_space(name: str, data: object) -> SearchSpace:
-    content = _mapping("the file", data, ("family", "description", "architecture", "compression", "baseline"))
-    for key in ("family", "architecture"):
-        if key not in content:
-            raise SpaceError(f"'{key}' is missing")
+KEYS = ("family", "description", "architecture", "module", "compression", "baseline", "first")
+
+
+def parse_space(name: str, data: object, folder: Path) -> SearchSpace:
+    """Checks a search space that was read from elsewhere.
+
+    Args:
+        name: What it is to be called.
+        data: A space file's content, as YAML gives it.
+        folder: Where its relative paths start.
+
+    Raises:
+        SpaceError: It breaks a rule; the message names the choice.
+    """
+    content = _mapping("the file", data, KEYS)
     for key in ("family", "description"):
         if not isinstance(content.get(key, ""), str):
             raise SpaceError(f"'{key}' must be text, but got {content[key]!r}", YAML_HINT)
+    if "family" not in content:
+        raise SpaceError("'family' is missing")
+    module = _parse_own_module(content, folder)
+    if module is None and "architecture" not in content:
+        raise SpaceError("'architecture' is missing")
     groups: tuple[Group, ...] = ("architecture", "compression")
     choices = [
         _parse_choice(str(key), group, value)
         for group in groups
         for key, value in _mapping(f"'{group}'", content.get(group, {})).items()
     ]
-    if not any(choice.group == "architecture" for choice in choices):
+    if module is not None:
+        choices.insert(0, Choice(OWN_MODULE, "architecture", (module.callable,)))
+    elif not any(choice.group == "architecture" for choice in choices):
         raise SpaceError("'architecture' declares no choice", "give at least one")
-    space = SearchSpace(name, content["family"], " ".join(content.get("description", "").split()), tuple(choices))
-    return replace(space, baseline=_parse_baseline(space, content["baseline"])) if "baseline" in content else space
+    description = " ".join(content.get("description", "").split())
+    space = SearchSpace(name, content["family"], description, tuple(choices), module=module)
+    if module is not None:
+        space = replace(space, baseline=_untouched(space))
+    elif "baseline" in content:
+        space = replace(space, baseline=_parse_start(space, "baseline", content["baseline"]))
+    return replace(space, first=_parse_first(space, content.get("first", [])))
 
 
-def _parse_baseline(space: SearchSpace, data: object) -> Design:
-    """The baseline's values; a compression choice that it does not name is left out, or takes its first value."""
-    uncompressed = {
-        choice.name: IDENTITY[choice.name] if IDENTITY[choice.name] in choice.values else choice.values[0]
+def _parse_own_module(content: Mapping[str, Any], folder: Path) -> OwnModule | None:
+    """The section ``module``, which a space has where its family is ``module``, and nothing that would not fit it."""
+    if content["family"] != OWN_MODULE:
+        if "module" in content:
+            raise SpaceError(f"'module' is for family '{OWN_MODULE}', but the family is '{content['family']}'")
+        return None
+    if "module" not in content:
+        raise SpaceError(f"family '{OWN_MODULE}' needs a section 'module'", "with 'source': FILE.py:CALLABLE")
+    if content.get("architecture"):
+        raise SpaceError("a module's architecture has no choices, but 'architecture' declares some", "leave it out")
+    if "baseline" in content:
+        raise SpaceError("the baseline of a module is the module as it is", "leave 'baseline' out")
+    return parse_module(content["module"], folder)
+
+
+def _untouched(space: SearchSpace) -> Design:
+    """The design of a person's own network as it is, which the space must hold: all others are compared with it."""
+    identities = _identities(space)
+    for choice in space.choices:
+        if choice.group == "compression" and choice.active(identities) and identities[choice.name] != _identity(choice):
+            raise SpaceError(
+                f"choice '{choice.name}' must offer {_identity(choice)!r}, which leaves it out",
+                "the module as it is comes first, and all others are compared with it",
+            )
+    return space.design(identities | {OWN_MODULE: space.by_name[OWN_MODULE].values[0]})
+
+
+def _identity(choice: Choice) -> Value:
+    return IDENTITY[split_name(choice.name)[1]]
+
+
+def _identities(space: SearchSpace) -> dict[str, Value]:
+    """For every compression choice the value that leaves it out, or its first where it offers none such."""
+    return {
+        choice.name: _identity(choice) if _identity(choice) in choice.values else choice.values[0]
         for choice in space.choices
         if choice.group == "compression"
     }
+
+
+def _parse_start(space: SearchSpace, where: str, data: object) -> Design:
+    """A design to start with: a compression choice that it does not name is left out, or takes its first value.
+
+    Where the space has a baseline, its architecture serves for choices of architecture that are not named.
+    """
+    architecture = space.baseline.architecture if space.baseline else {}
     try:
-        return space.design(uncompressed | _mapping("'baseline'", data))
+        return space.design({**_identities(space), **architecture, **_mapping(f"'{where}'", data)})
     except SpaceError as error:
-        raise SpaceError(f"'baseline': {error.message}", error.hint) from None
+        raise SpaceError(f"'{where}': {error.message}", error.hint) from None
+
+
+def _parse_first(space: SearchSpace, data: object) -> tuple[Design, ...]:
+    if not isinstance(data, list):
+        raise SpaceError(f"'first' must be a list of designs, but got {data!r}", "write - {choice: value, …}")
+    return tuple(_parse_start(space, f"first[{number}]", values) for number, values in enumerate(data))
 
 
 def _mapping(what: str, data: object, keys: tuple[str, ...] | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,14 +28,16 @@ from nas.store import Store, write_atomically
 RECIPE_FILE = "recipe.yaml"
 INPUTS_FILE = "inputs.json"
 LOCK_FILE = ".lock"
+SENSITIVITY_FILE = re.compile(r"sensitivity-\d{5,}(-layers)?\.(json|csv|png)")
 
 
 class StudyFolder:
     """The layout of a study's folder: the one place that knows where things lie.
 
-    ``recipe.yaml``, ``inputs.json`` (digests of space and data), ``trials/NNNNN.json`` (the truth), ``samples/`` (raw
-    latency samples), ``failures/`` (tracebacks), ``cache/`` (trained networks, artifacts), ``test_scores.json``,
-    ``optuna.sqlite3`` (the sampler's memory), and what ``front`` and ``report`` write.
+    ``recipe.yaml``, ``inputs.json`` (digests of space, data and what else the recipe names), ``trials/NNNNN.json`` (the
+    truth), ``samples/`` (raw latency samples), ``failures/`` (tracebacks), ``cache/`` (trained networks, artifacts),
+    ``test_scores.json``, ``optuna.sqlite3`` (the sampler's memory), and what ``front``, ``report`` and ``sensitivity``
+    write.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,6 +55,10 @@ class StudyFolder:
         self.picture = path / "pareto.png"
         self.page = path / "report.html"
 
+    def sensitivity(self, trial: int, layers: bool, suffix: str) -> Path:
+        """Where the sensitivity of a trial lies, by stages or by single layers: ``sensitivity-00012.json``."""
+        return self.path / f"sensitivity-{trial:05d}{'-layers' if layers else ''}{suffix}"
+
     def is_study(self) -> bool:
         """Whether a study lies here: a recipe alone is somebody's own file."""
         return self.recipe.is_file() and (self.inputs.is_file() or self.trials.is_dir())
@@ -60,7 +67,8 @@ class StudyFolder:
         """Everything here that a study wrote, in the order in which it is deleted: what makes it a study goes last."""
         aside = [path for path in self.path.glob(".*.part") if path.is_file()]
         memory = [self.storage.with_name(self.storage.name + suffix) for suffix in ("-wal", "-shm", "-journal", "")]
-        written = [self.front_csv, self.front_json, self.picture, self.page, self.test_scores]
+        sensitivities = [path for path in self.path.glob("sensitivity-*") if SENSITIVITY_FILE.fullmatch(path.name)]
+        written = [self.front_csv, self.front_json, self.picture, self.page, self.test_scores, *sensitivities]
         work = [self.trials, self.samples, self.failures, self.cache]
         everything = [*aside, *memory, *written, *work, self.recipe, self.inputs]
         return [path for path in everything if path.exists()]
@@ -102,7 +110,7 @@ class StudyFolder:
 
         Args:
             recipe: What is to be searched.
-            inputs: Digests of what the recipe only names: search space and data.
+            inputs: Digests of what the recipe only names: search space, data, a teacher, a prior.
 
         Raises:
             StudyError: The folder holds a study of another recipe, space or data, or cannot be written.
@@ -111,7 +119,7 @@ class StudyFolder:
             differences = _load_own_recipe(self.recipe).differences(recipe)
             differences += [
                 f"{name}: changed since the study began"
-                for name, digest in self._read_inputs().items()
+                for name, digest in self.read_inputs().items()
                 if inputs.get(name) != digest
             ]
             if differences:
@@ -128,7 +136,12 @@ class StudyFolder:
         except OSError as error:
             raise StudyError(f"the study folder {self.path} cannot be written: {error.strerror}") from error
 
-    def _read_inputs(self) -> Mapping[str, str]:
+    def read_inputs(self) -> Mapping[str, str]:
+        """Digests of what the recipe only names, by name, as they were when the study was last taken up.
+
+        Raises:
+            StudyError: The file that holds them is damaged.
+        """
         try:
             return {str(name): str(digest) for name, digest in json.loads(self.inputs.read_text()).items()}
         except FileNotFoundError:

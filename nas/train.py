@@ -229,7 +229,12 @@ def _distilled(hard: Tensor, logits: Tensor, distillation: Distillation, chosen:
 
 @torch.no_grad()
 def predict_logits(model: nn.Module, data: TrainingData, batch: int = 512) -> Tensor:
-    """Logits (N×classes, float32) of the training images as they are, not augmented."""
+    """Logits (N×classes, float32) of the training images as they are, not augmented.
+
+    A student that learns from them sees augmented images, so it is asked to answer a shifted or mirrored image as the
+    teacher answers the plain one: cheaper by a teacher's pass over the data in each epoch, and only as right as the
+    augmentation leaves an image's meaning alone.
+    """
     model.eval()
     parts = [model(data.normalise(images)) for images in torch.split(data.images, batch)]
     return torch.cat(parts).float()

@@ -9,11 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from nas.compression import split_name
 from nas.measure.target import Target
-from nas.objectives import KINDS, Constraint
-from nas.outcome import Quantity
+from nas.objectives import KINDS, Constraint, QuantityKind
+from nas.outcome import Quantity, Realisation
 
 RUNTIME_WORDS = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
+# What a label means to whoever reads a trial's numbers.
+LABEL_WORDS = {
+    Realisation.REALISED: "realised",
+    Realisation.SIMULATED: "simulated (saves size, not time)",
+    Realisation.UNSUPPORTED: "unsupported (without effect on this network and target)",
+}
+# A quantity of the network that a design was compressed from, rather than of the design.
+UNCOMPRESSED = "uncompressed_"
 SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 DIGITS, MOST_DIGITS = 3, 5  # of a number, and where so many are needed to tell it from another
 LIMIT_DIGITS = 10  # more than anybody writes, and few enough to hide that 0.57 · 100 is 56.999…
@@ -64,6 +73,11 @@ def listing(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
 
 
+def kind_of(name: str) -> QuantityKind | None:
+    """What is known of the quantity of that name, also of its score on test data and of the uncompressed network's."""
+    return KINDS.get(name.removeprefix("test_").removeprefix(UNCOMPRESSED))
+
+
 def display(name: str, value: float, digits: int = DIGITS, zeros: bool = True) -> str:
     """The value of the quantity of that name, with its unit: ``98.33 %``, ``0.0312 ms``, ``1.06 M``, ``45.1 kB``.
 
@@ -73,7 +87,7 @@ def display(name: str, value: float, digits: int = DIGITS, zeros: bool = True) -
         digits: How many significant digits. A share has two decimals whatever they are, and one more from 5 digits on.
         zeros: Keep zeros at the end of the decimals.
     """
-    kind = KINDS.get(name.removeprefix("test_"))
+    kind = kind_of(name)
     if kind is None:
         return significant(value, digits, zeros)
     if kind.maximise:
@@ -116,6 +130,8 @@ def interval(quantity: Quantity) -> str:
 def title(key: str) -> str:
     """What the quantity of that key is called, with its unit: ``latency (ms)``, ``test accuracy``."""
     name = key.partition("@")[0]
+    if name.startswith(UNCOMPRESSED):
+        return f"uncompressed {title(name.removeprefix(UNCOMPRESSED))}"
     if name.startswith("test_"):
         return name.replace("_", " ")
     return KINDS[name].title if name in KINDS else name.replace("_", " ")
@@ -124,6 +140,26 @@ def title(key: str) -> str:
 def plain_name(key: str) -> str:
     """What the quantity of that key is called, without unit or target: ``latency``, ``validation accuracy``."""
     return title(key).partition(" (")[0]
+
+
+def choice_words(name: str) -> str:
+    """What a compression choice is called: ``weight bits``, ``stage2 weight bits``."""
+    stage, choice = split_name(name)
+    return f"{stage or ''} {choice.replace('_', ' ')}".strip()
+
+
+def times(ratio: float, more: str, less: str, same: str) -> str:
+    """A ratio in words, to two digits: ``2.3× faster``, ``1.4× slower`` for 1 / 1.4, ``as fast`` where it rounds to 1.
+
+    Args:
+        ratio: Greater than 0.
+        more: Said of a ratio above 1, such as ``faster``.
+        less: Said of one below 1, such as ``slower``.
+        same: Said of one that is 1.0 to two digits, such as ``as fast``.
+    """
+    if float(significant(max(ratio, 1 / ratio), 2)) == 1:
+        return same
+    return f"{significant(ratio, 2)}× {more}" if ratio > 1 else f"{significant(1 / ratio, 2)}× {less}"
 
 
 def constraint_words(constraint: Constraint) -> str:

@@ -47,9 +47,14 @@ def make_record(
     outcome: Outcome = Outcome.MEASURED,
     design: Design | None = None,
     quantities: tuple[Quantity, ...] = (),
+    origin: str = "asked",
+    uncompressed: tuple[float, float] | None = None,
     **fields: Any,
 ) -> TrialRecord:
-    """A record with plausible numbers; trials that were not measured carry a reason and no quantities."""
+    """A record with plausible numbers; trials that were not measured carry a reason and no quantities.
+
+    ``uncompressed`` is the latency in ms and the multiply-adds of the network that the design was pruned from.
+    """
     design = design or make_design(pruning_ratio=number % 4 / 4, weight_bits=8 if number % 2 else 32)
     stages = tuple(StageResult(name, f"key-{name}-{number}", 0.5, False) for name in ("train", "export", "measure"))
     common: dict[str, Any] = {
@@ -59,7 +64,7 @@ def make_record(
     } | fields
     if outcome is not Outcome.MEASURED:
         reason = Reason("shape", f"the feature map of trial {number} shrinks to nothing")
-        return TrialRecord(number, "asked", design, outcome, reason=reason, **common)
+        return TrialRecord(number, origin, design, outcome, reason=reason, **common)
     latency_detail: Mapping[str, Any] = {
         "p95": latency_ms * 1.1,
         "iqr": latency_ms * 0.04,
@@ -83,11 +88,18 @@ def make_record(
         Quantity("flops", latency_ms * 2e7, "FLOP", How.COUNTED),
         Quantity("params", 10_000 + number, "1", How.COUNTED),
         Quantity("size_bytes", 40_000 + number, "bytes", How.MEASURED),
+        Quantity("compressed_size_bytes", 30_000 + number, "bytes", How.MEASURED),
+        *(_of_the_uncompressed(*uncompressed) if uncompressed else ()),
     )
-    labels = dict.fromkeys(design.compression, Realisation.REALISED)
+    labels = common.pop("labels", dict.fromkeys(design.compression, Realisation.REALISED))
     return TrialRecord(
-        number, "asked", design, outcome, quantities=(*numbers, *quantities), labels=labels, seconds=1.5, **common
+        number, origin, design, outcome, quantities=(*numbers, *quantities), labels=labels, seconds=1.5, **common
     )
+
+
+def _of_the_uncompressed(latency_ms: float, macs: float) -> tuple[Quantity, ...]:
+    latency = Quantity("uncompressed_latency_ms", latency_ms, "ms", How.MEASURED, target=TARGET)
+    return latency, Quantity("uncompressed_macs", macs, "MAC", How.COUNTED)
 
 
 def write_study(folder: Path, records: list[TrialRecord], recipe: Recipe | None = None) -> Study:

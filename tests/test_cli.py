@@ -65,6 +65,7 @@ BAD_RECIPES = [
     ({"data": {"source": "digits", "validation": 0.9, "test": 0.3}}, r"must leave data to train on"),
     ({"data": {"source": "npz", "path": "nowhere.npz"}}, r"nowhere\.npz"),
     ({"data": {"source": "idx", "path": "."}}, r"train-images"),
+    ({"teacher": {"path": "nowhere.onnx"}}, r"the teacher nowhere\.onnx is not there"),
 ]
 
 

@@ -9,9 +9,11 @@ import sys
 import pytest
 from fakes import make_design
 
+from nas.choice import Choice
+from nas.compression import CHOICES
 from nas.describe import describe, describe_lines
 from nas.design import IDENTITY, Design, Value
-from nas.space import list_spaces
+from nas.space import SearchSpace, list_spaces
 
 SPACES = {space.name: space for space in list_spaces()}
 
@@ -76,6 +78,7 @@ MLP: dict[str, Value] = {"input.pooling": 2, "layers": 2, "layer1.width": 128, "
         ("resnet", RESNET, "stem 5×5 → 16, max pool · res → 16 · res ×2 → 32, stride 2"),
         ("mlp", MLP, "average 2×2 · mlp 128 → 32"),
         ("mlp", {"layers": 1, "layer1.width": 64}, "mlp 64"),
+        ("module", {"module": "resnet18"}, "resnet18"),
         (
             "transformer",
             {"stages": 2, "stage10.heads": 2, "stage2.heads": 4, "head.width": 8, "gate": True, "stem.width": 3},
@@ -102,27 +105,102 @@ def test_architecture_in_words(family: str, architecture: dict[str, Value], word
         ({"pruning_ratio": 0.125}, "pruned 12.5 %"),
         ({"pruning_ratio": 0.07}, "pruned 7 %"),
         ({"weight_bits": 8}, "int8 weights"),
-        ({"weight_bits": 4, "activation_bits": 8}, "4-bit weights, 8-bit activations"),
-        ({"weight_sharing": "codebook"}, "shared weights (codebook)"),
+        ({"weight_bits": 4}, "int4 weights"),
+        ({"weight_bits": 4, "activation_bits": 8}, "int4 weights, int8 activations"),
+        ({"weight_bits": 16, "activation_bits": 16}, "fp16"),
+        ({"weight_bits": 16}, "fp16 weights"),
+        ({"weight_bits": 8, "activation_bits": 16}, "int8 weights, int16 activations"),
+        ({"weight_sharing": "kmeans"}, "4-bit codebook"),
+        ({"weight_sharing": "kmeans", "codebook_bits": 3}, "3-bit codebook"),
+        ({"sparsity": 0.9}, "90 % zeros"),
         ({"distillation": True}, "distilled"),
+        ({"distillation": True, "distillation_temperature": 4.0, "distillation_weight": 0.5}, "distilled"),
+        ({"distillation": True, "distillation_temperature": 2.0}, "distilled (T 2)"),
+        (
+            {"distillation": True, "distillation_temperature": 2.5, "distillation_weight": 0.9},
+            "distilled (T 2.5, weight 0.9)",
+        ),
+        (
+            {"pruning_ratio": 0.5, "sparsity": 0.8, "weight_sharing": "kmeans", "distillation": True},
+            "pruned 50 % · 80 % zeros · 4-bit codebook · distilled",
+        ),
+        ({"pruning_ratio": 0.5, "pruning_criterion": "l1", "pruning_steps": 1, "pruning_rounding": 8}, "pruned 50 %"),
+        ({"pruning_ratio": 0.5, "pruning_criterion": "taylor", "pruning_steps": 3}, "pruned 50 % by Taylor in 3 steps"),
+        ({"pruning_ratio": 0.5, "pruning_criterion": "random"}, "pruned 50 % at random"),
+        ({"pruning_ratio": 0.5, "pruning_rounding": 16}, "pruned 50 % to multiples of 16"),
+        ({"pruning_ratio": 0.5, "pruning_rounding": 1}, "pruned 50 % to any width"),
+        ({"stage2.pruning_ratio": 0.75}, "stage2 pruned 75 %"),
+        ({"stage1.pruning_ratio": 0.25, "stage2.pruning_ratio": 0.75}, "stage1 pruned 25 %, stage2 75 %"),
+        (
+            {"pruning_ratio": 0.5, "stage1.pruning_ratio": 0.0, "stem.pruning_ratio": 0.0},
+            "pruned 50 %, stage1+stem not",
+        ),
+        (
+            {"pruning_ratio": 0.5, "stage2.pruning_ratio": 0.75, "pruning_criterion": "l2"},
+            "pruned 50 %, stage2 75 %, by L2",
+        ),
+        ({"pruning_ratio": 0.5, "stage2.pruning_ratio": 0.5}, "pruned 50 %"),
+        ({"stage2.pruning_ratio": 0.0}, "float32"),
+        (
+            {"weight_bits": 8, "activation_bits": 8, "stage1.weight_bits": 32, "stage1.activation_bits": 32},
+            "int8 but stage1 float32",
+        ),
+        ({"stage1.weight_bits": 8, "stem.weight_bits": 8}, "float32 but stage1+stem int8 weights"),
+        (
+            {"weight_bits": 8, "head.weight_bits": 4, "stem.weight_bits": 32},
+            "int8 weights but head int4 weights and stem float32",
+        ),
+        ({"stage1.weight_bits": 32}, "float32"),
+        (
+            {"weight_bits": 8, "activation_bits": 8, "calibration": "entropy", "quantisation_aware": True},
+            "int8, entropy calibration, quantisation-aware",
+        ),
+        (
+            {"weight_bits": 8, "activation_bits": 8, "calibration": "minmax", "quantisation_aware": False},
+            "int8",
+        ),
     ],
 )
 def test_compression_in_words(compression: dict[str, Value], words: str) -> None:
     assert describe(make_design(**compression)) == f"stem 16 · sep 3×3 → 32, max pool · {words}"
 
 
-def test_lines_run_from_input_to_output_and_name_every_compression_choice() -> None:
+BASE = [name for name, choice in CHOICES.items() if choice.refines is None]
+
+
+def test_lines_run_from_input_to_output_and_name_every_choice_that_stands_for_itself() -> None:
     lines = describe_lines(Design("convnet", CONVNET, {"pruning_ratio": 0.25, "distillation": True}))
     names = [name for name, _ in lines]
     assert names[0] == "family"
     assert names[1:4] == ["stem.kernel", "stem.stride", "stem.width"]
     assert names[4] == "stages"
     assert names.index("stage1.width") < names.index("stage2.conv") < names.index("head.hidden")
-    assert names[-len(IDENTITY) :] == list(IDENTITY)
+    assert names[-len(BASE) :] == BASE
     assert dict(lines)["pruning_ratio"] == "25 %"
     assert dict(lines)["distillation"] == "yes"
     assert dict(lines)["weight_bits"] == "32"
-    assert len(lines) == 1 + len(CONVNET) + len(IDENTITY)
+    assert len(lines) == 1 + len(CONVNET) + len(BASE)
+
+
+def test_lines_name_what_refines_and_what_stages_have_where_the_design_does() -> None:
+    compression: dict[str, Value] = {
+        "pruning_ratio": 0.5,
+        "stage2.pruning_ratio": 0.75,
+        "pruning_criterion": "l1",
+        "stage1.weight_bits": 8,
+        "from_another_version": True,
+    }
+    lines = describe_lines(Design("module", {"module": "resnet18"}, compression))
+    assert lines[:5] == [
+        ("family", "module"),
+        ("module", "resnet18"),
+        ("pruning_ratio", "50 %"),
+        ("stage2.pruning_ratio", "75 %"),
+        ("pruning_criterion", "l1"),
+    ]
+    assert lines.index(("weight_bits", "32")) == lines.index(("stage1.weight_bits", "8")) - 1
+    assert lines[-1] == ("from_another_version", "yes")
+    assert "codebook_bits" not in dict(lines)
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))
@@ -157,6 +235,46 @@ def test_one_changed_choice_changes_the_words() -> None:
                 for value in choice.values:
                     other = space.design(flat | {choice.name: value})
                     assert (describe(other) == describe(design)) == (other == design), choice.name
+
+
+def everything() -> SearchSpace:
+    """A space with every compression choice, some of them per stage, on one architecture."""
+
+    def when(name: str, *values: Value) -> dict[str, tuple[Value, ...]]:
+        return {name: values}
+
+    choices = [
+        Choice("layers", "architecture", (1,)),
+        Choice("layer1.width", "architecture", (8,)),
+        Choice("pruning_ratio", "compression", (0.25, 0.5)),
+        Choice("layer1.pruning_ratio", "compression", (0.0, 0.25, 0.5)),
+        Choice("pruning_criterion", "compression", ("l1", "l2", "bn_scale", "taylor", "random")),
+        Choice("pruning_steps", "compression", (1, 2, 3)),
+        Choice("pruning_rounding", "compression", (1, 8, 16)),
+        Choice("sparsity", "compression", (0.0, 0.5, 0.9)),
+        Choice("distillation", "compression", (False, True)),
+        Choice("distillation_temperature", "compression", (2.0, 4.0), when("distillation", True)),
+        Choice("distillation_weight", "compression", (0.5, 0.9), when("distillation", True)),
+        Choice("weight_sharing", "compression", ("none", "kmeans")),
+        Choice("codebook_bits", "compression", (3, 4), when("weight_sharing", "kmeans")),
+        Choice("weight_bits", "compression", (16, 8, 4), when("weight_sharing", "none")),
+        Choice("activation_bits", "compression", (32, 16), when("weight_bits", 16, 8, 4)),
+        Choice("layer1.weight_bits", "compression", (16, 8, 4), when("weight_bits", 16, 8, 4)),
+        Choice("calibration", "compression", ("minmax", "entropy"), when("activation_bits", 16)),
+        Choice("quantisation_aware", "compression", (False, True), when("weight_bits", 16, 8, 4)),
+    ]
+    return SearchSpace("everything", "mlp", "", tuple(choices))
+
+
+def test_words_tell_every_compression_apart() -> None:
+    space = everything()
+    assert {choice.name.rpartition(".")[2] for choice in space.choices} >= CHOICES.keys()
+    rng = random.Random(3)
+    seen: dict[str, Design] = {}
+    for _ in range(3000):
+        design = space.sample(rng)
+        assert seen.setdefault(describe(design), design) == design
+    assert len(seen) > 2000
 
 
 def test_importing_needs_no_torch() -> None:

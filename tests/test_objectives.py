@@ -57,6 +57,8 @@ def test_the_target_is_left_to_what_measures(target: str) -> None:
             f"'accuracy' does not depend on a target, but got 'accuracy@{TARGET}'.*write 'accuracy'",
         ),
         ("flops@", "'flops' does not depend on a target"),
+        ("uncompressed_macs", "unknown objective 'uncompressed_macs'"),
+        (f"uncompressed_latency_ms@{TARGET}", "unknown objective 'uncompressed_latency_ms'"),
     ],
 )
 def test_a_malformed_objective_is_refused(text: str, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import itertools
 import json
 import os
@@ -23,14 +24,17 @@ from torch import nn
 from nas.artifact import InputSpec, Manifest, open_session, probabilities
 from nas.compress import export
 from nas.compress.quantise import runs_in_int8
+from nas.compress.technique import Tools
 from nas.data.dataset import Dataset, Split, digest_of
 from nas.data.normalise import normalisation_of
 from nas.design import Design
 from nas.errors import DivergedError, InfeasibleDesignError, NasError, UnsupportedError
+from nas.families import build
 from nas.outcome import Realisation
-from nas.pipeline import Pipeline, Product, Teacher, Trace
-from nas.recipe import Recipe
+from nas.pipeline import AnyTeacher, Pipeline, Product, Teacher, Trace
+from nas.recipe import Recipe, TeacherConfig
 from nas.store import Store, sha256_bytes
+from nas.teacher.given import GivenTeacher, load_teacher
 from nas.train import Numerics
 
 REALISED, SIMULATED, UNSUPPORTED = Realisation.REALISED, Realisation.SIMULATED, Realisation.UNSUPPORTED
@@ -63,7 +67,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     return make_pipeline(tmp_path_factory.mktemp("shared"))
 
 
-def run(pipeline: Pipeline, design: Design, seed: int = 0, teacher: Teacher = TEACHER) -> tuple[Product, Trace]:
+def run(pipeline: Pipeline, design: Design, seed: int = 0, teacher: AnyTeacher = TEACHER) -> tuple[Product, Trace]:
     trace = Trace()
     return pipeline.run(design, seed, teacher, trace), trace
 
@@ -362,6 +366,111 @@ def test_a_teachers_logits_do_not_depend_on_whether_its_network_was_cached(tmp_p
             blobs.append(entry.sha256)
     assert blobs[:3] == blobs[3:]
     assert len(set(blobs)) == 3
+
+
+# --- a given teacher
+
+
+def given_teacher(path: Path, seed: int = 0, **config: Any) -> GivenTeacher:
+    """A random network in a file: wrong as it is, it leaves its mark on whoever learns from it."""
+    torch.manual_seed(seed)
+    design = make_design("mlp")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(export.export_body(build(design.family, design.architecture, (1, 8, 8), 10), (1, 8, 8)))
+    normalisation = training_data(digits()).normalisation
+    return load_teacher(TeacherConfig(path=path, **config), digits(), normalisation, ONE_THREAD)
+
+
+def test_a_design_is_distilled_from_a_given_teacher(pipeline: Pipeline, tmp_path: Path) -> None:
+    design = make_design(pruning_ratio=0.5, distillation=True)
+    one, other = (given_teacher(tmp_path / f"{seed}.onnx", seed) for seed in (0, 1))
+    plain, _ = run(pipeline, make_design(pruning_ratio=0.5))
+    taught, trace = run(pipeline, design, teacher=one)
+    differently, _ = run(pipeline, design, teacher=other)
+    assert len({product.artifact for product in (plain, taught, differently)}) == 3
+    assert taught.labels["distillation"] is REALISED
+    assert {stage.stage: stage.detail for stage in trace.stages}["teacher"] == {"file": "0.onnx"}
+    # What the student learns from is what the teacher says, and it does learn it.
+    entry = pipeline.store.get(key(trace, "teacher"))
+    assert entry is not None
+    logits = np.load(io.BytesIO(entry.blob))
+    np.testing.assert_array_equal(logits, one.logits(digits().train.images, ONE_THREAD))
+    wholly = make_design(distillation=True, distillation_weight=1.0)
+    student, _ = run(make_pipeline(tmp_path / "long", make_recipe(finetune_epochs=10)), wholly, teacher=one)
+    answers = probabilities(open_session(student.artifact), digits().train.images).argmax(1)
+    assert (answers == logits.argmax(1)).mean() > (answers == digits().train.labels).mean()
+
+
+def test_a_given_teacher_is_asked_once_for_each_data_set(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, asked = given_teacher(tmp_path / "t.onnx"), []
+    logits = GivenTeacher.logits
+
+    def counted(self: GivenTeacher, images: np.ndarray, *arguments: Any) -> np.ndarray:
+        asked.append(len(images))
+        return logits(self, images, *arguments)
+
+    monkeypatch.setattr(GivenTeacher, "logits", counted)
+    keys = {
+        key(run(pipeline, design, seed, teacher)[1], "teacher")
+        for design, seed in (
+            (make_design(distillation=True), 0),
+            (make_design(distillation=True), 1),
+            (make_design(pruning_ratio=0.5, distillation=True, distillation_temperature=2.0), 0),
+        )
+    }
+    assert len(keys) == 1
+    assert asked == [300]
+    other = make_pipeline(tmp_path / "other", dataset=other_data())
+    assert key(run(other, make_design(distillation=True), teacher=teacher)[1], "teacher") not in keys
+
+
+def test_a_given_teachers_content_is_in_the_keys_and_its_path_is_not(shared: Pipeline, tmp_path: Path) -> None:
+    design = make_design(pruning_ratio=0.5, distillation=True)
+    teachers = {
+        "one": given_teacher(tmp_path / "one.onnx"),
+        "moved": given_teacher(tmp_path / "sub" / "same.onnx"),
+        "other": given_teacher(tmp_path / "other.onnx", 1),
+        "read otherwise": given_teacher(tmp_path / "one.onnx", mean=(0.5,), std=(0.5,)),
+    }
+    keys = {name: key(run(shared, design, teacher=teacher)[1], "finetune") for name, teacher in teachers.items()}
+    assert keys["one"] == keys["moved"]
+    assert len(set(keys.values())) == 3
+    undistilled = make_design(pruning_ratio=0.5)
+    assert len({key(run(shared, undistilled, teacher=t)[1], "finetune") for t in teachers.values()}) == 1
+
+
+def test_temperature_and_weight_are_the_designs_or_else_the_recipes(shared: Pipeline) -> None:
+    def key_of(**compression: Any) -> str:
+        return key(run(shared, make_design(distillation=True, **compression))[1], "finetune")
+
+    base = key_of()
+    training = shared.recipe.training
+    assert base == key_of(distillation_temperature=training.distillation_temperature)
+    assert base == key_of(distillation_weight=training.distillation_weight)
+    others = [{"distillation_temperature": 2.0}, {"distillation_weight": 0.9}]
+    keys = {base, *(key_of(**other) for other in others)}
+    assert len(keys) == 3
+    artifacts = {run(shared, make_design(distillation=True, **other))[0].artifact for other in ({}, *others)}
+    assert len(artifacts) == 3
+
+
+def test_temperature_and_weight_reach_the_loss(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[tuple[float, float]] = []
+    finetune = Tools.finetune
+
+    def listening(self: Tools, *arguments: Any, **options: Any) -> Any:
+        assert self.teach is not None
+        heard.append((self.teach().temperature, self.teach().weight))
+        return finetune(self, *arguments, **options)
+
+    monkeypatch.setattr(Tools, "finetune", listening)
+    pipeline.recipe = make_recipe(training={"distillation_temperature": 3.0, "distillation_weight": 0.25})
+    run(pipeline, make_design(distillation=True))
+    run(pipeline, make_design(distillation=True, distillation_temperature=8.0))
+    run(pipeline, make_design(distillation=True, distillation_weight=1.0))
+    assert heard == [(3.0, 0.25), (8.0, 0.25), (3.0, 1.0)]
 
 
 def damage(path: Path) -> None:

@@ -155,7 +155,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"training": {"precision": "int8"}}, "'training.precision': Input should be 'auto', 'float32' or 'bfloat16'"),
     ({"data": {"source": "digits", "layout": "HWC"}}, "'data.layout': Input should be 'NHWC' or 'NCHW', but got 'HWC'"),
     ({"training": {7: 8}}, "'training.7': Keys should be strings"),
+    ({"teacher": {"pth": "t.onnx"}}, "unknown key in 'teacher': 'pth'; did you mean 'path'?"),
     # Sections that are none.
+    ({"teacher": "t.onnx"}, "'teacher': must be a mapping of keys to values, but got 't.onnx'"),
     ({"data": 5}, "'data': must be a mapping of keys to values, but got 5"),
     ({"budget": None}, "'budget': must be a mapping of keys to values, but got None"),
     ({"training": ["adam"]}, "'training': must be a mapping of keys to values, but got ['adam']"),
@@ -220,6 +222,29 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"data": {"source": "digits", "train_limit": 0}}, "'data.train_limit': Input should be greater than 0"),
     ({"data": {"source": "digits", "validation_limit": 0}}, "'data.validation_limit': Input should be greater than 0"),
     ({"data": FOLDER | {"resize": [0, 28]}}, "'data.resize.0': Input should be greater than 0, but got 0"),
+    # A teacher's file, and what is said of it.
+    ({"teacher": {}}, "'teacher.path' is missing"),
+    ({"teacher": {"path": "t.h5"}}, "'teacher': 'path' must end in .onnx, .pt, .pth, .ts, .pt2, .safetensors, but is"),
+    ({"teacher": {"path": "teacher"}}, "'teacher': 'path' must end in .onnx, .pt, .pth, .ts, .pt2, .safetensors, but"),
+    ({"teacher": {"path": "t.safetensors"}}, "'teacher': a .safetensors file holds weights alone: give 'family' and"),
+    ({"teacher": {"path": "t.safetensors", "family": "mlp"}}, "'teacher': 'family' and 'architecture' go together"),
+    ({"teacher": {"path": "t.pt", "architecture": {}}}, "'teacher': 'family' and 'architecture' go together"),
+    (
+        {"teacher": {"path": "t.onnx", "family": "mlp", "architecture": {}}},
+        "'teacher': 'family' is for weights (.safetensors, .pt, .pth), but 'path' is 't.onnx'",
+    ),
+    (
+        {"teacher": {"path": "t.pt", "family": "mlp", "architecture": {"layers": [1]}}},
+        "architecture choice 'layers' must be a number, text or boolean, but got [1]",
+    ),
+    ({"teacher": {"path": "t.onnx", "mean": [0.5]}}, "'teacher': 'mean' and 'std' go together"),
+    ({"teacher": {"path": "t.onnx", "mean": 0.5, "std": [1]}}, "'teacher.mean': must be a list, but got 0.5"),
+    ({"teacher": {"path": "t.onnx", "mean": [], "std": []}}, "'teacher.mean': Tuple should have at least 1 item"),
+    (
+        {"teacher": {"path": "t.onnx", "mean": [0.5], "std": [1, 1]}},
+        "'teacher': 'mean' has 1 numbers, but 'std' has 2",
+    ),
+    ({"teacher": {"path": "t.onnx", "mean": [0], "std": [0]}}, "'teacher': 'std' must be greater than 0, but got 0"),
     # What contradicts itself or is too little.
     ({"data": {"source": "digits", "path": "x"}}, "'data': data source 'digits' needs no 'path'"),
     *(
@@ -348,11 +373,13 @@ def test_what_is_no_readable_text_is_refused(tmp_path: Path) -> None:
 def test_paths_are_relative_to_the_recipes_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "studies"
     folder.mkdir()
-    text = "data: {source: npz, path: ../data/x.npz}\nspace: mine.yaml\nbudget: {trials: 8}\n"
+    text = "data: {source: npz, path: ../data/x.npz}\nspace: mine.yaml\nbudget: {trials: 8}\nteacher: {path: t.onnx}\n"
     write(folder, text)
     monkeypatch.chdir(tmp_path)
     recipe = load_recipe(Path("studies/recipe.yaml"))
     assert recipe.data.path == folder / "../data/x.npz"
+    assert recipe.teacher is not None
+    assert recipe.teacher.path == folder / "t.onnx"
     assert recipe.space == str(folder / "mine.yaml")
 
 
@@ -367,8 +394,8 @@ def test_absolute_paths_home_and_names_of_spaces_stay(tmp_path: Path, monkeypatc
 
 
 def test_a_project_that_moves_keeps_its_studies(tmp_path: Path) -> None:
-    """Data and space of one's own are held by their digests, not by where they lie."""
-    text = "data: {source: npz, path: x.npz}\nspace: mine.yaml\nbudget: {trials: 8}\n"
+    """Data, teacher and space of one's own are held by their digests, not by where they lie."""
+    text = "data: {source: npz, path: x.npz}\nspace: mine.yaml\nbudget: {trials: 8}\nteacher: {path: t.onnx}\n"
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
     here, there = (load_recipe(write(tmp_path / name, text)) for name in ("here", "there"))
@@ -379,7 +406,9 @@ def test_a_project_that_moves_keeps_its_studies(tmp_path: Path) -> None:
 
 def test_a_home_that_is_none_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL.replace("digits", "npz, path: ~no-such-user-here/x.npz"))
-    with pytest.raises(RecipeError, match=r"'data.path' or 'space' cannot be resolved: Could not determine home"):
+    with pytest.raises(
+        RecipeError, match=r"'data.path', 'teacher.path'.* or 'space' cannot be resolved: Could not determine home"
+    ):
         load_recipe(path)
 
 
@@ -392,6 +421,29 @@ def test_a_recipe_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(path)]
     done = subprocess.run(command, env=ascii_locale, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == ascii(("zéro", "один")), done.stderr
+
+
+# --- a teacher -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"),
+    [
+        ({"path": "a.onnx"}, "onnx"),
+        ({"path": "A.ONNX", "mean": [0.5], "std": [1]}, "onnx"),
+        ({"path": "a.pt"}, "torchscript"),
+        ({"path": "a.pth"}, "torchscript"),
+        ({"path": "a.ts"}, "torchscript"),
+        ({"path": "a.pt2"}, "exported program"),
+        ({"path": "a.pt", "family": "mlp", "architecture": {"layers": 1}}, "weights"),
+        ({"path": "a.safetensors", "family": "mlp", "architecture": {"layers": 1, "x": "y", "z": True}}, "weights"),
+    ],
+)
+def test_a_teacher_comes_back_from_yaml_and_its_suffix_says_what_it_is(section: dict[str, Any], kind: str) -> None:
+    recipe = make_recipe(teacher=section)
+    assert recipe.teacher is not None
+    assert recipe.teacher.kind == kind
+    assert parse_recipe(yaml.safe_load(yaml.safe_dump(recipe.to_json())), "again") == recipe
 
 
 # --- identity --------------------------------------------------------------------------------------------------------
@@ -420,6 +472,7 @@ ANOTHER_STUDY: list[tuple[dict[str, Any], str]] = [
     ({"training": {"augmentation": {"flip": True}}}, "training.augmentation.flip: false, true"),
     ({"training": {"precision": "float32"}}, 'training.precision: "auto", "float32"'),
 ]
+GIVEN = {"path": "a.onnx", "mean": [0.5], "std": [1.0]}
 
 
 @pytest.mark.parametrize("changes", SAME_STUDY, ids=str)
@@ -435,6 +488,28 @@ def test_anything_else_makes_another_study_and_is_shown(changes: dict[str, Any],
     recipe, changed = make_recipe(), make_recipe(**changes)
     assert changed.identity != recipe.identity
     assert recipe.differences(changed) == [line]
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({"path": "elsewhere/b.onnx"}, []),
+        ({"mean": [0.4]}, ["teacher.mean: [0.5], [0.4]"]),
+        ({"path": "a.ts"}, ['teacher.kind: "onnx", "torchscript"']),
+    ],
+    ids=str,
+)
+def test_how_a_teacher_is_read_makes_another_study_and_where_it_lies_does_not(
+    changes: dict[str, Any], lines: list[str]
+) -> None:
+    recipe, changed = make_recipe(teacher=GIVEN), make_recipe(teacher=GIVEN | changes)
+    assert recipe.differences(changed) == lines
+    assert (recipe.identity == changed.identity) == (not lines)
+
+
+def test_a_teacher_makes_another_study_than_none() -> None:
+    lines = make_recipe().differences(make_recipe(teacher={"path": "a.onnx"}))
+    assert lines == ["teacher: null, (absent)", 'teacher.kind: (absent), "onnx"']
 
 
 def test_every_field_but_budget_and_cache_counts() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 from fakes import LATENCY, TARGET
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nas.errors import RecipeError
 from nas.objectives import KINDS, Constraint
-from nas.outcome import How, Quantity
+from nas.outcome import How, Quantity, Realisation
 from nas.wording import (
+    LABEL_WORDS,
+    choice_words,
     constraint_words,
     digits_apart,
     display,
@@ -23,6 +25,7 @@ from nas.wording import (
     plural,
     significant,
     target_words,
+    times,
     title,
 )
 
@@ -275,6 +278,59 @@ def test_plain_names_have_no_unit(name: str) -> None:
 )
 def test_constraints_in_words(text: str, expected: str) -> None:
     assert constraint_words(Constraint.parse(text)) == expected
+
+
+def test_the_uncompressed_networks_quantities_read_like_the_trials_own() -> None:
+    assert display("uncompressed_latency_ms", 0.03124) == "0.0312 ms"
+    assert display("uncompressed_macs", 2.5e9) == "2.50 G"
+    assert title(f"uncompressed_{LATENCY}") == "uncompressed latency (ms)"
+    assert plain_name("uncompressed_macs") == "uncompressed MACs"
+    assert display("compressed_size_bytes", 45_100) == "45.1 kB"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("weight_bits", "weight bits"),
+        ("stage2.weight_bits", "stage2 weight bits"),
+        ("layer1.0.pruning_ratio", "layer1.0 pruning ratio"),
+        ("[/y]", "[/y]"),
+    ],
+)
+def test_compression_choices_in_words(name: str, words: str) -> None:
+    assert choice_words(name) == words
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (2.34, "2.3× faster"),
+        (12.6, "13× faster"),
+        (1.04, "as fast"),
+        (1.06, "1.1× faster"),
+        (0.97, "as fast"),
+        (0.5, "2.0× slower"),
+        (0.001, "1000× slower"),
+        (1, "as fast"),
+    ],
+)
+def test_ratios_in_words(ratio: float, words: str) -> None:
+    assert times(ratio, "faster", "slower", "as fast") == words
+
+
+@given(st.floats(1e-3, 1e3))
+def test_a_ratio_and_its_inverse_say_the_same(ratio: float) -> None:
+    assume(abs(max(ratio, 1 / ratio) - 1.05) > 1e-9)  # where rounding decides between the two
+    swapped = {"faster": "slower", "slower": "faster", "as": "as"}
+    words, inverse = (times(r, "faster", "slower", "as fast") for r in (ratio, 1 / ratio))
+    assert inverse.split()[-1 if "×" in inverse else 0] == swapped[words.split()[-1 if "×" in words else 0]]
+    if "×" in words:
+        assert float(words.partition("×")[0]) == pytest.approx(float(inverse.partition("×")[0]), rel=0.1)
+
+
+def test_every_label_has_words_that_begin_with_it() -> None:
+    assert LABEL_WORDS.keys() == set(Realisation)
+    assert all(words.startswith(str(label)) for label, words in LABEL_WORDS.items())
 
 
 def test_targets_in_words() -> None:

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec
+from nas.compress.pack import keep_floats_float, pack
 from nas.data.normalise import Normalisation
 from nas.errors import UnsupportedError
 
@@ -68,7 +69,7 @@ def export_body(model: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
 
 
 def attach_front_end(body: bytes, spec: InputSpec, normalisation: Normalisation) -> bytes:
-    """Puts before a body what takes the data as it is, and gives the finished artifact.
+    """Finishes an artifact: weights in the form in which they are stored, and what takes the data as it is in front.
 
     Where the body's first node quantises its input (a quantised body on images) the pixels go in as they are: that
     node and the normalisation are then the same step, see ``nas.compress.quantise``.
@@ -77,8 +78,11 @@ def attach_front_end(body: bytes, spec: InputSpec, normalisation: Normalisation)
         body: From ``export_body``, quantised or not.
         spec: What the artifact takes.
         normalisation: Mean and standard deviation of each channel.
+
+    Raises:
+        UnsupportedError: The weights have a form that the network's operators do not allow, see ``nas.compress.pack``.
     """
-    model = onnx.load_from_string(body)
+    model = onnx.load_from_string(pack(body))
     graph = model.graph
     channels_first, nodes = INPUT_NAME, []
     if spec.layout == "NHWC":
@@ -88,18 +92,13 @@ def attach_front_end(body: bytes, spec: InputSpec, normalisation: Normalisation)
         nodes += _uint8_front_end(graph, channels_first, normalisation)
         element_type = TensorProto.UINT8
     else:
-        shape = (1, -1, 1, 1)
-        mean = np.asarray(normalisation.mean, np.float32).reshape(shape)
-        scale = (1 / np.asarray(normalisation.std, np.float32)).reshape(shape)
-        graph.initializer.append(numpy_helper.from_array(mean, "normalise_mean"))
-        graph.initializer.append(numpy_helper.from_array(scale, "normalise_scale"))
-        nodes.append(helper.make_node("Sub", [channels_first, "normalise_mean"], ["centred"], "subtract_mean"))
-        nodes.append(helper.make_node("Mul", ["centred", "normalise_scale"], [BODY_INPUT], "divide_by_deviation"))
+        nodes += _float_front_end(graph, channels_first, normalisation)
         element_type = TensorProto.FLOAT
     for position, node in enumerate(nodes):
         graph.node.insert(position, node)
     del graph.input[:]
     graph.input.append(helper.make_tensor_value_info(INPUT_NAME, element_type, ["batch", *spec.shape]))
+    keep_floats_float(graph)
     _shorten_names(graph)
     _strip_metadata(model)
     onnx.checker.check_model(model, full_check=True)
@@ -115,8 +114,27 @@ def input_quantisation(normalisation: Normalisation) -> tuple[float, int]:
     return float(np.float32(1) / np.float32(normalisation.std[0])), int(normalisation.mean[0])
 
 
+def _float_front_end(graph: onnx.GraphProto, values: str, normalisation: Normalisation) -> list[onnx.NodeProto]:
+    """Normalisation of float values, channel by channel."""
+    shape = (1, -1, 1, 1)
+    mean = np.asarray(normalisation.mean, np.float32).reshape(shape)
+    scale = (1 / np.asarray(normalisation.std, np.float32)).reshape(shape)
+    graph.initializer.append(numpy_helper.from_array(mean, "normalise_mean"))
+    graph.initializer.append(numpy_helper.from_array(scale, "normalise_scale"))
+    return [
+        helper.make_node("Sub", [values, "normalise_mean"], ["centred"], "subtract_mean"),
+        helper.make_node("Mul", ["centred", "normalise_scale"], [BODY_INPUT], "divide_by_deviation"),
+    ]
+
+
 def _uint8_front_end(graph: onnx.GraphProto, pixels: str, normalisation: Normalisation) -> list[onnx.NodeProto]:
-    """Normalisation of uint8 pixels; takes the place of the body's own input quantisation where it has one."""
+    """Normalisation of uint8 pixels; takes the place of the body's own input quantisation where it has one.
+
+    Where a person's own normalisation is none that DequantizeLinear can do, the pixels become floats first.
+    """
+    if not normalisation.is_one_dequantisation:
+        cast = helper.make_node("Cast", [pixels], ["pixels_float"], to=TensorProto.FLOAT)
+        return [cast, *_float_front_end(graph, "pixels_float", normalisation)]
     consumers = [node for node in graph.node if BODY_INPUT in node.input]
     if consumers and all(node.op_type == "QuantizeLinear" for node in consumers):
         for node in consumers:
@@ -139,13 +157,16 @@ def _shorten_names(graph: onnx.GraphProto) -> None:
     file of a small quantised network.
     """
     kept = {value.name for value in (*graph.input, *graph.output)} | {""}
+    constants = {tensor.name for tensor in graph.initializer} | {""}
     numbers: dict[str, str] = {}
 
     def short(name: str) -> str:
         return name if name in kept else numbers.setdefault(name, f"t{len(numbers)}")
 
     for node in graph.node:
-        node.name = "" if node.op_type in CONVERSIONS else node.name or node.output[0]
+        decodes = constants.issuperset(node.input)
+        constants |= set(node.output) if decodes else set()
+        node.name = "" if decodes or node.op_type in CONVERSIONS else node.name or node.output[0]
         node.input[:] = [short(name) for name in node.input]
         node.output[:] = [short(name) for name in node.output]
     for tensor in graph.initializer:

@@ -7,7 +7,9 @@ from typing import Any
 from nas.compress.finetune import Finetune
 from nas.compress.prune import Prune
 from nas.compress.quantise import Quantise
+from nas.compress.share import Share
+from nas.compress.sparsify import Sparsify
 from nas.compress.technique import GraphTechnique, NetworkTechnique
 
-NETWORK_TECHNIQUES: tuple[NetworkTechnique[Any], ...] = (Prune(), Finetune())
-GRAPH_TECHNIQUES: tuple[GraphTechnique[Any], ...] = (Quantise(),)
+NETWORK_TECHNIQUES: tuple[NetworkTechnique[Any], ...] = (Prune(), Sparsify(), Finetune())
+GRAPH_TECHNIQUES: tuple[GraphTechnique[Any], ...] = (Share(), Quantise())

@@ -8,7 +8,16 @@ from nas.data import digits, folder, idx, npz  # noqa: F401 - importing a source
 from nas.data.dataset import Dataset, Split
 from nas.data.images import read_image
 from nas.data.loading import load
-from nas.data.normalise import Normalisation, normalisation_of
+from nas.data.normalise import Normalisation, given_normalisation, normalisation_of
 from nas.data.source import sources
 
-__all__ = ["Dataset", "Normalisation", "Split", "load", "normalisation_of", "read_image", "sources"]
+__all__ = [
+    "Dataset",
+    "Normalisation",
+    "Split",
+    "given_normalisation",
+    "load",
+    "normalisation_of",
+    "read_image",
+    "sources",
+]

@@ -1,14 +1,15 @@
-"""Normalisation constants, computed on training images and exported inside the artifact."""
+"""Normalisation constants, computed on training images or given, and exported inside the artifact."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nas.artifact import InputSpec
+from nas.errors import DataError
 
 CHUNK_VALUES = 2**20  # values converted to a wider type at a time: 8 MiB
 
@@ -17,16 +18,46 @@ CHUNK_VALUES = 2**20  # values converted to a wider type at a time: 8 MiB
 class Normalisation:
     """What a network's first step subtracts and divides by: ``(x − mean) / std``, one entry for each channel.
 
-    For uint8 images all entries are equal and the mean is a whole number. The exported graph normalises them with a
-    single DequantizeLinear, which casts, subtracts and scales in one pass over the input; its zero point is of the
-    input's type, so an integer from 0 to 255, and one scale serves the whole tensor. What rounding the mean and
+    Computed for uint8 images all entries are equal and the mean is a whole number. The exported graph normalises them
+    with a single DequantizeLinear, which casts, subtracts and scales in one pass over the input; its zero point is of
+    the input's type, so an integer from 0 to 255, and one scale serves the whole tensor. What rounding the mean and
     sharing the scale leave over, an offset of at most half a grey level and channels of slightly different spread, the
     first layer's weights take up. Float arrays are normalised channel by channel, since their channels may have
-    different units.
+    different units; and so is whatever a person gave, who trained the first layer with it.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def is_one_dequantisation(self) -> bool:
+        """Whether a single DequantizeLinear of uint8 images does it: one scale, one zero point from 0 to 255."""
+        mean = self.mean[0]
+        return len(set(self.mean)) == len(set(self.std)) == 1 and 0 <= mean <= 255 and mean == math.floor(mean)
+
+
+def given_normalisation(mean: Sequence[float], std: Sequence[float], input: InputSpec) -> Normalisation:
+    """A person's own normalisation: of x/255 for uint8 images, of the values as they are for float arrays.
+
+    Args:
+        mean: One number for each channel, or one for all.
+        std: Likewise, greater than 0.
+        input: What the artifact takes.
+
+    Raises:
+        DataError: The data has another number of channels.
+    """
+    channels = input.channels_first[0]
+    if len(mean) not in (1, channels):
+        raise DataError(
+            f"'mean' and 'std' are given for {len(mean)} channels, but the data has {channels}",
+            "give one number for each channel, or one for all",
+        )
+    scale = 255.0 if input.dtype == "uint8" else 1.0
+    repeat = channels // len(mean)
+    return Normalisation(
+        tuple(scale * value for value in mean) * repeat, tuple(scale * value for value in std) * repeat
+    )
 
 
 def normalisation_of(images: np.ndarray, input: InputSpec) -> Normalisation:

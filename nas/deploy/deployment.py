@@ -16,6 +16,7 @@ from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec, Manifest, texts, wh
 from nas.data.images import MODES
 from nas.design import Design
 from nas.errors import ArtifactError, NasError
+from nas.gains import Comparison, latency_gain, mac_gain
 from nas.outcome import Quantity, Realisation
 from nas.store import sha256_bytes
 
@@ -98,6 +99,7 @@ class Deployment:
         labels: For each compression choice whether the runtime realises it.
         notes: What a user should know, in words.
         chosen: Why this one.
+        baseline: How it does beside the study's baseline; None where that was not measured.
         versions: Of the packages that wrote the deployment.
         environment: The machine and its software that the numbers are from.
         sha256: Digest of ``model.onnx``.
@@ -121,6 +123,7 @@ class Deployment:
     environment: Mapping[str, Any] = field(repr=False)
     sha256: str
     size_bytes: int
+    baseline: Comparison | None = None
 
     @property
     def input(self) -> InputSpec:
@@ -184,6 +187,8 @@ class Deployment:
             "labels": {name: str(label) for name, label in self.labels.items()},
             "notes": list(self.notes),
             "chosen": asdict(self.chosen) | {"limits": dict(self.chosen.limits)},
+            "baseline": self.baseline.to_json() if self.baseline is not None else None,
+            "uncompressed": {"mac_gain": mac_gain(self), "latency_gain": latency_gain(self, self.serving.target)},
             "versions": dict(self.versions),
             "environment": dict(self.environment),
         }
@@ -222,6 +227,7 @@ class Deployment:
             labels={name: Realisation(label) for name, label in data["labels"].items()},
             notes=tuple(data["notes"]),
             chosen=Reasons(**data["chosen"]),
+            baseline=Comparison.from_json(baseline) if (baseline := data.get("baseline")) is not None else None,
             versions=dict(data["versions"]),
             environment=dict(data["environment"]),
             sha256=str(model["sha256"]),

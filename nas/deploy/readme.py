@@ -6,8 +6,20 @@ import re
 
 from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec
 from nas.deploy.deployment import DEPLOYMENT_FILE, MODEL_FILE, Deployment, image_mode
+from nas.gains import gain_words
 from nas.outcome import Quantity
-from nas.wording import display, frames_per_second, interval, plain_name, plural, significant, target_words
+from nas.wording import (
+    LABEL_WORDS,
+    UNCOMPRESSED,
+    choice_words,
+    display,
+    frames_per_second,
+    interval,
+    plain_name,
+    plural,
+    significant,
+    target_words,
+)
 
 _IMAGE_OPENING = """\
 import json, sys
@@ -91,6 +103,7 @@ programs.
 
 - Design: {escape(deployment.design_words)}
 - Why this one: {escape(deployment.chosen.why)}
+{_gains(deployment)}\
 - Serve it with {serving.runtime} ({serving.runtime_version} when measured) on {serving.device}, {threads}.
 - SHA-256 of `{MODEL_FILE}`: `{deployment.sha256}`
 
@@ -122,9 +135,23 @@ def _takes(input: InputSpec) -> str:
     return f"{kind} ({input.dtype}, {shape}, {axes}, batch first)"
 
 
+def _gains(deployment: Deployment) -> str:
+    """Lines on what it gains over the study's baseline, and over the network that it was pruned from."""
+    lines = []
+    if (baseline := deployment.baseline) is not None:
+        lines.append(f"- Against trial {baseline.trial}: {escape(baseline.words)}")
+    if gains := gain_words(deployment, deployment.serving.target):
+        lines.append(
+            f"- Pruning: {escape(gains)}, which is the float network that it was made from, timed in the same way"
+        )
+    return "".join(f"{line}\n" for line in lines)
+
+
 def _table(deployment: Deployment) -> str:
+    """This file's own numbers; those of the network that it was pruned from are no part of it."""
     rows = []
-    for quantity in (*deployment.test_scores, *deployment.quantities):
+    own = (quantity for quantity in deployment.quantities if not quantity.name.startswith(UNCOMPRESSED))
+    for quantity in (*deployment.test_scores, *own):
         where = f" ({target_words(quantity.target)})" if quantity.target else ""
         rows.append(f"| {plain_name(quantity.key)}{where} | {interval(quantity)} | {_how(quantity)} |")
     return "\n".join(rows)
@@ -143,8 +170,8 @@ def _how(quantity: Quantity) -> str:
 
 
 def _compression(deployment: Deployment) -> str:
-    """Which compression choices the runtime realises, and what else there is to know; empty where there is nothing."""
-    lines = [f"- {name.replace('_', ' ')}: {label}" for name, label in deployment.labels.items()]
+    """Whether the runtime realises each compression choice, and what else there is to know; empty without either."""
+    lines = [f"- {escape(choice_words(name))}: {LABEL_WORDS[label]}" for name, label in deployment.labels.items()]
     lines += [f"- {escape(note)}" for note in deployment.notes]
     return "\n".join(["## Compression", "", *lines, ""]) if lines else ""
 

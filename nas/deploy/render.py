@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nas.deploy.choose import Choice
+from nas.gains import compare, gain_words
 from nas.outcome import Quantity
 from nas.study import Study
-from nas.wording import display, interval, plain_name, target_words
+from nas.wording import LABEL_WORDS, choice_words, display, interval, plain_name, target_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
 def render_choice(choice: Choice, study: Study, test_scores: Mapping[str, Quantity] | None = None) -> RenderableType:
-    """The chosen trial's design, why it was chosen, and its validation and test accuracy, latency and size.
+    """The chosen trial's design, why it was chosen, its validation and test accuracy, latency and size, and its gains.
 
     Args:
         choice: What ``choose`` gave.
@@ -35,8 +36,14 @@ def render_choice(choice: Choice, study: Study, test_scores: Mapping[str, Quanti
     rows = [("trial", str(record.number)), ("design", describe(record.design))]
     scores = study.test_scores.get(record.number, {}) or test_scores or {}
     rows += _figures(choice, scores)
+    if (compared := compare(study, record, choice.target)) is not None:
+        itself = compared.trial == record.number
+        rows.append(("baseline" if itself else f"against trial {compared.trial}", compared.words))
+    if gains := gain_words(record, choice.target):
+        rows.append(("pruning", gains))
     if record.labels:
-        rows.append(("compression", ", ".join(f"{name} {label}" for name, label in record.labels.items())))
+        labels = (f"{choice_words(name)} {LABEL_WORDS[label]}" for name, label in record.labels.items())
+        rows.append(("compression", ", ".join(labels)))
     for name, value in rows:  # as Text, since a plain string would be read as markup
         table.add_row(Text(name), Text(value))
     return Group(Text(choice.why), table)

@@ -29,6 +29,7 @@ from nas.deploy.deployment import (
 from nas.deploy.readme import readme
 from nas.deploy.verify import Verification, scores_on_test, verify_deployment
 from nas.errors import ArtifactError, NasError
+from nas.gains import compare
 from nas.measure.target import Target
 from nas.outcome import Quantity
 from nas.record import TrialRecord
@@ -171,6 +172,7 @@ def _deployment(
         environment=record.environment,
         sha256=sha256_bytes(content),
         size_bytes=len(content),
+        baseline=compare(study, record, choice.target),
     )
 
 

@@ -17,6 +17,7 @@ from nas.choice import YAML_HINT, listed
 from nas.design import Value
 from nas.errors import DataError, SpaceError, unknown_name
 from nas.families.blocks import FeatureMap, initialise
+from nas.own_module import FAMILY as OWN_MODULE
 from nas.space import SearchSpace
 
 
@@ -191,8 +192,13 @@ def find_family(name: str) -> Family:
     Raises:
         SpaceError: There is none.
     """
+    if name == OWN_MODULE:
+        raise SpaceError(
+            f"a design alone does not say how to build a network of family '{OWN_MODULE}'",
+            "name one of its trials, such as studies/resnet18:0",
+        )
     if name not in _FAMILIES:
-        raise SpaceError(unknown_name("family", name, _FAMILIES))
+        raise SpaceError(unknown_name("family", name, (*_FAMILIES, OWN_MODULE)))
     return _FAMILIES[name]
 
 
@@ -226,12 +232,15 @@ def build(family: str, architecture: Mapping[str, Value], input_shape: tuple[int
 def check_space(space: SearchSpace) -> None:
     """Checks that the space's family can build every one of its designs, as far as choices go.
 
-    Shapes are not checked: they depend on the data, and a design that does not fit is infeasible, not wrong.
+    Shapes are not checked: they depend on the data, and a design that does not fit is infeasible, not wrong. Nor is a
+    person's own module, which is built first.
 
     Raises:
         SpaceError: The family is unknown; it does not know a choice; a value is illegal; or some design of the space
             would lack a choice that it needs, or have one that means nothing there.
     """
+    if space.module is not None:
+        return  # its architecture is what it is; ``nas.families.module`` checks it when it builds it
     family = find_family(space.family)
     try:
         for choice in space.choices:

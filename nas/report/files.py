@@ -1,12 +1,13 @@
 """The front as files that other programs read: ``front.csv`` and ``front.json``.
 
-``front.csv`` has a row for each member of the front, cheapest first. Its columns are the same for every study of the
-same targets, empty where a trial has no such number:
+``front.csv`` has a row for each member of the front, cheapest first, and a last one for the baseline where that is not
+on the front. Its columns are the same for every study of the same targets, empty where a trial has no such number:
 
 ==============================================  =====================================================================
 column                                          meaning
 ==============================================  =====================================================================
 ``trial``                                       number of the trial
+``on_front``, ``baseline``                      ``true`` for members of the front; for the baseline
 ``accuracy``, ``accuracy_low``, ``_high``       share of validation data that is right, and its 95 % interval
 ``balanced_accuracy``, ``_low``, ``_high``      mean of the classes' recalls on validation data, and its 95 % interval
 ``test_accuracy``, ``_low``, ``_high``          the same on test data, once the front was scored on it
@@ -17,20 +18,25 @@ column                                          meaning
 ``latency_ms_iqr@TARGET``                       interquartile range of the samples
 ``latency_unstable@TARGET``                     ``true`` where the samples would not settle
 ``fps@TARGET``                                  1000 · batch / latency_ms
+``speed_up@TARGET``                             latency of the baseline, divided by this one
+``latency_gain@TARGET``                         latency of the float network that was pruned, divided by this one
 ``load_ms@TARGET``                              time to first output in a fresh process
 ``peak_memory_bytes@TARGET``                    largest resident memory of that process
 ``flops``, ``macs``, ``params``                 of the float network after pruning; 1 MAC = 2 FLOPs
+``mac_gain``                                    ``macs`` of the float network that was pruned, divided by these
 ``size_bytes``                                  size of the ONNX file
+``compressed_size_bytes``                       the same file deflated (zlib, level 9)
 ``knee``                                        ``true`` for the knee of the front
-``simulated``, ``unsupported``                  compression choices that do not run as such on the target, by ``;``
+``simulated``                                   compression choices that save size on the target, not time, by ``;``
+``unsupported``                                 compression choices without effect on network and target, by ``;``
 ``family``, ``words``                           the design: its family, and all of it in words
 ``design_sha256``, ``artifact_sha256``          digests of the design and of the ONNX file
 ==============================================  =====================================================================
 
 ``front.json`` holds all of that and more: ``version``, ``study``, ``recipe`` (a summary), ``objectives``,
 ``constraints``, ``reference`` and ``hypervolume``, ``trials`` (how many ended in which way), ``environments``,
-``knee``, and ``members``, each with every quantity (``how`` it was had, ``low`` and ``high`` of its 95 % interval),
-labels, design and test scores.
+``knee``, ``members``, each with every quantity (``how`` it was had, ``low`` and ``high`` of its 95 % interval), gains,
+labels, design and test scores, and ``baseline``, which is described like a member, on the front or not.
 """
 
 from __future__ import annotations
@@ -47,9 +53,11 @@ from nas.describe import describe
 from nas.design import canonical_json
 from nas.errors import StudyError
 from nas.front import hypervolume, knee
+from nas.gains import baseline_of, latency_gain, mac_gain, speed_up
 from nas.objectives import Objective
 from nas.outcome import Quantity, Realisation
 from nas.record import TrialRecord
+from nas.report.columns import table_rows
 from nas.store import write_atomically
 from nas.study import Study
 from nas.wording import frames_per_second
@@ -91,7 +99,7 @@ def write_output(path: Path, content: bytes) -> None:
 def front_csv(study: Study) -> str:
     """The front as comma-separated values, with a heading; the columns are described above."""
     stream = io.StringIO()
-    rows = [_row(study, record) for record in study.front]
+    rows = [_row(study, record) for record in table_rows(study)]
     writer = csv.DictWriter(stream, _columns(study), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -124,9 +132,10 @@ def front_json(study: Study) -> str:
             "feasible": sum(record.feasible(constraints) for record in study.records),
             **{str(outcome): count for outcome, count in sorted(Counter(r.outcome for r in study.records).items())},
         },
-        "environments": _distinct(dict(record.environment) for record in study.front if record.environment),
+        "environments": _distinct(dict(record.environment) for record in table_rows(study) if record.environment),
         "knee": _knee(study),
         "members": [_member(study, record) for record in study.front],
+        "baseline": _member(study, baseline) if (baseline := baseline_of(study)) is not None else None,
     }
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -155,9 +164,20 @@ def _member(study: Study, record: TrialRecord) -> dict[str, Any]:
         "artifact_sha256": record.artifact_sha256,
         "quantities": {quantity.key: _quantity(quantity) for quantity in record.quantities},
         "fps": {str(latency.target): frames_per_second(latency) for latency in latencies},
+        **_gains(study, record),
         "test_scores": {name: _quantity(quantity) for name, quantity in scores.items()},
         "labels": {name: str(label) for name, label in record.labels.items()},
         "notes": list(record.notes),
+    }
+
+
+def _gains(study: Study, record: TrialRecord) -> dict[str, Any]:
+    """What the trial gains over the network that it was pruned from, and in speed over the baseline; by target."""
+    baseline, targets = baseline_of(study), study.recipe.all_targets
+    return {
+        "mac_gain": mac_gain(record),
+        "latency_gain": {target: latency_gain(record, target) for target in targets},
+        "speed_up": {target: speed_up(record, baseline, target) if baseline else None for target in targets},
     }
 
 
@@ -167,20 +187,24 @@ def _quantity(quantity: Quantity) -> dict[str, Any]:
 
 
 def _columns(study: Study) -> list[str]:
-    columns = ["trial"]
+    columns = ["trial", "on_front", "baseline"]
     for name in ("accuracy", "balanced_accuracy", "test_accuracy", "test_balanced_accuracy"):
         columns += [name, f"{name}_low", f"{name}_high"]
     for target in study.recipe.all_targets:
         columns += [f"latency_ms{part}@{target}" for part in ("", "_low", "_high", "_p95", "_iqr")]
-        columns += [f"{name}@{target}" for name in ("latency_unstable", "fps", "load_ms", "peak_memory_bytes")]
-    columns += ["flops", "macs", "params", "size_bytes", "knee", "simulated", "unsupported"]
+        others = ("latency_unstable", "fps", "speed_up", "latency_gain", "load_ms", "peak_memory_bytes")
+        columns += [f"{name}@{target}" for name in others]
+    columns += ["flops", "macs", "mac_gain", "params", "size_bytes", "compressed_size_bytes"]
+    columns += ["knee", "simulated", "unsupported"]
     return [*columns, "family", "words", "design_sha256", "artifact_sha256"]
 
 
 def _row(study: Study, record: TrialRecord) -> dict[str, Any]:
-    """One member's cells; what a column has no number for is left out, which the writer leaves empty."""
+    """One trial's cells; what a column has no number for is left out, which the writer leaves empty."""
     row: dict[str, Any] = {
         "trial": record.number,
+        "on_front": _truth(record in study.front),
+        "baseline": _truth(record is baseline_of(study)),
         "knee": _truth(record.number == _knee(study)),
         "simulated": _labelled(record, Realisation.SIMULATED),
         "unsupported": _labelled(record, Realisation.UNSUPPORTED),
@@ -189,6 +213,8 @@ def _row(study: Study, record: TrialRecord) -> dict[str, Any]:
         "design_sha256": record.design.digest,
         "artifact_sha256": record.artifact_sha256,
     }
+    for name, gain in _gains(study, record).items():
+        row |= {f"{name}@{target}": value for target, value in gain.items()} if isinstance(gain, dict) else {name: gain}
     for quantity in (*record.quantities, *study.test_scores.get(record.number, {}).values()):
         row |= _cells(quantity)
     return {column: row[column] for column in _columns(study) if column in row}

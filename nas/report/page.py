@@ -14,10 +14,11 @@ import yaml
 
 from nas.describe import describe
 from nas.front import COST_DECADES, hypervolume
+from nas.gains import baseline_of
 from nas.objectives import Objective
 from nas.outcome import Outcome
 from nas.record import TrialRecord
-from nas.report.columns import front_notes, knee_number, number_columns
+from nas.report.columns import front_notes, knee_number, number_columns, table_rows
 from nas.report.commands import pick_commands
 from nas.report.files import encoded, write_output
 from nas.report.payload import embedded_json, page_data
@@ -35,6 +36,7 @@ BEST = {
     "load_ms": "First to load",
 }
 BEST |= {"size_bytes": "Smallest file", "peak_memory_bytes": "Least memory"}
+BEST |= {"compressed_size_bytes": "Smallest compressed"}
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,9 @@ def _content(study: Study) -> dict[str, Any]:
         "measured": bool(study.measured),
         "meaning": _meaning(quality, cost),
         "why_empty": _why_empty(study),
-        "columns": number_columns(study) if study.front else [],
-        "words": [describe(record.design) for record in study.front],
+        "columns": number_columns(study, everything=True) if study.front else [],
+        "rows": table_rows(study),
+        "words": [describe(record.design) for record in table_rows(study)],
         "notes": front_notes(study),
         "commands": pick_commands(study),
         "has_history": reference is not None and len(study.records) > 1,
@@ -187,6 +190,10 @@ def _tiles(study: Study, volume: float) -> list[Tile]:
     if number is not None:
         bend, first = study.record(number), objectives[0]
         tiles.append(Tile("Knee", display(first.name, bend.value(first.key)), _beside(bend, objectives, first), number))
+    if (baseline := baseline_of(study)) is not None:
+        first = objectives[0]
+        value = display(first.name, baseline.value(first.key))
+        tiles.append(Tile("Baseline", value, _beside(baseline, objectives, first), baseline.number))
     tiles.append(Tile("On the front", str(len(study.front)), f"hypervolume {volume:.3f}"))
     return tiles
 

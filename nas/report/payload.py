@@ -13,17 +13,20 @@ from typing import Any
 from nas.describe import describe, describe_lines
 from nas.design import canonical_json
 from nas.front import hypervolume_history
+from nas.gains import baseline_of, compare, gain_words
 from nas.measure.target import Target
-from nas.objectives import KINDS
 from nas.outcome import Outcome, Quantity
 from nas.record import StageResult, TrialRecord
 from nas.report.categories import convolution, precision
-from nas.report.columns import knee_number
+from nas.report.columns import knee_number, latency_targets
 from nas.report.commands import command_for
 from nas.study import Study
-from nas.wording import constraint_words, plain_name, target_words
+from nas.wording import LABEL_WORDS, UNCOMPRESSED, choice_words, constraint_words, kind_of, plain_name, target_words
 
 LONGEST_LIST = 16  # longer lists in a stage's detail are left out
+# Of a stage's detail: what the pruner replays, and what the trial's notes say better.
+LEFT_OUT = ("history", "left")
+PAIRS = {"widths": ("channels", "→"), "zeros": ("zeros", " of ")}  # two numbers for each layer: what they are called
 
 
 class Table:
@@ -49,6 +52,7 @@ def page_data(study: Study) -> dict[str, Any]:
     history = hypervolume_history(study.records, reference, objectives, constraints) if reference else []
     packer = _Packer(study)
     trials = [packer.trial(record) for record in study.records]
+    baseline = baseline_of(study)
     return {
         "objectives": [o.key for o in objectives],
         "constraints": [
@@ -57,6 +61,7 @@ def page_data(study: Study) -> dict[str, Any]:
         ],
         "front": [record.number for record in study.front],
         "knee": knee_number(study),
+        "baseline": baseline.number if baseline is not None else None,
         "history": [[number, float(f"{volume:.6g}")] for number, volume in history],
         "quantities": [_kind(key) for key in packer.keys.items],
         "environments": packer.environments.items,
@@ -80,6 +85,7 @@ class _Packer:
         self.study = study
         self.texts, self.keys, self.environments = Table(), Table(), Table()
         self.members = {record.number for record in study.front}
+        self.target = next(iter(latency_targets(study)), None)
         for objective in study.recipe.parsed_objectives:
             self.keys.position(objective.key)
 
@@ -96,12 +102,12 @@ class _Packer:
             describe(record.design),
             [text(part) for line in lines for part in line],
             [self._quantity(quantity) for quantity in (*record.quantities, *scores.values())],
-            [text(part) for name, label in record.labels.items() for part in (name, str(label))],
+            [text(part) for name, label in record.labels.items() for part in (choice_words(name), LABEL_WORDS[label])],
             [self._stage(stage) for stage in record.stages],
             [text(note) for note in record.notes],
             [text(record.reason.kind), record.reason.message, int(record.reason.transient)] if record.reason else None,
             record.duplicate_of,
-            record.teacher_trial,
+            self._teacher(record),
             _short(record.seconds),
             record.started_at,
             record.seed,
@@ -111,7 +117,21 @@ class _Packer:
             text(precision(record.design)),
             text(convolution(record.design)),
             command_for(self.study, record) if on_front else None,
+            self._gains(record),
         ]
+
+    def _gains(self, record: TrialRecord) -> list[str]:
+        """What a measured trial gains over the baseline and over the network that it was pruned from, in words."""
+        compared = compare(self.study, record, self.target)
+        beside = [compared.words] if compared is not None and compared.trial != record.number else []
+        return [*beside, *filter(None, [gain_words(record, self.target)])]
+
+    def _teacher(self, record: TrialRecord) -> int | None:
+        """Whom a distilled design learned from: a trial, or the file that the recipe names."""
+        if record.teacher_trial is not None:
+            return self.texts.position(f"trial {record.teacher_trial}")
+        given = self.study.recipe.teacher
+        return self.texts.position(given.path.name) if record.teacher and given else None
 
     def _quantity(self, quantity: Quantity) -> list[Any]:
         """Key, value, how; then low, high and detail as far as there are any."""
@@ -137,7 +157,7 @@ class _Packer:
 def _kind(key: str) -> dict[str, Any]:
     """What the page has to know of a quantity to show it and draw it."""
     name, _, target = key.partition("@")
-    kind = KINDS.get(name.removeprefix("test_"))
+    kind = kind_of(name)
     return {
         "key": key,
         "name": name,
@@ -148,6 +168,7 @@ def _kind(key: str) -> dict[str, Any]:
         "unit": kind.unit if kind else "",
         "maximise": bool(kind and kind.maximise),
         "log": bool(kind and kind.log_axis),
+        "axis": not name.startswith(("test_", UNCOMPRESSED)),
     }
 
 
@@ -162,10 +183,15 @@ def _detail(detail: Mapping[str, Any]) -> str:
     """A stage's detail in words: numbers and short lists by name, of a training curve its last epoch."""
     parts = []
     for name, value in detail.items():
-        if name == "history":  # what the pruner replays; the widths say the same to a person
+        if name in LEFT_OUT or value in ([], {}):
             continue
-        if name == "widths" and isinstance(value, Mapping):
-            parts.append("channels " + ", ".join(f"{layer} {old}→{new}" for layer, (old, new) in value.items()))
+        if name in PAIRS and isinstance(value, Mapping):
+            what, between = PAIRS[name]
+            pairs = (f"{layer} {old}{between}{new}" for layer, (old, new) in value.items())
+            parts.append(f"{what} {', '.join(pairs)}")
+        elif isinstance(value, Mapping):
+            if len(value) <= LONGEST_LIST:
+                parts.append(f"{_words(name)} {', '.join(f'{key} {_plain(item)}' for key, item in value.items())}")
         elif isinstance(value, list) and value and isinstance(value[-1], Mapping):
             last = {f"last {part}": number for part, number in value[-1].items() if part != "seconds"}
             parts.append(_detail(last))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.front import hypervolume, knee, non_dominated
+from nas.gains import baseline_of
 from nas.objectives import Objective
 from nas.outcome import Quantity
 from nas.record import TrialRecord
@@ -20,7 +21,7 @@ from nas.report.categories import short_name
 from nas.report.files import write_output
 from nas.report.labels import LEADER_DISTANCE, Box, along, place
 from nas.report.scales import colour_scale, set_cost_scale, set_quality_scale
-from nas.report.scatter import ACCENT, FAINT, GRID, INK, LIMIT, draw_points
+from nas.report.scatter import ACCENT, FAINT, GRID, INK, LIMIT, draw_baseline, draw_points
 from nas.study import Study
 from nas.wording import constraint_words, plain_name, plural, target_words
 
@@ -56,6 +57,7 @@ class View:
         third: What colours the points where there are more than two objectives.
         shown: Measured trials that meet the constraints.
         barred: Measured trials that do not.
+        baseline: The study's baseline, one of those; None where it has none.
     """
 
     study: Study
@@ -64,6 +66,7 @@ class View:
     third: Objective | None
     shown: list[TrialRecord]
     barred: list[TrialRecord]
+    baseline: TrialRecord | None
 
     @classmethod
     def of(cls, study: Study) -> View:
@@ -74,7 +77,13 @@ class View:
         constraints = study.recipe.parsed_constraints
         shown = [record for record in study.measured if record.feasible(constraints)]
         barred = [record for record in study.measured if not record.feasible(constraints)]
-        return cls(study, quality, cost, third, shown, barred)
+        return cls(study, quality, cost, third, shown, barred, baseline_of(study))
+
+    @property
+    def named(self) -> list[TrialRecord]:
+        """What has to be in the picture whatever its range: the front, and the baseline wherever that lies."""
+        aside = [self.baseline] if self.baseline is not None and self.baseline not in self.study.front else []
+        return [*self.study.front, *aside]
 
     def at(self, records: Sequence[TrialRecord]) -> np.ndarray:
         """N×2 values of cost and quality."""
@@ -90,6 +99,8 @@ class View:
 
 def draw_front(study: Study, path: Path) -> None:
     """Draws quality against cost: every measured trial, the front as a step line, constraints as dashed lines.
+
+    The baseline is a star, on the front or not.
 
     With more than two objectives the first quality is drawn against the first cost, coloured by the next objective;
     the line then joins those members of the front that no other dominates in these two. Costs, and distances of
@@ -155,7 +166,7 @@ def _titles(figure: Figure, view: View) -> None:
 
 def _draw(figure: Figure, axes: Axes, view: View) -> None:
     points = view.at([*view.shown, *view.barred])
-    focus = view.at(view.study.front) if view.study.front else points
+    focus = view.at(view.named) if view.study.front else points
     limits = {c.quantity.key: c.limit for c in view.study.recipe.parsed_constraints}
     set_cost_scale(axes, view.cost, [*points[:, 0], *(v for k, v in limits.items() if k == view.cost.key)])
     floor = set_quality_scale(axes, view.quality, points[:, 1], focus[:, 1])
@@ -173,6 +184,8 @@ def _draw(figure: Figure, axes: Axes, view: View) -> None:
     keys = (view.cost.key, view.quality.key)
     third = view.third.key if view.third else ""
     entries = draw_points(axes, view.shown, view.barred, view.study.front, keys, mapped, third)
+    if view.baseline is not None:
+        entries.append(draw_baseline(axes, view.baseline, keys))
     corners = _front_line(axes, view)
     _error_bars(axes, view)
     below = int((points[:, 1] < floor).sum())
@@ -265,8 +278,11 @@ def _legend(figure: Figure, axes: Axes, view: View, entries: list[Any], corners:
 
 
 def _label_members(figure: Figure, axes: Axes, view: View, corners: np.ndarray) -> None:
-    """Names as many members of the front as find room: the knee, the ends, then those far from others."""
-    if not view.study.front:
+    """Names as many members of the front as find room: the knee, the ends, then those far from others.
+
+    The baseline is named before any of them.
+    """
+    if not view.named:
         return
     from matplotlib.patheffects import withStroke
 
@@ -274,9 +290,12 @@ def _label_members(figure: Figure, axes: Axes, view: View, corners: np.ndarray) 
     unit = figure.dpi / 72
     to_pixels = axes.transData.transform
     order = _by_importance(view, to_pixels(view.at(view.study.front)))
+    if view.baseline is not None:
+        order = [view.baseline, *(record for record in order if record is not view.baseline)]
     style: dict[str, Any] = {"fontsize": 7.5, "ha": "left", "va": "bottom", "zorder": 6, "xycoords": "figure fraction"}
     halo = [withStroke(linewidth=2, foreground="white", alpha=0.8)]
-    texts = [axes.annotate(short_name(r, view.shown), (0, 0), path_effects=halo, **style) for r in order]
+    names = [f"{short_name(r, view.shown)}{' (baseline)' if r is view.baseline else ''}" for r in order]
+    texts = [axes.annotate(name, (0, 0), path_effects=halo, **style) for name in names]
     extents = [text.get_window_extent(renderer) for text in texts]
     points = [(float(x), float(y)) for x, y in to_pixels(view.at(order))]
     window = axes.get_window_extent(renderer)
@@ -322,6 +341,8 @@ def _filled(box: Bbox, unit: float) -> np.ndarray:
 def _by_importance(view: View, pixels: np.ndarray) -> list[TrialRecord]:
     """The front's members: the knee, the ends, then always the one that is farthest from those already named."""
     front = view.study.front
+    if not front:
+        return []
     best = knee(front, view.study.recipe.parsed_objectives)
     order = list(dict.fromkeys([front.index(best), 0, len(front) - 1]))
     while len(order) < len(front):

@@ -16,8 +16,18 @@ if TYPE_CHECKING:
 INK, FAINT, GRID, LIMIT, ACCENT = "#1f2933", "#6b7785", "#e6e9ed", "#b4443c", "#0f766e"
 
 # Every kind has the same look in every picture; those that are not listed take what is left, in order.
-COLOURS = {"float32": "#c47f17", "int8": ACCENT, "int8 weights": "#5b5fc7"}
-MORE_COLOURS = ("#a23b72", "#4d7c0f", "#0369a1", "#7c5e3c")
+COLOURS = {
+    "float32": "#c47f17",
+    "fp16": "#7c4a1e",
+    "fp16 weights": "#b39b80",
+    "int8": ACCENT,
+    "int8 weights": "#5b5fc7",
+    "int4 weights": "#a23b72",
+    "W4A8": "#1786c9",
+    "codebook": "#5f9a12",
+    "mixed bits": "#4a5560",
+}
+MORE_COLOURS = ("#c65bcf", "#22a3b8")
 MARKERS = {"standard": "s", "separable": "D", "mixed": "o"}
 MORE_MARKERS = ("^", "v", "P", "X", "p")
 BELOW = 7  # matplotlib's caret that points down from the edge
@@ -49,8 +59,8 @@ def draw_points(
     Returns:
         The legend's entries.
     """
-    colours = _styles([precision(r.design) for r in shown], COLOURS, MORE_COLOURS)
-    markers = _styles([convolution(r.design) for r in shown], MARKERS, MORE_MARKERS)
+    colours = styles([precision(r.design) for r in shown], COLOURS, MORE_COLOURS)
+    markers = styles([convolution(r.design) for r in shown], MARKERS, MORE_MARKERS)
     members = {record.number for record in front}
     groups: dict[tuple[str, str, bool], list[TrialRecord]] = {}
     for record in shown:
@@ -67,6 +77,24 @@ def draw_points(
     crosses = {"s": 20, "linewidths": 0.8, "alpha": 0.6 if len(barred) < CROWD else 0.3, "zorder": 1.8}
     _scatter(axes, barred, keys, LIMIT, "x", crosses)
     return _entries({} if mapped else colours, markers, bool(barred))
+
+
+def draw_baseline(axes: Axes, baseline: TrialRecord, keys: tuple[str, str]) -> Any:
+    """Draws the baseline as a star over its point.
+
+    Args:
+        axes: Where; scales and ranges are set already.
+        baseline: The trial.
+        keys: The quantities to the right and upward.
+
+    Returns:
+        The legend's entry.
+    """
+    from matplotlib.lines import Line2D
+
+    look: dict[str, Any] = {"marker": "*", "markeredgecolor": "white", "color": INK, "linestyle": ""}
+    axes.plot(*([baseline.value(key)] for key in keys), markersize=15, markeredgewidth=1.0, zorder=5, **look)
+    return Line2D([], [], markersize=9, markeredgewidth=0, label="baseline", **look)
 
 
 def _scatter(
@@ -88,7 +116,7 @@ def _scatter(
         axes.scatter(x[part], up[part], color=chosen, marker=shape, clip_on=shape is not BELOW, **options)
 
 
-def _styles(names: Sequence[str], fixed: dict[str, str], more: Sequence[str]) -> dict[str, str]:
+def styles(names: Sequence[str], fixed: dict[str, str], more: Sequence[str]) -> dict[str, str]:
     """A style for each name that occurs: the fixed ones first, then the others by name."""
     others = sorted(set(names) - fixed.keys())
     return {name: style for name, style in fixed.items() if name in names} | {

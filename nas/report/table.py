@@ -11,9 +11,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from nas.describe import describe
+from nas.describe import SEPARATOR, describe
 from nas.front import hypervolume
-from nas.report.columns import Column, front_notes, number_columns
+from nas.report.columns import Column, front_notes, number_columns, table_rows
 from nas.study import Study
 from nas.wording import plural
 
@@ -21,8 +21,10 @@ GAP = 2  # blanks between columns
 WORDS_WIDTH = 36  # the design gets a column of its own where this much room is left for it
 
 
-def front_table(study: Study) -> Table:
+def front_table(study: Study) -> FrontTable:
     """The front, cheapest first: a row for each member, with all its numbers and its design in words.
+
+    A baseline that is not on the front has a row of its own below it.
 
     Accuracy is of validation data, and of test data in a column of its own where the front was scored on it. The
     spread beside a latency is half the interquartile range of its samples, in per cent of the median; where a trial
@@ -34,35 +36,44 @@ def front_table(study: Study) -> Table:
     return FrontTable(study)
 
 
-class FrontTable(Table):
+class FrontTable:
     """A table that lays itself out for the width that it is printed at."""
 
     def __init__(self, study: Study) -> None:
-        super().__init__(box=SIMPLE_HEAD, padding=(0, GAP, 0, 0), show_edge=False, pad_edge=False, header_style="")
         self.numbers = number_columns(study)
-        self.words = [describe(record.design) for record in study.front]
+        self.words = [describe(record.design) for record in table_rows(study)]
         self.objectives = {objective.key for objective in study.recipe.parsed_objectives}
         self.heading = _heading(study)
         self.footnotes = [Text(note, style="dim") for note in front_notes(study)]
-        for column in self.numbers:
-            heading = Text.assemble((column.title, "bold"), "\n", (column.unit, "dim"))
-            self.add_column(heading, justify="right", no_wrap=True, min_width=column.width)
-        self.add_column(Text("Design\n", style="bold"))
-        for row, words in enumerate(self.words):
-            trial, *cells = (column.cells[row] for column in self.numbers)
-            self.add_row(Text(trial, style="bold"), *map(Text, cells), Text(words))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self.heading
         if self.words:
-            needed = sum(column.width + GAP + 1 for column in self.numbers) + WORDS_WIDTH
-            wide = options.max_width >= needed
-            yield from super().__rich_console__(console, options) if wide else self._narrow(options.max_width)
+            yield from self._rows(options.max_width)
             yield Text("")
         yield from self.footnotes
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement(1, options.max_width)
+
+    def _rows(self, width: int) -> Iterable[Text | Table]:
+        """With a column for the design where there is room, with what has words of its own put before it if need be."""
+        for shown in (self.numbers, [column for column in self.numbers if column.words is None]):
+            if width >= sum(column.width + GAP + 1 for column in shown) + WORDS_WIDTH:
+                return [self._wide(shown)]
+        return self._narrow(width)
+
+    def _wide(self, shown: Sequence[Column]) -> Table:
+        table = Table(box=SIMPLE_HEAD, padding=(0, GAP, 0, 0), show_edge=False, pad_edge=False, header_style="")
+        for column in shown:
+            heading = Text.assemble((column.title, "bold"), "\n", (column.unit, "dim"))
+            table.add_column(heading, justify="right", no_wrap=True, min_width=column.width)
+        table.add_column(Text("Design\n", style="bold"))
+        left = [column for column in self.numbers if column not in shown]
+        for row, words in enumerate(self.words):
+            trial, *cells = (column.cells[row] for column in shown)
+            table.add_row(Text(trial, style="bold"), *map(Text, cells), Text(_below(left, row, words)))
+        return table
 
     def _narrow(self, width: int) -> Iterable[Text | Table]:
         """Two or more lines for each member: numbers, then what the line had no room for and the design."""
@@ -75,12 +86,16 @@ class FrontTable(Table):
             numbers = Text(_line(widths, [column.cells[row] for column in shown]), no_wrap=True)
             numbers.stylize("bold", 0, widths[0])
             yield numbers
-            rest = [f"{c.title} {c.cells[row]}{c.suffix}" for c in left if c.cells[row]]
             below = Table.grid(padding=0)
             below.add_column(width=widths[0] + GAP)
             below.add_column()
-            below.add_row("", Text(" · ".join([*rest, words]), style="dim"))
+            below.add_row("", Text(_below(left, row, words), style="dim"))
             yield below
+
+
+def _below(left: Sequence[Column], row: int, words: str) -> str:
+    """What stands below a line or beside it: numbers that have no column, and the design."""
+    return SEPARATOR.join([*(text for column in left if (text := column.below(row))), words])
 
 
 def _line(widths: Sequence[int], cells: Sequence[str]) -> str:

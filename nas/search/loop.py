@@ -18,14 +18,16 @@ import numpy as np
 
 from nas.design import Design
 from nas.evaluate import EvalRequest, EvalResult
+from nas.gains import baseline_of
 from nas.outcome import Outcome
-from nas.pipeline import Progress, Teacher
+from nas.pipeline import AnyTeacher, Progress, Teacher
 from nas.recipe import Recipe
 from nas.record import TrialRecord, write_record
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.space import SearchSpace
 from nas.store import write_atomically
 from nas.study import Study, StudyFolder, read_trials
+from nas.teacher.given import GivenTeacher
 from nas.wording import plural
 
 # After so many designs in a row that were seen before, one that was not is drawn at random.
@@ -72,6 +74,8 @@ class Loop:
         evaluate: Evaluates one design; never raises for what a design did.
         environment: The machine and its software, kept with each record.
         watcher: Hears of every trial.
+        given: The teacher that the recipe names, if any; else distilled designs learn from the study's own best.
+        priors: Designs that the recipe's prior proposes to try first.
     """
 
     def __init__(
@@ -82,6 +86,8 @@ class Loop:
         evaluate: Evaluate,
         environment: dict[str, Any],
         watcher: Watcher,
+        given: GivenTeacher | None = None,
+        priors: Sequence[Design] = (),
     ) -> None:
         self.folder = folder
         self.recipe = recipe
@@ -89,6 +95,8 @@ class Loop:
         self.evaluate = evaluate
         self.environment = environment
         self.watcher = watcher
+        self.given = given
+        self.priors = tuple(priors)
         self.records: list[TrialRecord] = read_trials(folder, recipe)
         self.bridge = Bridge(folder.storage, recipe, space)
         self.trial_began = time.monotonic()
@@ -132,8 +140,9 @@ class Loop:
 
     def _ask(self) -> Asked:
         """The next design."""
-        if not self.records and self.space.baseline is not None:
-            return self.bridge.ask(fixed=self.space.flat(self.space.baseline), origin="baseline")
+        if (start := self._start()) is not None:
+            design, origin = start
+            return self.bridge.ask(fixed=self.space.flat(design), origin=origin)
         last = self.records[-REPEATS_IN_A_ROW:]
         repeats = len(last) == REPEATS_IN_A_ROW and all(record.outcome is Outcome.DUPLICATE for record in last)
         if repeats and (unseen := self._unseen()) is not None:
@@ -144,6 +153,18 @@ class Loop:
             return self.bridge.ask(fixed={"distillation": False})
         return self.bridge.ask()
 
+    def _start(self) -> tuple[Design, str] | None:
+        """The next of the designs that space and prior start with, and its origin; None where all were tried."""
+        seen = {record.design.digest for record in self.records}
+        starts = [(self.space.baseline, "baseline"), *((design, "first") for design in self.space.first)]
+        starts += [(design, "prior") for design in self.priors]
+        for design, origin in starts:
+            if design is not None and design.digest not in seen:
+                if design.step("distillation") and self._teacher() is None:
+                    continue
+                return design, origin
+        return None
+
     def _unseen(self) -> Design | None:
         """A design that no trial had, drawn at random; None where all were seen."""
         seen = {record.design.digest for record in self.records if not _worth_another_try(record)}
@@ -153,8 +174,10 @@ class Loop:
                 return design
         return next((design for design in self.space.designs() if design.digest not in seen), None)
 
-    def _teacher(self) -> Teacher | None:
-        """The trained float network of the most accurate trial so far; the earlier one of equals."""
+    def _teacher(self) -> AnyTeacher | None:
+        """The given one; else the trained float network of the most accurate trial so far, the earlier of equals."""
+        if self.given is not None:
+            return self.given
         measured = self._study().measured
         if not measured:
             return None
@@ -168,8 +191,8 @@ class Loop:
         teacher = self._teacher() if design.step("distillation") else None
         record = TrialRecord(
             number, asked.origin, design, Outcome.DUPLICATE, self.recipe.seed,
-            teacher=teacher.design.architecture_digest if teacher else None,
-            teacher_trial=teacher.trial if teacher else None,
+            teacher=_digest(teacher),
+            teacher_trial=teacher.trial if isinstance(teacher, Teacher) else None,
             environment=self.environment, started_at=started_at,
         )  # fmt: skip
         if (original := self._original(record)) is not None:
@@ -231,8 +254,21 @@ class Loop:
         self.bridge.tell(record, original)
 
     def _trim_cache(self, study: Study) -> None:
-        """Keeps the cache within its limit; the front's artifacts always stay."""
-        study.store.evict({record.artifact_sha256 for record in study.front if record.artifact_sha256})
+        """Keeps the cache within its limit; the artifacts of front and baseline always stay."""
+        study.store.evict({record.artifact_sha256 for record in finalists(study) if record.artifact_sha256})
+
+
+def finalists(study: Study) -> list[TrialRecord]:
+    """The trials that are scored on test data in the end: the front, and the baseline that it is compared with."""
+    baseline = baseline_of(study)
+    return [*study.front, *([baseline] if baseline is not None and baseline not in study.front else [])]
+
+
+def _digest(teacher: AnyTeacher | None) -> str | None:
+    """What a record keeps of a teacher: its architecture's digest, or that of its file."""
+    if isinstance(teacher, Teacher):
+        return teacher.design.architecture_digest
+    return teacher.sha256 if teacher is not None else None
 
 
 def _worth_another_try(record: TrialRecord) -> bool:

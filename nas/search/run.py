@@ -6,25 +6,33 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from nas import data, families
 from nas.artifact import open_session, probabilities
 from nas.data.dataset import Dataset
-from nas.errors import StudyError
+from nas.data.normalise import Normalisation
+from nas.errors import RecipeError, SpaceError, StudyError
 from nas.evaluate import Evaluator, Measure
+from nas.families import OwnNetwork
 from nas.measure.environment import environment, environment_id, has_fast_bfloat16, has_vnni
 from nas.measure.latency import measure_latency
 from nas.measure.target import Target, usable_cores
-from nas.pipeline import Pipeline, Teacher, Trace
+from nas.own_module import INCLUDED
+from nas.pipeline import AnyTeacher, Pipeline, Teacher, Trace, normalisation_for, own_network
 from nas.recipe import Recipe
 from nas.record import record_path
 from nas.scoring import score
-from nas.search.loop import Ended, Loop, Watcher
+from nas.search.loop import Ended, Loop, Watcher, finalists
 from nas.search.optuna_bridge import storage_errors
+from nas.sensitivity.prior import first_designs
+from nas.sensitivity.result import Sensitivity, load_sensitivity
 from nas.space import SearchSpace, load_space, size_words
 from nas.store import Store, sha256_bytes, write_atomically
 from nas.study import Study, StudyFolder
+from nas.teacher.given import GivenTeacher, load_teacher
 from nas.train import Numerics, numerics_for
-from nas.wording import plural
+from nas.wording import display, plural
 
 
 def search(
@@ -47,37 +55,113 @@ def search(
     """
     space = load_space(recipe.space)
     families.check_space(space)
+    check_teaching(space, recipe)
     for target in recipe.all_targets:
         Target.parse(target).check_cores()
     dataset = data.load(recipe.data)
     numerics = numerics_for(recipe.training, has_fast_bfloat16(), usable_cores())
+    own = own_network(space.module, dataset)
     watcher.note(_summary(recipe, space, dataset, numerics))
+    if own is not None:
+        watcher.note(_own_summary(own, recipe))
+    given = _given_teacher(recipe, dataset, normalisation_for(own, dataset), numerics, watcher)
     folder = StudyFolder(path)
+    prior = _prior(recipe, folder, fresh)
+    priors = first_designs(space, prior) if prior else []
+    if prior:
+        watcher.note(f"prior: trial {prior.trial} of {prior.study}; begins with {plural(len(priors), 'design')} of it")
     with folder.claim():
         if fresh:
             folder.clear()
-        folder.start(recipe, {"space": space.digest, "data": dataset.digest})
+        inputs = {"space": space.digest, "data": dataset.digest}
+        inputs |= {"teacher": given.sha256} if given else {}
+        inputs |= {"module": own.digest} if own else {}
+        inputs |= {"prior": prior.digest} if prior else {}
+        folder.start(recipe, inputs)
         store = Store(folder.cache, recipe.cache_limit_mb * 10**6)
         surroundings = environment()
         fingerprint = environment_id(surroundings)
         measure = measure or partial(measure_latency, environment_id=fingerprint)
-        pipeline = Pipeline(recipe, dataset, store, numerics, reduce_range=not has_vnni())
+        pipeline = Pipeline(recipe, dataset, store, numerics, reduce_range=not has_vnni(), own=own)
         evaluator = Evaluator(recipe, dataset, pipeline, store, measure, fingerprint)
         with storage_errors(folder.storage):
-            ended = Loop(folder, recipe, space, evaluator.evaluate, surroundings, watcher).run()
+            ended = Loop(folder, recipe, space, evaluator.evaluate, surroundings, watcher, given, priors).run()
         study = Study.open(path)
-        restore_artifacts(study, pipeline, watcher)
+        restore_artifacts(study, pipeline, watcher, given)
         score_front(study, dataset)
     return study, ended
 
 
-def restore_artifacts(study: Study, pipeline: Pipeline, watcher: Watcher) -> None:
-    """Makes the front's artifacts again where the cache lost them, and keeps them only if they are the same files."""
-    for record in study.front:
+def check_teaching(space: SearchSpace, recipe: Recipe) -> None:
+    """Checks that distilled designs will have a teacher, and that a given teacher will have somebody to teach.
+
+    Raises:
+        SpaceError: The first trials would have to be distilled, but only a trial can give the recipe a teacher.
+        RecipeError: The recipe names a teacher, but no design of the space is distilled.
+    """
+    choice = space.by_name.get("distillation")
+    if recipe.teacher is None and choice is not None and False not in choice.values:
+        raise SpaceError(
+            "choice 'distillation' must offer false: before the first trial there is no teacher",
+            "write [false, true], or name a 'teacher' in the recipe",
+        )
+    if recipe.teacher is not None and (choice is None or True not in choice.values):
+        raise RecipeError(
+            f"the recipe names a teacher, but no design of search space '{space.name}' is distilled",
+            "add distillation: [false, true] to its compression, or leave 'teacher' out",
+        )
+
+
+def _prior(recipe: Recipe, folder: StudyFolder, fresh: bool) -> Sensitivity | None:
+    """The sensitivity that the recipe names as its prior; None where it names none.
+
+    Raises:
+        RecipeError: It cannot be read, or starting over would delete it.
+    """
+    if recipe.prior is None:
+        return None
+    if fresh and recipe.prior.resolve() in [path.resolve() for path in folder.own()]:
+        raise RecipeError(
+            f"the prior {recipe.prior} lies in the study that --fresh would delete",
+            "copy it elsewhere and name the copy, or name another folder with --output",
+        )
+    return load_sensitivity(recipe.prior)
+
+
+def _given_teacher(
+    recipe: Recipe, dataset: Dataset, normalisation: Normalisation, numerics: Numerics, watcher: Watcher
+) -> GivenTeacher | None:
+    """The teacher that the recipe names, checked, and told how good it is; None where it names none."""
+    if recipe.teacher is None:
+        return None
+    teacher = load_teacher(recipe.teacher, dataset, normalisation, numerics)
+    labels = dataset.validation.labels
+    accuracy = teacher.accuracy(
+        dataset.validation.images, labels, numerics, lambda share: watcher.progress("teacher", share)
+    ).value
+    note = f"teacher {teacher.name}: validation accuracy {display('accuracy', accuracy)}; it gets {teacher.input_words}"
+    if accuracy <= float(np.bincount(labels).max()) / len(labels):
+        names = dataset.class_names
+        order = ", ".join(names if len(names) <= 4 else (*names[:3], "…", names[-1]))
+        note += f"\n  no better than a guess: are its classes in this order ({order}), and its images normalised so?"
+    watcher.note(note)
+    return teacher
+
+
+def restore_artifacts(study: Study, pipeline: Pipeline, watcher: Watcher, given: GivenTeacher | None = None) -> None:
+    """Makes the finalists' artifacts again where the cache lost them, and keeps them only if they are the same files.
+
+    Args:
+        study: What was searched.
+        pipeline: Makes artifacts.
+        watcher: Hears which ones are made again.
+        given: The teacher that the recipe names, if any.
+    """
+    for record in finalists(study):
         if record.artifact_sha256 is None or study.store.read_blob(record.artifact_sha256) is not None:
             continue
         watcher.note(f"the artifact of trial {record.number} is gone from the cache; making it again")
-        teacher = None
+        teacher: AnyTeacher | None = given
         if record.teacher_trial is not None:
             teacher = Teacher(record.teacher_trial, study.record(record.teacher_trial).design)
         artifact = pipeline.run(record.design, record.seed, teacher, Trace(watcher.progress)).artifact
@@ -90,10 +174,10 @@ def restore_artifacts(study: Study, pipeline: Pipeline, watcher: Watcher) -> Non
 
 
 def score_front(study: Study, dataset: Dataset) -> None:
-    """Scores the front's artifacts on the test data, which no trial saw, and writes the scores into the folder."""
+    """Scores the finalists' artifacts on the test data, which no trial saw, and writes the scores into the folder."""
     threads = usable_cores()
     scores = {}
-    for record in study.front:
+    for record in finalists(study):
         session = open_session(study.artifact(record), threads)
         quantities = score(probabilities(session, dataset.test.images), dataset.test.labels, "test_")
         scores[str(record.number)] = [quantity.to_json() for quantity in quantities]
@@ -112,3 +196,18 @@ def _summary(recipe: Recipe, space: SearchSpace, dataset: Dataset, numerics: Num
         f"{recipe.data.source}: {counts} images of {shape}, {len(dataset.class_names)} classes\n"
         f"{space.name}: {size_words(space.size())} designs, sampled by {recipe.sampler}; training in {trains}"
     )
+
+
+def _own_summary(own: OwnNetwork, recipe: Recipe) -> str:
+    """What is taken for the person's own network: its weights, its normalisation, what is left out of it."""
+    module = own.module
+    if module.weights is None:
+        weights = f"without weights: trained for {plural(recipe.budget.epochs, 'epoch')} first"
+    else:
+        weights = "with the weights that it comes with" if module.weights == INCLUDED else f"with {module.weights}"
+    if module.mean is None or module.std is None:
+        images = "normalised by the training images, as no mean and std are given"
+    else:
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in (module.mean, module.std))
+        images = f"normalised by the given mean {mean} and std {std}"
+    return f"{module.label} {weights}; images {images}"

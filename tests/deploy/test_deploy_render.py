@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import make_recipe, make_record, write_study
+from fakes import make_design, make_recipe, make_record, write_study
 from rich.console import Console
 
 from nas.deploy import Choice, Limits, choose, render_choice
@@ -38,7 +38,32 @@ def test_design_reason_and_numbers(study: Study) -> None:
     assert "test accuracy 95.00 %" in lines
     assert "latency 0.0200 ms (0.0196 to 0.0204), ONNX Runtime, CPU, 1 thread, batch 1" in lines
     assert "file size 40.0 kB" in lines
-    assert "compression pruning_ratio realised, weight_bits realised" in lines
+    assert "compression pruning ratio realised, weight bits realised" in lines
+    assert not any(line.startswith(("baseline", "against", "pruning")) for line in lines)
+
+
+def compressed_study(folder: Path) -> Study:
+    design = make_design(pruning_ratio=0.5, **{"stage1.weight_bits": 8})
+    labels = {"pruning_ratio": Realisation.UNSUPPORTED, "stage1.weight_bits": Realisation.SIMULATED}
+    trial = make_record(1, 0.91, 0.1, design=design, uncompressed=(0.2, 4e6), labels=labels)
+    return write_study(folder / "study", [make_record(0, 0.95, 0.4, origin="baseline"), trial])
+
+
+def test_gains_and_labels_per_choice(tmp_path: Path) -> None:
+    study = compressed_study(tmp_path)
+    lines = [" ".join(line.split()) for line in shown(choose(study, Limits(min_accuracy=0.9)), study).splitlines()]
+    assert "against trial 0 4.0× faster than the baseline, 4 points less accurate (validation)" in lines
+    assert "pruning MACs 4.0× fewer, 2.0× faster than uncompressed" in lines
+    assert (
+        "compression pruning ratio unsupported (without effect on this network and target), "
+        "stage1 weight bits simulated (saves size, not time)"
+    ) in lines
+
+
+def test_the_baseline_is_said_to_be_it(tmp_path: Path) -> None:
+    study = compressed_study(tmp_path)
+    lines = [" ".join(line.split()) for line in shown(choose(study, Limits(min_accuracy=0.94)), study).splitlines()]
+    assert "baseline the baseline itself" in lines
 
 
 def test_the_latency_that_counted_comes_first(tmp_path: Path) -> None:

@@ -11,16 +11,28 @@ from typing import Any
 
 import pytest
 from deploy_fakes import CLASS_NAMES, ENVIRONMENT, Example, make_example
-from fakes import LATENCY, TARGET, make_recipe
+from fakes import LATENCY, TARGET, make_design, make_recipe
 
 from nas.artifact import open_session, probabilities
-from nas.deploy import Choice, Limits, check_output, choose, deploy, load_deployment, write, write_deployment
+from nas.deploy import (
+    Choice,
+    Limits,
+    check_output,
+    choose,
+    deploy,
+    load_deployment,
+    verify_deployment,
+    write,
+    write_deployment,
+)
 from nas.describe import describe
+from nas.design import Value
 from nas.errors import ArtifactError, NasError, StudyError
-from nas.outcome import Realisation
+from nas.outcome import How, Quantity, Realisation
 from nas.scoring import score
 from nas.store import sha256_bytes
 from nas.study import Study
+from nas.wording import LABEL_WORDS, choice_words
 
 ALL_FILES = {"model.onnx", "deployment.json", "README.md"}
 
@@ -84,6 +96,8 @@ def test_the_description_says_all_that_is_known(example: Example, choice: Choice
     assert [item["name"] for item in data["test_scores"]] == ["test_accuracy", "test_balanced_accuracy"]
     assert data["labels"] == {"weight_bits": "realised"}
     assert data["notes"] == ["a note"]
+    assert data["baseline"] is None
+    assert data["uncompressed"] == {"mac_gain": None, "latency_gain": None}
     assert data["chosen"] == {"rule": "most accurate", "why": choice.why, "limits": {"max_latency_ms": 0.5}}
     assert data["versions"].keys() == {"nas-front", "python", "onnxruntime", "numpy", "pillow"}
     assert data["environment"] == ENVIRONMENT
@@ -102,6 +116,92 @@ def test_the_description_is_read_back_as_it_was(example: Example, choice: Choice
     assert json.loads(json.dumps(deployment.to_json())) == json.loads(
         (folder / "deployment.json").read_text(encoding="utf-8")
     )
+
+
+COMPRESSION: dict[str, Value] = {
+    "pruning_ratio": 0.5,
+    "stage1.pruning_ratio": 0.25,
+    "pruning_criterion": "taylor",
+    "pruning_steps": 3,
+    "pruning_rounding": 4,
+    "sparsity": 0.5,
+    "distillation": True,
+    "distillation_temperature": 2.0,
+    "distillation_weight": 0.9,
+    "weight_bits": 4,
+    "activation_bits": 8,
+    "calibration": "percentile",
+    "quantisation_aware": True,
+    "stage1.weight_bits": 8,
+}
+LABELS = {
+    "pruning_ratio": Realisation.REALISED,
+    "stage1.pruning_ratio": Realisation.UNSUPPORTED,
+    "sparsity": Realisation.SIMULATED,
+    "weight_bits": Realisation.SIMULATED,
+    "activation_bits": Realisation.REALISED,
+    "stage1.weight_bits": Realisation.REALISED,
+}
+
+
+@pytest.mark.parametrize(
+    "compression",
+    [COMPRESSION, {"weight_sharing": "kmeans", "codebook_bits": 3}, {"weight_bits": 16, "activation_bits": 16}],
+    ids=["many", "codebook", "fp16"],
+)
+def test_every_compression_choice_is_deployed_with_its_label_and_its_gains(
+    tmp_path: Path, compression: dict[str, Value]
+) -> None:
+    example = make_example(tmp_path / "study")
+    before, after = example.study.records
+    gains = (
+        Quantity("uncompressed_latency_ms", 0.05, "ms", How.MEASURED, target=TARGET),
+        Quantity("uncompressed_macs", 8e5, "MAC", How.COUNTED),
+    )
+    labels = {name: label for name, label in LABELS.items() if name in compression}
+    changed = replace(after, design=make_design(**compression), labels=labels, quantities=(*after.quantities, *gains))
+    study = Study(example.study.folder, example.study.recipe, [replace(before, origin="baseline"), changed])
+    folder = write_deployment(study, choose(study, Limits(max_latency_ms=0.5)), tmp_path / "deploy")
+    deployment = load_deployment(folder)
+    assert deployment.design == changed.design
+    assert deployment.labels == labels
+    assert deployment.baseline is not None
+    assert (deployment.baseline.trial, deployment.baseline.speed_up) == (0, 0.5)
+    data = json.loads((folder / "deployment.json").read_text(encoding="utf-8"))
+    assert data["labels"] == {name: str(label) for name, label in labels.items()}
+    assert data["baseline"]["words"].startswith("2.0× slower than the baseline, ")
+    assert data["uncompressed"] == {"mac_gain": 4, "latency_gain": 2.5}
+    assert data["design_words"] == describe(changed.design)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"- Against trial 0: {deployment.baseline.words}\n- Pruning: MACs" in text
+    assert "- Pruning: MACs 4.0× fewer, 2.5× faster than uncompressed, which is the float network" in text
+    assert "| uncompressed" not in text  # those are another network's
+    for name, label in labels.items():
+        assert f"- {choice_words(name)}: {LABEL_WORDS[label]}\n" in text
+    verification = verify_deployment(folder, example.dataset.validation, example.dataset.test, study)
+    assert verification.compared == len(example.dataset.validation)
+
+
+def test_a_deployment_written_before_there_were_baselines_is_read(
+    example: Example, choice: Choice, tmp_path: Path
+) -> None:
+    folder = write_deployment(example.study, choice, tmp_path / "deploy")
+    path = folder / "deployment.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    del data["baseline"], data["uncompressed"]
+    path.write_text(json.dumps(data))
+    assert load_deployment(folder).baseline is None
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"trial": 0}, [1], {"trial": "x", "words": "", "speed_up": 1, "accuracy_difference": 0}]
+)
+def test_a_damaged_baseline_is_refused(example: Example, choice: Choice, tmp_path: Path, damaged: object) -> None:
+    folder = write_deployment(example.study, choice, tmp_path / "deploy")
+    path = folder / "deployment.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"baseline": damaged}))
+    with pytest.raises(ArtifactError, match=r"deployment\.json (lacks|is damaged)"):
+        load_deployment(folder)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,39 @@ def test_json_of_a_study_without_front(tmp_path: Path) -> None:
     assert data["knee"] is None
 
 
+def test_gains_and_the_baseline_are_there(tmp_path: Path) -> None:
+    records = [
+        make_record(0, 0.5, 0.4, origin="baseline"),
+        make_record(1, 0.8, 0.1, uncompressed=(0.25, 3e6)),
+        make_record(2, 0.9, 0.2),
+    ]
+    study = write_study(tmp_path / "study", records)
+    rows = list(csv.DictReader(front_csv(study).splitlines()))
+    assert [(row["trial"], row["on_front"], row["baseline"]) for row in rows] == [
+        ("1", "true", "false"),
+        ("2", "true", "false"),
+        ("0", "false", "true"),
+    ]
+    assert [float(row[f"speed_up@{TARGET}"]) for row in rows] == [4, 2, 1]
+    assert [row["mac_gain"] for row in rows] == ["3.0", "", ""]
+    assert [row[f"latency_gain@{TARGET}"] for row in rows] == ["2.5", "", ""]
+    assert [row["compressed_size_bytes"] for row in rows] == ["30001", "30002", "30000"]
+    data = json.loads(front_json(study))
+    assert [member["trial"] for member in data["members"]] == [1, 2]
+    assert data["members"][0]["mac_gain"] == 3
+    assert data["members"][0]["latency_gain"] == {TARGET: 2.5}
+    assert data["members"][1]["latency_gain"] == {TARGET: None}
+    assert data["members"][1]["speed_up"] == {TARGET: 2}
+    assert data["baseline"]["trial"] == 0
+    assert data["baseline"]["quantities"]["accuracy"]["value"] == 0.5
+
+
+def test_without_a_baseline_there_is_none(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    assert json.loads(front_json(study))["baseline"] is None
+    assert {row[f"speed_up@{TARGET}"] for row in csv.DictReader(front_csv(study).splitlines())} == {""}
+
+
 def test_writing_again_replaces_and_leaves_nothing_aside(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     before = {path: path.read_bytes() for path in write_front_files(study)}

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import LATENCY, make_design, make_recipe, make_record, write_study
@@ -19,10 +20,14 @@ from fakes import LATENCY, make_design, make_recipe, make_record, write_study
 from nas.describe import describe
 from nas.design import Design
 from nas.errors import StudyError
-from nas.outcome import Outcome, Reason
+from nas.outcome import Outcome, Realisation, Reason
+from nas.record import StageResult
 from nas.report.page import render_page, write_page
 from nas.report.payload import embedded_json, page_data
 from nas.study import Study, StudyFolder
+
+SCRIPT = (Path(__file__).parents[2] / "nas" / "report" / "static" / "data.js").read_text()
+FIELDS = re.findall(r'"(\w+)"', SCRIPT.partition("const FIELDS = [")[2].partition("];")[0])
 
 EVIL = "</script><script>alert('x')</script><!--<img src=x onerror=alert(1)>&amp;\u2028"
 
@@ -164,6 +169,79 @@ def test_front_and_reasons_can_be_read_without_scripts(study: Study, page: Page)
     assert "Each point is a network" in page.text
 
 
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A baseline off the front, and a trial that was pruned."""
+    design = make_design(pruning_ratio=0.5, **{"stage1.weight_bits": 8})
+    labels = {"pruning_ratio": Realisation.REALISED, "stage1.weight_bits": Realisation.SIMULATED}
+    trial = make_record(1, 0.8, 0.1, design=design, uncompressed=(0.2, 4e6))
+    records = [make_record(0, 0.5, 0.4, origin="baseline"), dataclasses.replace(trial, labels=labels)]
+    return write_study(tmp_path_factory.mktemp("pruned") / "study", records)
+
+
+def field(page: Page, row: list, name: str) -> Any:
+    return row[FIELDS.index(name)]
+
+
+def test_the_baseline_has_a_row_a_tile_and_a_star(pruned: Study) -> None:
+    page = Page(render_page(pruned))
+    assert page.data["baseline"] == 0
+    assert page.data["front"] == [1]
+    rows = [attributes["data-trial"] for tag, attributes in page.elements if tag == "tr" and "data-trial" in attributes]
+    assert rows == ["1", "0"]
+    assert "Baseline50.00 %at 0.400 ms, trial 0" in page.text
+    assert "base: trial 0, the baseline" in page.text
+
+
+def test_gains_are_told_of_every_trial(pruned: Study) -> None:
+    page = Page(render_page(pruned))
+    baseline, trial = page.data["trials"]
+    assert field(page, baseline, "gains") == []
+    assert field(page, trial, "gains") == [
+        "4.0× faster than the baseline, 30 points more accurate (validation)",
+        "MACs 4.0× fewer, 2.0× faster than uncompressed",
+    ]
+
+
+def test_labels_say_what_they_mean(pruned: Study) -> None:
+    page = Page(render_page(pruned))
+    texts = [page.data["texts"][position] for position in field(page, page.data["trials"][1], "labels")]
+    assert texts == ["pruning ratio", "realised", "stage1 weight bits", "simulated (saves size, not time)"]
+
+
+def test_quantities_of_the_uncompressed_network_and_of_test_data_are_no_axes(pruned: Study) -> None:
+    kinds = {kind["key"]: kind for kind in Page(render_page(pruned)).data["quantities"]}
+    assert not kinds["test_accuracy"]["axis"]
+    before = kinds[f"uncompressed_{LATENCY}"]
+    assert (before["axis"], before["unit"], before["title"]) == (False, "ms", "uncompressed latency")
+    assert kinds["compressed_size_bytes"]["axis"]
+    assert kinds[LATENCY]["axis"]
+
+
+def test_the_compressed_size_is_always_a_column(study: Study, page: Page) -> None:
+    headings = [attributes.get("data-key") for tag, attributes in page.elements if tag == "th"]
+    assert "compressed_size_bytes" in headings
+    assert page.data["baseline"] is None
+
+
+@pytest.mark.parametrize(
+    ("detail", "words"),
+    [
+        (
+            {"widths": {"a": [8, 4], "b": [16, 16]}, "history": [1], "left": {"b": "is narrow"}},
+            "channels a 8→4, b 16→16",
+        ),
+        ({"zeros": {"a": [9, 10]}, "judged_by_l1": [], "left": {}}, "zeros a 9 of 10"),
+        ({"scales": {"a": 0.5, "b": 2}, "max_difference": 0.000123456}, "scales a 0.5, b 2; max difference 0.0001235"),
+        ({"many": {str(n): n for n in range(99)}, "count": 3}, "count 3"),
+    ],
+)
+def test_what_a_stage_did_is_told_in_words(tmp_path: Path, detail: dict, words: str) -> None:
+    record = dataclasses.replace(make_record(0), stages=(StageResult("prune", "key", 1.0, False, detail),))
+    data = page_data(write_study(tmp_path / "study", [record]))
+    assert data["trials"][0][FIELDS.index("stages")][0][3] == words
+
+
 def test_rows_can_be_opened_by_keyboard(page: Page) -> None:
     buttons = [attributes for tag, attributes in page.elements if tag == "button" and attributes.get("class") == "open"]
     assert any(str(attributes.get("aria-label", "")).startswith("Details of trial") for attributes in buttons)
@@ -172,10 +250,7 @@ def test_rows_can_be_opened_by_keyboard(page: Page) -> None:
 
 
 def test_fields_are_read_in_the_order_in_which_they_are_written(study: Study) -> None:
-    script = (Path(__file__).parents[2] / "nas" / "report" / "static" / "data.js").read_text()
-    fields = re.search(r"const FIELDS = \[(.*?)\];", script, re.DOTALL)
-    assert fields is not None
-    assert len(re.findall(r'"(\w+)"', fields[1])) == len(page_data(study)["trials"][0])
+    assert len(FIELDS) == len(page_data(study)["trials"][0])
 
 
 def test_names_cannot_become_html(tmp_path: Path) -> None:
@@ -264,3 +339,17 @@ def test_a_folder_whose_name_is_no_text_gets_a_page(tmp_path: Path) -> None:
     study = write_study(tmp_path / os.fsdecode(b"caf\xe9"), [make_record(0)])
     write_page(study, tmp_path / "page.html")
     assert r"caf\xe9" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_card_says_whom_a_design_learned_from(tmp_path: Path) -> None:
+    """A trial, or the file that the recipe names."""
+    taught = make_record(1, teacher="a digest", teacher_trial=0)
+    for name, teacher, record, words in (
+        ("own", None, taught, "trial 0"),
+        ("given", {"path": "somewhere/big.onnx"}, dataclasses.replace(taught, teacher_trial=None), "big.onnx"),
+    ):
+        study = write_study(tmp_path / name, [make_record(0), record], make_recipe(teacher=teacher))
+        data = page_data(study)
+        position = FIELDS.index("teacher")
+        assert data["trials"][0][position] is None
+        assert data["texts"][data["trials"][1][position]] == words

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from fakes import LATENCY, TARGET, make_design, make_recipe, make_record, write_study
 from matplotlib.figure import Figure
 
+from nas.compression import BITS
 from nas.errors import StudyError
 from nas.objectives import Objective
 from nas.outcome import How, Outcome, Quantity
-from nas.report.categories import convolution, precision, short_name
+from nas.report import picture
+from nas.report.categories import CODEBOOK, MIXED, convolution, precision, short_name
 from nas.report.picture import View, draw_front
 from nas.report.scales import set_cost_scale, set_quality_scale
+from nas.report.scatter import COLOURS, MORE_COLOURS, styles
 from nas.study import Study
 
 
@@ -171,8 +176,15 @@ def test_qualities_get_one_where_they_come_near_to_perfect(front: list[float], s
         ({}, "float32"),
         ({"weight_bits": 8, "activation_bits": 8}, "int8"),
         ({"weight_bits": 8}, "int8 weights"),
-        ({"weight_bits": 4}, "4-bit weights"),
-        ({"weight_bits": 16, "activation_bits": 16}, "16-bit"),
+        ({"weight_bits": 4}, "int4 weights"),
+        ({"weight_bits": 4, "activation_bits": 8}, "W4A8"),
+        ({"weight_bits": 8, "activation_bits": 16}, "W8A16"),
+        ({"weight_bits": 16, "activation_bits": 16}, "fp16"),
+        ({"weight_bits": 16}, "fp16 weights"),
+        ({"weight_sharing": "kmeans", "codebook_bits": 3}, "codebook"),
+        ({"weight_bits": 8, "stage1.weight_bits": 8}, "int8 weights"),
+        ({"weight_bits": 8, "stage1.weight_bits": 4}, "mixed bits"),
+        ({"stage1.weight_bits": 4, "stage2.weight_bits": 4}, "mixed bits"),
     ],
 )
 def test_precision_in_a_word(compression: dict, expected: str) -> None:
@@ -184,6 +196,35 @@ def test_short_names_leave_out_what_all_share() -> None:
     assert short_name(records[0], records) == "7 float32, −50 %"
     assert short_name(records[0], records[:1]) == "7 −50 %"
     assert convolution(records[0].design) == "separable"
+
+
+@pytest.mark.parametrize(
+    ("compression", "expected"),
+    [
+        ({"pruning_ratio": 0.25, "stage1.pruning_ratio": 0.75}, "3 −25…75 %"),
+        ({"stage1.pruning_ratio": 0.5}, "3 −0…50 %"),
+        ({"sparsity": 0.9}, "3 90 % zeros"),
+        ({"weight_sharing": "kmeans", "codebook_bits": 3}, "3 3-bit codebook"),
+    ],
+)
+def test_short_names_of_other_compression(compression: dict, expected: str) -> None:
+    record = make_record(3, design=make_design(**compression))
+    assert short_name(record, [record]) == expected
+
+
+def test_every_way_to_compute_has_a_colour_of_its_own() -> None:
+    ways = {precision(make_design(weight_bits=weights, activation_bits=acts)) for weights, acts in BITS}
+    ways |= {CODEBOOK, MIXED}
+    colours = styles(sorted(ways), COLOURS, MORE_COLOURS)
+    assert colours.keys() == ways
+    assert len(set(colours.values())) == len(ways)
+
+
+def test_the_page_has_the_same_ways_to_compute() -> None:
+    script = (Path(picture.__file__).parent / "static" / "colour.js").read_text()
+    fixed = re.search(r"const FIXED = new Map\(\[(.*?)\]\);", script, re.DOTALL)
+    assert fixed is not None
+    assert re.findall(r'\["([^"]+)", "#', fixed[1]) == list(COLOURS)
 
 
 @pytest.mark.parametrize("name", ["数字の探索", "caf\udce9"])
@@ -205,6 +246,63 @@ def kept_figure(study: Study, path: Path, monkeypatch: pytest.MonkeyPatch) -> Fi
     monkeypatch.setattr(Figure, "savefig", savefig)
     draw_front(study, path)
     return kept[0]
+
+
+def with_baseline(folder: Path, accuracy: float, latency_ms: float, **recipe) -> Study:
+    records = [make_record(0, accuracy, latency_ms, origin="baseline")]
+    records += [make_record(n, 0.9 + 0.01 * n, 0.1 * 1.5**n) for n in range(1, 5)]
+    return write_study(folder / "study", records, make_recipe(**recipe))
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "latency_ms", "constraints", "named"),
+    [
+        (0.93, 0.9, [], 5),
+        (0.3, 5.0, [], 5),  # far from all others
+        (0.99, 0.9, [], 5),  # on the front
+        (0.93, 0.9, [f"{LATENCY} <= 0.8"], 5),  # breaks a constraint
+    ],
+)
+def test_the_baseline_is_a_star_in_the_picture_and_named_first(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    accuracy: float,
+    latency_ms: float,
+    constraints: list[str],
+    named: int,
+) -> None:
+    study = with_baseline(tmp_path, accuracy, latency_ms, constraints=constraints)
+    asked: list[list[tuple[float, float]]] = []
+    place = picture.place
+
+    def watched(points: list, *rest: Any) -> list:
+        asked.append(points)
+        return place(points, *rest)
+
+    monkeypatch.setattr(picture, "place", watched)
+    axes = kept_figure(study, tmp_path / "p.png", monkeypatch).axes[0]
+    (star,) = (line for line in axes.lines if line.get_marker() == "*")
+    assert [*star.get_xdata(), *star.get_ydata()] == [latency_ms, accuracy]
+    assert axes.get_xlim()[0] < latency_ms < axes.get_xlim()[1]
+    assert axes.get_ylim()[0] < accuracy < axes.get_ylim()[1]
+    assert len(asked[0]) == named
+    np.testing.assert_allclose(asked[0][0], axes.transData.transform((latency_ms, accuracy)))
+    texts = [text.get_text() for text in axes.texts]
+    assert sum(text.startswith("0 ") and text.endswith("(baseline)") for text in texts) == 1
+    legend = axes.get_legend()
+    assert legend is not None
+    assert "baseline" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_without_a_baseline_there_is_no_star(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = kept_figure(make_study(tmp_path), tmp_path / "p.png", monkeypatch)
+    assert not any(line.get_marker() == "*" for line in figure.axes[0].lines)
+
+
+def test_the_baseline_is_there_where_no_trial_meets_the_constraints(tmp_path: Path) -> None:
+    drawn = svg(with_baseline(tmp_path, 0.93, 0.9, constraints=["accuracy >= 0.999"]), tmp_path / "p.svg")
+    assert "<!-- baseline -->" in drawn  # in the legend
+    assert "0 of 5 trials on the front" in drawn
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fakes import LATENCY, TARGET, make_recipe, make_record, write_study
+from fakes import LATENCY, TARGET, make_design, make_recipe, make_record, write_study
 from rich.console import Console
 
 from nas.describe import describe
@@ -102,7 +102,7 @@ def test_marks_are_explained(tmp_path: Path) -> None:
     assert "†‡1" in text
     assert "% †" not in text
     assert "±2%~" in text
-    for note in ("† weight_bits: only simulated", "‡ weight_sharing: not supported", "~ the latency was unstable"):
+    for note in ("† weight_bits: only simulated", "‡ weight_sharing: without effect", "~ the latency was unstable"):
         assert note in text
     assert "◆ the knee" in text
 
@@ -171,6 +171,28 @@ def test_objectives_get_room_on_the_line_before_other_numbers(tmp_path: Path, wi
         positions = [heading.index(title) for title in titles]
         assert positions == sorted(positions)
         assert "fps" in flat(rendered(study, width))  # elsewhere, not lost
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 300])
+def test_baseline_and_gains_are_there_at_every_width(tmp_path: Path, width: int) -> None:
+    design = make_design(pruning_ratio=0.5, pruning_criterion="taylor", weight_bits=8, activation_bits=8)
+    records = [
+        make_record(0, 0.5, 0.4, origin="baseline", design=make_design()),
+        make_record(1, 0.8, 0.1, design=design, uncompressed=(0.2, 4e6)),
+    ]
+    study = write_study(tmp_path / "pruned", records)
+    assert len(study.front) == 1
+    text = rendered(study, width)
+    assert max(map(len, text.splitlines())) <= width
+    first, base = (i for i, line in enumerate(text.splitlines()) if re.match(r"\s*(1|base)\s+\d", line))
+    assert first < base
+    assert "50.00" in text.splitlines()[base]
+    words = flat(text)
+    if width >= 120:
+        assert "4.0×" in text.splitlines()[first]
+        assert "4.0, 2.0" in text.splitlines()[first]
+    else:
+        assert "4.0× faster than base · MACs 4.0× fewer, 2.0× faster than uncompressed · stem 16" in words
 
 
 def test_a_name_that_is_no_text_can_be_printed(tmp_path: Path) -> None:

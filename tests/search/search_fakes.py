@@ -16,6 +16,7 @@ from nas.record import TrialRecord
 from nas.search.loop import Ended, Loop
 from nas.space import SearchSpace
 from nas.study import Study, StudyFolder
+from nas.teacher.given import GivenTeacher
 
 
 def make_space() -> SearchSpace:
@@ -95,12 +96,16 @@ def fake_recipe(sampler: str = "tpe", trials: int = 16, **changes: object) -> Re
 
 
 def run_loop(
-    path: Path, recipe: Recipe, evaluate: FakeEvaluate, space: SearchSpace | None = None
+    path: Path,
+    recipe: Recipe,
+    evaluate: FakeEvaluate,
+    space: SearchSpace | None = None,
+    given: GivenTeacher | None = None,
 ) -> tuple[Study, Ended]:
     """A search with everything real but the evaluation."""
     folder = StudyFolder(path)
     space = space or make_space()
     with folder.claim():
         folder.start(recipe, {"space": space.digest, "data": "none"})
-        ended = Loop(folder, recipe, space, evaluate, {}, Memory()).run()
+        ended = Loop(folder, recipe, space, evaluate, {}, Memory(), given).run()
     return Study.open(path), ended

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from search_fakes import FakeEvaluate, fake_recipe, make_space, run_loop
 
+from nas.artifact import InputSpec
 from nas.choice import Choice
 from nas.outcome import Outcome, Reason
-from nas.recipe import SAMPLERS
+from nas.recipe import SAMPLERS, TeacherConfig
 from nas.record import TrialRecord, record_path
 from nas.search.optuna_bridge import Bridge
 from nas.space import SearchSpace
 from nas.study import Study
+from nas.teacher.given import GivenTeacher
 
 
 def history(study: Study) -> list[tuple[int, str, str, str]]:
@@ -142,6 +144,33 @@ def test_nobody_distils_before_there_is_a_teacher(tmp_path: Path) -> None:
         assert request.teacher.trial == best.number
         assert study.record(request.number).teacher == best.design.architecture_digest
     assert any(request.teacher for request in evaluate.requests)
+
+
+def given_teacher(content: bytes = b"a network") -> GivenTeacher:
+    """A teacher that nobody asks for logits here."""
+    return GivenTeacher(TeacherConfig(path=Path("teacher.onnx")), content, InputSpec("uint8", (8, 8, 1)), 10, None)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_given_teacher_teaches_from_the_first_trial_on(tmp_path: Path, sampler: str) -> None:
+    space = make_space()
+    only = replace(space, choices=(*space.choices[:-1], Choice("distillation", "compression", (True,))))
+    evaluate, teacher = FakeEvaluate(), given_teacher()
+    study, _ = run_loop(tmp_path / "s", fake_recipe(sampler, trials=6), evaluate, only, teacher)
+    assert all(request.design.step("distillation") and request.teacher is teacher for request in evaluate.requests)
+    assert {(record.teacher, record.teacher_trial) for record in study.records} == {(teacher.sha256, None)}
+
+
+def test_a_given_teacher_teaches_whoever_is_distilled_and_nobody_else(tmp_path: Path) -> None:
+    evaluate, teacher = FakeEvaluate(), given_teacher()
+    study, _ = run_loop(tmp_path / "s", fake_recipe("random", trials=40), evaluate, given=teacher)
+    taught = [request.number for request in evaluate.requests if request.design.step("distillation")]
+    assert 0 < len(taught) < len(evaluate.requests)
+    assert taught == [request.number for request in evaluate.requests if request.teacher is teacher]
+    assert {study.record(number).teacher for number in taught} == {teacher.sha256}
+    again = [record for record in study.records if record.duplicate_of in taught]
+    assert again, "this seed is meant to repeat a distilled design"
+    assert {record.teacher for record in again} == {teacher.sha256}
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
+from onnx_models import make_model
 from search_fakes import Memory
+from torch import nn
 
-from nas.errors import StudyError, UnsupportedError
+from nas import data
+from nas.choice import Choice
+from nas.compress.export import export_body
+from nas.errors import RecipeError, SpaceError, StudyError, TeacherError, UnsupportedError
+from nas.families import build
 from nas.outcome import Outcome
-from nas.recipe import Recipe, parse_recipe
-from nas.search.run import search
+from nas.recipe import Recipe, TeacherConfig, parse_recipe
+from nas.search.loop import finalists
+from nas.search.run import check_teaching, search
+from nas.space import SearchSpace
+from nas.store import sha256_bytes
 
 
 def tiny_recipe(**changes: object) -> Recipe:
@@ -39,7 +53,7 @@ def test_a_search_records_all_that_a_trial_is_made_of(tmp_path: Path) -> None:
         assert latency.environment_id
         assert (study.folder.path / str(latency.samples_ref)).is_file()
     assert study.records[0].origin == "baseline"
-    assert set(study.test_scores) == {record.number for record in study.front}
+    assert set(study.test_scores) == {record.number for record in finalists(study)}
 
 
 def test_lost_artifacts_of_the_front_are_made_again(tmp_path: Path) -> None:
@@ -89,3 +103,146 @@ def test_a_storage_damaged_inside_is_one_clear_line(tmp_path: Path) -> None:
     again, _ = search(recipe, tmp_path / "s", Memory())
     assert len(again.records) == 4
     assert again.records[:3] == study.records
+
+
+# --- a given teacher
+
+
+class Listener(Memory):
+    """Also remembers what a person is told before the search starts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+DISTILLED = """
+family: mlp
+architecture: {layers: [1], layer1.width: [16, 24, 32]}
+compression: {distillation: [true], distillation_temperature: [2.0]}
+"""
+
+
+def taught_recipe(folder: Path, content: bytes | None = None, **changes: object) -> Recipe:
+    """A search of distilled designs alone, and a teacher that knows the digits by their nearest mean image."""
+    (folder / "own.yaml").write_text(DISTILLED)
+    (folder / "t.onnx").write_bytes(nearest_mean() if content is None else content)
+    own = {"space": str(folder / "own.yaml"), "teacher": {"path": str(folder / "t.onnx")}}
+    return tiny_recipe(**(own | {"budget": {"trials": 2, "epochs": 1, "finetune_epochs": 1}} | changes))
+
+
+def nearest_mean(shift: float = 0.0) -> bytes:
+    """Logits 2 x·m − m², which order classes as the distance |x − m|² does, of raw digits."""
+    train = data.load(tiny_recipe().data).train
+    flat = train.images.reshape(len(train), -1).astype(np.float32)
+    means = np.stack([flat[train.labels == label].mean(0) for label in range(10)])
+    arrays = {"weight": 2 * means.T, "bias": -np.square(means).sum(1) + shift}
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["floats"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weight", "bias"], ["probabilities"]),
+    ]
+    return make_model(nodes, arrays, ["batch", 8, 8, 1], TensorProto.UINT8)
+
+
+def test_a_search_learns_from_the_teacher_that_its_recipe_names(tmp_path: Path) -> None:
+    recipe, listener = taught_recipe(tmp_path), Listener()
+    study, _ = search(recipe, tmp_path / "s", listener)
+    assert "teacher t.onnx: validation accuracy 91.00 %; it gets images as they are" in listener.notes
+    digest = sha256_bytes((tmp_path / "t.onnx").read_bytes())
+    assert [(record.outcome, record.teacher, record.teacher_trial) for record in study.records] == [
+        (Outcome.MEASURED, digest, None)
+    ] * 2
+    assert json.loads((tmp_path / "s" / "inputs.json").read_text())["teacher"] == digest
+    stages = [{stage.stage: stage.cached for stage in record.stages} for record in study.records]
+    assert [stage["teacher"] for stage in stages] == [False, True]
+    # Lost artifacts are made again with the same teacher, also where its file lies elsewhere now.
+    artifacts = {record.number: study.artifact(record) for record in study.front}
+    shutil.rmtree(tmp_path / "s" / "cache")
+    (tmp_path / "t.onnx").rename(tmp_path / "moved.onnx")
+    moved = recipe.model_copy(update={"teacher": TeacherConfig(path=tmp_path / "moved.onnx")})
+    again, _ = search(moved, tmp_path / "s", Memory())
+    assert {record.number: again.artifact(record) for record in again.front} == artifacts
+    # Another teacher is another study.
+    (tmp_path / "moved.onnx").write_bytes(nearest_mean(shift=1.0))
+    with pytest.raises(StudyError, match=r"holds a study of another recipe .*: teacher: changed since the study began"):
+        search(moved, tmp_path / "s", Memory())
+
+
+def test_a_teacher_that_guesses_is_told(tmp_path: Path) -> None:
+    """As one whose classes are in another order."""
+    model = onnx.load_from_string(nearest_mean())
+    turned = helper.make_node("Neg", ["logits"], ["probabilities"])
+    model.graph.node[-1].output[0] = "logits"
+    model.graph.node.append(turned)
+    listener = Listener()
+    recipe = taught_recipe(tmp_path, model.SerializeToString(), budget={"trials": 1, "epochs": 1, "finetune_epochs": 1})
+    search(recipe, tmp_path / "s", listener)
+    assert any("no better than a guess: are its classes in this order (0, 1, 2, …, 9)" in n for n in listener.notes)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        (lambda: b"junk", "the teacher t.onnx cannot be loaded"),
+        (lambda: export_body(tiny_network(7), (1, 8, 8)), "the teacher t.onnx gives 7 classes, but the data has 10"),
+        (
+            lambda: export_body(tiny_network(10, 9), (1, 9, 9)),
+            "the teacher t.onnx takes images of 1×9×9, but the data's are 1×8×8",
+        ),
+        (lambda: nearest_mean(np.nan), "the teacher t.onnx gives NaN or infinity"),
+    ],
+    ids=["junk", "classes", "shape", "nan"],
+)
+def test_a_bad_teacher_costs_nothing(teacher: Callable[[], bytes], message: str, tmp_path: Path) -> None:
+    with pytest.raises(TeacherError, match=message) as caught:
+        search(taught_recipe(tmp_path, teacher()), tmp_path / "s", Memory())
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "s").exists()
+
+
+def tiny_network(classes: int, size: int = 8) -> nn.Module:
+    return build("mlp", {"layers": 1, "layer1.width": 16}, (1, size, size), classes)
+
+
+def distilling(*values: bool) -> SearchSpace:
+    choices = [Choice("a", "architecture", (1,))]
+    choices += [Choice("distillation", "compression", values)] if values else []
+    return SearchSpace("test", "any", "", tuple(choices))
+
+
+GIVEN = tiny_recipe(teacher={"path": "t.onnx"})
+
+
+@pytest.mark.parametrize(
+    ("space", "recipe"),
+    [
+        (distilling(), tiny_recipe()),
+        (distilling(False), tiny_recipe()),
+        (distilling(False, True), tiny_recipe()),
+        (distilling(True), GIVEN),
+        (distilling(False, True), GIVEN),
+    ],
+)
+def test_where_there_is_somebody_to_teach_there_is_a_teacher(space: SearchSpace, recipe: Recipe) -> None:
+    check_teaching(space, recipe)
+
+
+def test_who_has_no_teacher_or_nobody_to_teach_is_refused() -> None:
+    with pytest.raises(
+        SpaceError, match=r"choice 'distillation' must offer false: .*\[false, true\], or name a 'teacher'"
+    ):
+        check_teaching(distilling(True), tiny_recipe())
+    for space in (distilling(), distilling(False)):
+        with pytest.raises(RecipeError, match="names a teacher, but no design of search space 'test' is distilled"):
+            check_teaching(space, GIVEN)
+
+
+def test_a_space_without_a_first_teacher_is_refused_before_anything_is_spent(tmp_path: Path) -> None:
+    recipe = taught_recipe(tmp_path, teacher=None)
+    with pytest.raises(SpaceError, match="must offer false: before the first trial there is no teacher"):
+        search(recipe, tmp_path / "s", Memory())
+    assert not (tmp_path / "s").exists()

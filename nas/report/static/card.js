@@ -34,6 +34,7 @@ function cardParts(row) {
     outcome = text(field(row, "outcome"));
   const badges = [];
   if (ON_FRONT.has(number)) badges.push(h("span", { class: "badge" }, "on the front"));
+  if (DATA.baseline === number) badges.push(h("span", { class: "badge" }, "baseline"));
   if (DATA.knee === number) badges.push(h("span", { class: "badge" }, "knee"));
   if (outcome !== "measured") badges.push(h("span", { class: "badge warn" }, outcome));
   else if (!field(row, "feasible")) badges.push(h("span", { class: "badge warn" }, "breaks a constraint"));
@@ -48,6 +49,7 @@ function cardParts(row) {
   return [
     head,
     h("p", { class: "soft" }, field(row, "words")),
+    ...field(row, "gains").map((words) => h("p", { class: "gain" }, words)),
     reasonPart(row),
     command ? h("pre", { class: "shell", tabindex: "0", "aria-label": "Command that picks this trial" }, command) : "",
     ...part("Numbers", numbersTable(row)),
@@ -136,6 +138,8 @@ function originOf(row) {
       {
         asked: "the sampler",
         baseline: "the search space, as its baseline",
+        first: "the search space, as one to begin with",
+        prior: "the sensitivity of another study's network",
         unseen: "a random draw, as the sampler repeated itself",
       }[text(field(row, "origin"))] || text(field(row, "origin")),
     ],
@@ -143,7 +147,7 @@ function originOf(row) {
     ["started", field(row, "started")],
     ["took", duration(field(row, "seconds"))],
   ];
-  if (field(row, "teacher") !== null) entries.push(["teacher", `trial ${field(row, "teacher")}`]);
+  if (field(row, "teacher") !== null) entries.push(["teacher", text(field(row, "teacher"))]);
   if (field(row, "sha")) entries.push(["artifact", h("code", {}, `sha256:${field(row, "sha").slice(0, 16)}…`)]);
   if (environments > 1 && field(row, "environment") !== null)
     entries.push(["environment", String(field(row, "environment") + 1)]);

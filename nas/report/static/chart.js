@@ -16,7 +16,7 @@ function options(select, entries, current) {
 function measuredKeys(maximise) {
   const present = new Set(MEASURED.flatMap((row) => field(row, "quantities").map((packed) => packed[0])));
   const keys = KINDS.filter(
-    (kind, index) => present.has(index) && kind.maximise === maximise && !kind.name.startsWith("test_"),
+    (kind, index) => present.has(index) && kind.maximise === maximise && kind.axis,
   );
   return keys.map((kind) => kind.key).sort((a, b) => rank(a) - rank(b));
 }
@@ -29,9 +29,10 @@ function drawScatter() {
   const limits = (key) => DATA.constraints.filter((limit) => limit.key === key).map((limit) => limit.limit);
   const rows = MEASURED.filter((row) => value(row, plot.x) !== undefined && value(row, plot.y) !== undefined);
   const front = rows.filter((row) => ON_FRONT.has(field(row, "number")));
+  const baseline = rows.filter((row) => field(row, "number") === DATA.baseline);
   const values = (list, key) => list.map((row) => value(row, key));
   const x = costScale(kindOf(plot.x), values(rows, plot.x), limits(plot.x));
-  const y = qualityScale(kindOf(plot.y), values(rows, plot.y), values(front, plot.y));
+  const y = qualityScale(kindOf(plot.y), values(rows, plot.y), values(front.length ? [...front, ...baseline] : [], plot.y));
   Object.assign(plot, { rows, xScale: x, yScale: y, view: "front" });
   const feasible = rows.filter((row) => field(row, "feasible") && !ON_FRONT.has(field(row, "number")));
   const barred = rows.filter((row) => !field(row, "feasible"));
@@ -62,6 +63,7 @@ function drawScatter() {
       }),
     ),
     ring(x, y),
+    star(baseline, x, y),
   ];
   Plotly.react(plot.element, traces, scatterLayout(x, y), CONFIG);
   drawLegend(colours, barred.length, rows.filter((row) => y.forward(value(row, plot.y)) < y.range[0]).length);
@@ -104,6 +106,17 @@ function bars(front, x, y, trace) {
   trace.error_x = { ...style, array: arms(x, "high"), arrayminus: arms(x, "low") };
   trace.error_y = { ...style, array: arms(y, "high"), arrayminus: arms(y, "low") };
   return trace;
+}
+
+function star(baseline, x, y) {
+  const trace = points(baseline, x, y, {
+    symbol: "star",
+    size: 15,
+    color: token("ink"),
+    line: { color: token("paper"), width: 1 },
+  });
+  const font = { size: 11.5, color: token("ink") };
+  return { ...trace, mode: "markers+text", text: baseline.map(() => "baseline"), textposition: "bottom center", textfont: font };
 }
 
 function ring(x, y) {
@@ -184,6 +197,8 @@ function drawLegend(colours, barred, below) {
     return h("li", {}, dot, name);
   });
   items.unshift(h("li", {}, h("i", { class: "front" }), "on the front, with 95 % intervals"));
+  if (plot.rows.some((row) => field(row, "number") === DATA.baseline))
+    items.push(h("li", {}, h("i", { class: "baseline" }, "★"), "baseline"));
   if (barred) items.push(h("li", {}, h("i", { class: "barred" }, "×"), `breaks a constraint (${barred})`));
   if (below) items.push(h("li", {}, `${below} below the picture: double-click to see all`));
   document.getElementById("legend").replaceChildren(...items);

@@ -1,5 +1,17 @@
 // What colours the points: kinds of designs, any choice of few values, an objective that no axis shows.
 
+// Ways to compute have the same colour in every study, as in the picture; other kinds take the palette in turn.
+const FIXED = new Map([
+  ["float32", "#d08a1d"],
+  ["fp16", "#94602c"],
+  ["fp16 weights", "#b9a487"],
+  ["int8", "#0f8a7e"],
+  ["int8 weights", "#6a6ee0"],
+  ["int4 weights", "#b8467f"],
+  ["W4A8", "#2486c7"],
+  ["codebook", "#6d9a1f"],
+  ["mixed bits", "#7c8790"],
+]);
 const PALETTE = ["#0f8a7e", "#d08a1d", "#6a6ee0", "#b8467f", "#6d9a1f", "#2486c7", "#9a7650", "#7c8790"];
 
 // What points can be coloured by: derived kinds, every choice of few values, an objective that is not drawn.
@@ -40,12 +52,12 @@ function colouring(rows) {
   }
   const counts = new Map();
   for (const row of rows) counts.set(categoryOf(row), (counts.get(categoryOf(row)) || 0) + 1);
-  const order = ["int8", "float32", "int8 weights", "standard", "separable", "mixed"];
+  const order = [...FIXED.keys(), "standard", "separable", "mixed"];
   const place = (name) => (order.includes(name) ? order.indexOf(name) : order.length);
   const names = [...counts.keys()].sort(
     (a, b) => place(a) - place(b) || a.localeCompare(b, undefined, { numeric: true }),
   );
-  const colours = new Map(names.map((name, index) => [name, PALETTE[index % PALETTE.length]]));
+  const colours = new Map(names.map((name, index) => [name, FIXED.get(name) || PALETTE[index % PALETTE.length]]));
   return { of: (row) => colours.get(categoryOf(row)), legend: [...colours], scale: null };
 }
 

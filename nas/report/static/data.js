@@ -23,6 +23,7 @@ const FIELDS = [
   "precision",
   "convolutions",
   "command",
+  "gains",
 ];
 const AT = Object.fromEntries(FIELDS.map((name, index) => [name, index]));
 const KINDS = DATA.quantities;

@@ -13,7 +13,12 @@ function sortValue(line, key) {
   const row = ROW_OF.get(Number(line.dataset.trial));
   if (key === "") return field(row, "number");
   const [name, target] = key.split("@");
-  if (name === "fps") return -value(row, `latency_ms@${target}`);
+  const latency = value(row, `latency_ms@${target}`);
+  if (name === "fps" || name === "speed_up") return latency === undefined ? undefined : -latency;
+  if (name === "gain") {
+    const before = value(row, `uncompressed_latency_ms@${target}`);
+    return before === undefined ? undefined : before / latency;
+  }
   return value(row, key);
 }
 

@@ -50,9 +50,11 @@ function showTip(row, event) {
     : field(row, "feasible")
       ? ""
       : " · breaks a constraint";
+  const base = field(row, "number") === DATA.baseline ? " · the baseline" : "";
   tip.replaceChildren(
-    h("div", {}, h("b", {}, `Trial ${field(row, "number")}`), h("span", { class: "faint" }, status)),
+    h("div", {}, h("b", {}, `Trial ${field(row, "number")}`), h("span", { class: "faint" }, base + status)),
     ...lines,
+    ...field(row, "gains").map((words) => h("div", {}, words)),
     h("div", { class: "soft" }, field(row, "words")),
   );
   tip.hidden = false;

@@ -1,0 +1,99 @@
+"""``nas search``: runs a study, prints its front, writes its reports."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas.commands.terminal import make_console, print_front, suggestion, typed_again, write_reports
+from nas.errors import StudyError
+
+if TYPE_CHECKING:
+    from nas.recipe import Recipe
+
+
+def search(
+    recipe: Annotated[Path, typer.Argument(help="The study's recipe, a YAML file.", metavar="RECIPE")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The study's folder; by default the recipe's path less .yaml.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all, instead of the recipe's.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Minutes in all, instead of the recipe's.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete what the folder holds and start over; asks.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --fresh deletes.")] = False,
+) -> None:
+    """Search for the front of speed against accuracy.
+
+    Run again, it continues to the budget; Ctrl-C stops it and loses nothing that was finished.
+
+    Examples:
+
+        nas search studies/digits.yaml
+
+        nas search studies/fashion-mnist.yaml --minutes 30
+    """
+    from nas.recipe import load_recipe
+
+    chosen = with_limits(load_recipe(recipe), trials, minutes)
+    run_study(chosen, output or recipe.with_suffix(""), fresh, yes)
+
+
+def with_limits(recipe: Recipe, trials: int | None, minutes: float | None) -> Recipe:
+    """The recipe with what the command line says of its budget."""
+    if not (trials or minutes):
+        return recipe
+    limits = {"trials": trials or recipe.budget.trials, "minutes": minutes or recipe.budget.minutes}
+    return recipe.model_copy(update={"budget": recipe.budget.model_copy(update=limits)})
+
+
+def run_study(recipe: Recipe, path: Path, fresh: bool = False, yes: bool = False) -> None:
+    """Runs a study to its budget and prints and writes what came of it.
+
+    Args:
+        recipe: What to search.
+        path: The study's folder.
+        fresh: Delete what the folder holds and start over.
+        yes: Do so unasked.
+
+    Raises:
+        NasError: The recipe, space, data or folder cannot be used.
+        typer.Exit: It was stopped, or there is no front.
+    """
+    from rich.text import Text
+
+    console = make_console()
+    if fresh and not yes:
+        _ask_to_delete(path)
+    with console.status("loading torch and the data …"):
+        from nas.console import TerminalWatcher
+        from nas.search.run import search as run_search
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with TerminalWatcher(console) as watcher:
+            study, ended = run_search(recipe, path, watcher, fresh=fresh)
+    except KeyboardInterrupt:
+        console.print(f"\nStopped. What was finished is kept in {path}; the same command goes on from there:")
+        console.print(f"  {typed_again()}", soft_wrap=True)
+        raise typer.Exit(130) from None
+    console.print(f"{ended.why}.\n")
+    print_front(console, study)
+    write_reports(console, study)
+    if not study.front:
+        raise typer.Exit(1)
+    console.print(Text.assemble("\nnext: ", (suggestion(study, path), "bold")), soft_wrap=True)
+
+
+def _ask_to_delete(path: Path) -> None:
+    from nas.study import StudyFolder
+
+    folder = StudyFolder(path)
+    if not folder.is_study():
+        return
+    count = len(list(folder.trials.glob("[0-9]*.json")))
+    if not sys.stdin.isatty():
+        raise StudyError(f"--fresh would delete {path} with {count} trials", "add --yes to delete it unasked")
+    typer.confirm(f"Delete {path} with {count} trials and start over?", abort=True)

@@ -1,0 +1,66 @@
+"""What several commands print: the front, where files went, the command to type next."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nas.study import Study
+
+
+def make_console(stderr: bool = False) -> Console:
+    """The terminal, or the file that stands for it."""
+    from rich.console import Console
+
+    # Names of files and classes may look like markup; nothing printed here is.
+    return Console(stderr=stderr, highlight=False, markup=False)
+
+
+def typed_again() -> str:
+    """The command that was typed, less what would start over."""
+    return shlex.join(["nas", *(word for word in sys.argv[1:] if word not in ("--fresh", "--yes", "-y"))])
+
+
+def suggestion(study: Study, path: Path) -> str:
+    """The command to type next: the fastest design that loses about a point at most."""
+    quality = next(objective for objective in study.recipe.parsed_objectives if objective.maximise)
+    best = max(record.value(quality.key) for record in study.front)
+    enough = max(0.01, math.floor(100 * best - 1) / 100)
+    return shlex.join(["nas", "pick", str(path), "--min-accuracy", f"{enough:.2f}", "--output", "deploy"])
+
+
+def print_front(console: Console, study: Study) -> None:
+    """The front as a table, or why there is none."""
+    from nas.report.table import front_table
+    from nas.wording import plural
+
+    if study.front:
+        console.print(front_table(study))
+        return
+    if study.measured:
+        console.print(f"no front: none of {plural(len(study.measured), 'measured trial')} meets the constraints")
+        return
+    outcomes = Counter(str(record.outcome) for record in study.records)
+    ended = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "no trials yet"
+    console.print(f"no front: nothing was measured ({ended})")
+
+
+def write_reports(console: Console, study: Study) -> None:
+    """Writes tables, picture and page, and says where."""
+    with console.status("drawing …"):
+        from nas.report.files import write_front_files
+        from nas.report.page import write_page
+        from nas.report.picture import draw_front
+
+        paths = write_front_files(study)
+        draw_front(study, study.folder.picture)
+        write_page(study, study.folder.page)
+    for path in [*paths, study.folder.picture, study.folder.page]:
+        console.print(f"wrote {path}", soft_wrap=True)

@@ -1,0 +1,38 @@
+"""What a tool says when it refuses a graph, as an error that names the layer and how to go on without it."""
+
+from __future__ import annotations
+
+import onnx
+
+from nas.compress.stages import path_of_node
+from nas.errors import UnsupportedError
+
+LONGEST = 200
+
+
+def one_line(error: Exception) -> str:
+    """An exception's text, in one line and not too long."""
+    return " ".join(str(error).split())[:LONGEST]
+
+
+def refused(what: str, error: Exception, graph: onnx.GraphProto) -> UnsupportedError:
+    """The error for a graph that a tool refuses.
+
+    Args:
+        what: What cannot be done, such as ``"the network cannot be quantised"``.
+        error: What the tool raised.
+        graph: What it was given; the layer is the one whose name, or a value that it computes, the text mentions.
+    """
+    layer = _mentioned(str(error), graph)
+    where = f" at layer '{layer}'" if layer else ""
+    remedy = f"give it full precision: '{layer}.weight_bits': 32 and '{layer}.activation_bits': 32" if layer else ""
+    return UnsupportedError(f"{what}{where}: {one_line(error)}", remedy or "set weight_bits to 32")
+
+
+def _mentioned(text: str, graph: onnx.GraphProto) -> str:
+    """The path of the layer whose node or output stands in a text, the longest such name; empty where none does."""
+    names = {name: node for node in graph.node for name in (node.name, *node.output) if name and name in text}
+    if not names:
+        return ""
+    node = names[max(names, key=len)]
+    return path_of_node(node.name)
