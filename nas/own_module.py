@@ -157,9 +157,10 @@ def _numbers(key: str, data: object) -> tuple[float, ...] | None:
     if data is None:
         return None
     values = data if isinstance(data, list) else [data]
-    if not values or not all(_is_number(value) for value in values):
+    numbers = [float(value) for value in values if _is_number(value)]
+    if not values or len(numbers) < len(values):
         raise SpaceError(f"'{key}' in 'module' must be a number for each channel, but got {data!r}")
-    return tuple(float(value) for value in values)
+    return tuple(numbers)
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -23,7 +23,7 @@ from torch import nn
 
 from nas.artifact import InputSpec, Manifest, open_session, probabilities
 from nas.compress import export
-from nas.compress.quantise import runs_in_int8
+from nas.compress.inspect_graph import inspect
 from nas.compress.technique import Tools
 from nas.data.dataset import Dataset, Split, digest_of
 from nas.data.normalise import normalisation_of
@@ -502,7 +502,7 @@ def test_labels_say_what_really_runs(family: str, shared: Pipeline) -> None:
     assert product.labels == dict.fromkeys(
         ("distillation", "pruning_ratio", "weight_bits", "activation_bits"), REALISED
     )
-    assert runs_in_int8(product.artifact)[0] is REALISED
+    assert {layer.precision for layer in inspect(product.artifact).layers} == {"int8"}
     full, _ = run(shared, make_design(family))
     sizes = [sum(p.numel() for p in p_.network.parameters()) for p_ in (full, product)]
     assert sizes[1] < 0.8 * sizes[0]

@@ -3,7 +3,7 @@
 Three ways to choose it. ``minmax`` takes all that was seen. ``percentile`` leaves out the most extreme hundredth of a
 per cent (Wu et al., arXiv:2004.09602). ``entropy`` takes the range in which 256 levels tell most about the values as
 they were: the least Kullback-Leibler divergence of the quantised from the true distribution (Migacz, *8-bit inference
-with TensorRT*, 2017; there for a range that starts at zero, here for one whose two ends shrink alike).
+with TensorRT*, 2017).
 
 ONNX Runtime has calibrators of these names. Its entropy one, at its own settings, compares a single candidate and so
 gives the whole range, and both keep every activation of every image in memory; so the ranges are found here.
@@ -24,7 +24,7 @@ ACTIVATIONS_AT_ONCE = 2**25
 # From each activation so many values are kept at most, evenly spread over images, channels and places.
 SAMPLES = 2**18
 PERCENTILE = 99.99
-LEVELS, MOST_BINS, SAMPLES_PER_BIN, CANDIDATES = 256, 2048, 16, 112
+LEVELS, MOST_BINS, SAMPLES_PER_BIN, CANDIDATES = 256, 2048, 16, 128
 
 Range = tuple[float, float]
 
@@ -93,7 +93,7 @@ def _percentile(samples: np.ndarray, extremes: Range) -> Range:
 
 
 def _entropy(samples: np.ndarray, extremes: Range) -> Range:
-    """The share of the range, both ends alike, in which the divergence is least."""
+    """The range within ±t, of the t with the least divergence; it keeps at least a bin for each level."""
     low, high = extremes
     samples = samples[samples != 0]  # exact on every grid, and so many after a ReLU that they would decide alone
     bins = min(MOST_BINS, samples.size // SAMPLES_PER_BIN)
@@ -102,8 +102,10 @@ def _entropy(samples: np.ndarray, extremes: Range) -> Range:
     counts, edges = np.histogram(samples, bins, range=(low, high))
     zero = int(np.searchsorted(edges, 0.0, side="right")) - 1  # the bin in which 0 lies
     best, least = extremes, np.inf
-    for share in np.linspace(LEVELS / bins, 1, CANDIDATES)[::-1]:
-        start, end = round(zero * (1 - share)), round(zero + (bins - zero) * share)
+    for reach in np.linspace(max(zero, bins - zero), 1, CANDIDATES):
+        start, end = max(0, round(zero - reach)), min(bins, round(zero + reach))
+        if end - start < LEVELS:
+            break
         divergence = _divergence(counts, start, end)
         if divergence < least:
             best, least = (min(0.0, float(edges[start])), max(0.0, float(edges[end]))), divergence

@@ -174,23 +174,17 @@ def _gather(node: Node) -> Run:
         flat = indices.reshape(-1).to(x.device)
         taken = x.index_select(axis, torch.where(flat < 0, flat + x.shape[axis], flat))
         begin = axis % x.ndim
-        return taken.reshape(*x.shape[:begin], *indices.shape, *x.shape[begin + 1 :])
+        return taken.reshape((*x.shape[:begin], *indices.shape, *x.shape[begin + 1 :]))
 
     return gather
 
 
 def _slice(node: Node) -> Run:
-    starts, ends, axes, steps = (
-        node.numbers(name, i + 1) for i, name in enumerate(("starts", "ends", "axes", "steps"))
-    )
-    if starts is None or ends is None or any(step < 1 for step in steps or []):
-        raise node.unsupported("it needs constant starts and ends, and steps of 1 or more")
-    spans = [slice(*span) for span in zip(starts, ends, steps or [1] * len(starts), strict=True)]
-
-    def cut(x: Tensor, *_: Tensor) -> Tensor:
+    def cut(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
         index = [slice(None)] * x.ndim
-        for axis, span in zip(axes or range(len(spans)), spans, strict=True):
-            index[axis] = span
+        every = [None] * len(starts) if steps is None else steps.tolist()
+        for at, axis in enumerate(range(len(starts)) if axes is None else axes.tolist()):
+            index[axis] = slice(int(starts[at]), int(ends[at]), every[at])
         return x[tuple(index)]
 
     return cut

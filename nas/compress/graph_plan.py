@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import torch
 from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from nas.compress.graph_node import HINT, Node, Run
 from nas.compress.graph_operators import build
@@ -99,7 +99,7 @@ def plan(model: onnx.ModelProto, masters: Mapping[str, np.ndarray]) -> Plan:
         UnsupportedError: An operator, or how it is used, is not known here; the message names the node.
         ValueError: A master names no integer initializer that is trained, or has another shape.
     """
-    made = _Planner(model.graph, masters).plan()
+    made = _Planner(model, masters).plan()
     integers = {name for name, tensor in made.tensors.items() if isinstance(tensor, IntegerTensor)}
     if unknown := sorted(masters.keys() - integers):
         raise ValueError(f"masters of no trained integers: {', '.join(unknown)}")
@@ -125,8 +125,9 @@ def bounds_of(name: str, values: np.ndarray) -> tuple[int, int]:
 class _Planner:
     """Walks the nodes once. Names of the graph stand for slots, constants or trained tensors."""
 
-    def __init__(self, graph: onnx.GraphProto, masters: Mapping[str, np.ndarray]) -> None:
-        self.graph = graph
+    def __init__(self, model: onnx.ModelProto, masters: Mapping[str, np.ndarray]) -> None:
+        self.graph = graph = model.graph
+        self.opsets = {declared.domain: declared.version for declared in model.opset_import}
         self.masters = masters
         self.producers = {output: node for node in graph.node for output in node.output}
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -210,8 +211,6 @@ class _Planner:
             self._quantise(node)
         elif node.op_type == "DequantizeLinear":
             self._dequantise(node)
-        elif node.op_type == "Constant":
-            self.constants[node.output[0]] = _constant(node)
         elif all(name in self.constants or not name for name in node.input):
             self._fold(node)
         elif node.op_type == "Identity":
@@ -231,14 +230,15 @@ class _Planner:
         if name in self.grids:
             self.grids[output] = self.grids[name]
 
-    @torch.no_grad()
     def _fold(self, node: onnx.NodeProto) -> None:
-        """Computes what does not depend on the image once and for all."""
-        run = build(Node.of(node, self.constants))
-        inputs = [torch.from_numpy(np.array(self.constants[name])) if name else None for name in node.input]
-        results = run(*inputs)
-        for name, result in zip(node.output, results if len(node.output) > 1 else (results,), strict=True):
-            self.constants[name] = result.numpy()
+        """Computes what does not depend on the image, nor on what is trained, once and for all."""
+        held = [numpy_helper.from_array(self.constants[name], name) for name in dict.fromkeys(node.input) if name]
+        outputs = [onnx.ValueInfoProto(name=name) for name in node.output]
+        try:
+            results = ReferenceEvaluator(helper.make_graph([node], "", [], outputs, held), self.opsets).run(None, {})
+        except Exception as error:  # an operator's implementation raises whatever it raises
+            raise Node.of(node, self.constants).unsupported() from error
+        self.constants.update(zip(node.output, map(np.asarray, results), strict=True))
 
     def _grid(self, node: onnx.NodeProto) -> tuple[np.ndarray, np.ndarray]:
         """Scale and zero point of a node that quantises or dequantises."""
@@ -303,14 +303,3 @@ class _Planner:
         for position, (run, inputs, outputs) in enumerate(self.steps):
             used = sorted({*inputs, *outputs} - kept)
             yield Step(run, inputs, outputs, tuple(slot for slot in used if last_use[slot] == position))
-
-
-def _constant(node: onnx.NodeProto) -> np.ndarray:
-    """The value of a Constant node."""
-    [attribute] = node.attribute
-    value = helper.get_attribute_value(attribute)
-    if isinstance(value, onnx.TensorProto):
-        return np.asarray(numpy_helper.to_array(value))
-    if isinstance(value, float) or (isinstance(value, Sequence) and value and isinstance(value[0], float)):
-        return np.asarray(value, np.float32)
-    return np.asarray(value, np.int64)

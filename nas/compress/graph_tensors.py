@@ -14,6 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+# A training step moves a weight by about this many times its channel's root mean square times the learning rate. Found
+# by trial on Fashion-MNIST: with 1.5 to 12 and rates in proportion, accuracy hardly differs.
+SPREADS_PER_UNIT = 3.0
+LEAST_UNIT = 1e-12
+
 
 class _FakeQuantise(Function):
     """Rounds to a grid half to even and clips to its ends, as ONNX's QuantizeLinear and DequantizeLinear do one after
@@ -50,7 +55,29 @@ def fake_quantise(x: Tensor, scale: Tensor | float, lowest: float, highest: floa
 
 
 class GraphTensor(nn.Module):
-    """A trained tensor of a graph. Calling it gives the tensor that the graph uses."""
+    """A trained tensor of a graph. Calling it gives the tensor that the graph uses.
+
+    What is trained (``master``) are its values in units of their spread, a power of two, which rounds nothing. Adam's
+    steps are about as long as the learning rate whatever the gradient; in these units one rate fits channels of small
+    and of large weights, as batch norm does in the network that the body was exported from. Vectors, such as biases,
+    have the unit 1.
+
+    Args:
+        values: What to start from, float32.
+        channel: The dimension of output channels, each of which has a unit of its own; one unit for all by default.
+    """
+
+    unit: Tensor
+
+    def __init__(self, values: np.ndarray, channel: int | None = None) -> None:
+        super().__init__()
+        unit = _spread_unit(values, channel) if values.ndim > 1 else np.ones((), np.float32)
+        self.register_buffer("unit", torch.from_numpy(unit), persistent=False)
+        self.master = nn.Parameter(torch.from_numpy(np.asarray(values / unit, np.float32)))
+
+    def values(self) -> Tensor:
+        """The float values before any rounding."""
+        return self.master * self.unit
 
     def stored(self) -> np.ndarray:
         """What the file holds for it, in the file's type."""
@@ -65,50 +92,50 @@ class FloatTensor(GraphTensor):
     """
 
     def __init__(self, values: np.ndarray) -> None:
-        super().__init__()
+        super().__init__(values.astype(np.float32))
         self.dtype = values.dtype
-        self.master = nn.Parameter(torch.from_numpy(values.astype(np.float32)))
 
     def forward(self) -> Tensor:
-        return self.master.half().float() if self.dtype == np.float16 else self.master
+        return self.values().half().float() if self.dtype == np.float16 else self.values()
 
+    @torch.no_grad()
     def stored(self) -> np.ndarray:
-        return self.master.detach().cpu().contiguous().numpy().astype(self.dtype)
+        return self.values().cpu().contiguous().numpy().astype(self.dtype)
 
 
 class IntegerTensor(GraphTensor):
     """A tensor that the file stores as integers: float masters on the file's grid.
 
     Args:
-        values: The integers in the file.
-        scale: One step of the grid, in the shape that broadcasts with the values.
+        integers: As the file has them.
+        scale: One step of the grid, in the shape that broadcasts with the integers.
         zero_point: The integer that stands for 0.
         bounds: The least and the greatest integer that may be stored.
-        master: Float values of the same shape to start from; those that the file stands for by default.
+        values: Float values of the same shape to start from; those that the file stands for by default.
     """
 
     scale: Tensor
 
     def __init__(
         self,
-        values: np.ndarray,
+        integers: np.ndarray,
         scale: np.ndarray,
         zero_point: int,
         bounds: tuple[int, int],
-        master: np.ndarray | None = None,
+        values: np.ndarray | None = None,
     ) -> None:
-        super().__init__()
-        self.dtype = values.dtype
+        if values is None:
+            values = (integers.astype(np.float32) - np.float32(zero_point)) * scale
+        channels = [dimension for dimension, size in enumerate(scale.shape) if size > 1]
+        super().__init__(values, channels[0] if channels else None)
+        self.dtype = integers.dtype
         self.zero_point = zero_point
         self.bounds = bounds
         self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)), persistent=False)
-        if master is None:
-            master = (values.astype(np.float32) - np.float32(zero_point)) * scale
-        self.master = nn.Parameter(torch.from_numpy(master.astype(np.float32)))
 
     def forward(self) -> Tensor:
         low, high = (float(bound - self.zero_point) for bound in self.bounds)
-        return fake_quantise(self.master, self.scale, low, high)
+        return fake_quantise(self.values(), self.scale, low, high)
 
     @torch.no_grad()
     def stored(self) -> np.ndarray:
@@ -116,3 +143,10 @@ class IntegerTensor(GraphTensor):
         # ends of int32 have no float32 of their own.
         steps = torch.round(self() / self.scale).cpu().contiguous().numpy().astype(np.int64)
         return np.clip(steps + self.zero_point, *self.bounds).astype(self.dtype)
+
+
+def _spread_unit(values: np.ndarray, channel: int | None) -> np.ndarray:
+    """The power of two nearest to so many root mean squares of each channel, in a shape that broadcasts."""
+    others = tuple(dimension for dimension in range(values.ndim) if dimension != channel)
+    spread = SPREADS_PER_UNIT * np.sqrt(np.square(values, dtype=np.float64).mean(others, keepdims=True))
+    return np.ldexp(np.float32(1), np.round(np.log2(np.maximum(spread, LEAST_UNIT))).astype(int))

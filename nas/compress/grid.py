@@ -76,7 +76,7 @@ def grid_of(weights: np.ndarray, axis: int, bits: int, reduce_range: bool = Fals
 
 def _peaks(weights: np.ndarray, axis: int) -> np.ndarray:
     others = tuple(dimension for dimension in range(weights.ndim) if dimension != axis)
-    return np.maximum(np.abs(weights).max(others), LEAST_PEAK).astype(np.float32)
+    return np.asarray(np.maximum(np.abs(weights).max(others), LEAST_PEAK), np.float32)
 
 
 def _least_error_scale(weights: np.ndarray, axis: int) -> np.ndarray:

@@ -31,6 +31,8 @@ def halve_weights(body: bytes, nodes: Collection[str]) -> bytes:
     Raises:
         UnsupportedError: A weight is beyond what float16 can hold.
     """
+    if not nodes:
+        return body
     model = onnx.load_from_string(body)
     graph = model.graph
     halved: dict[str, onnx.NodeProto] = {}
@@ -56,6 +58,8 @@ def compute_in_half(body: bytes, nodes: Collection[str]) -> bytes:
     Raises:
         UnsupportedError: A weight is beyond what float16 can hold.
     """
+    if not nodes:
+        return body
     model = onnx.load_from_string(body)
     halved = _Halved(onnx.shape_inference.infer_shapes(model).graph, nodes)
     graph = model.graph
@@ -69,10 +73,10 @@ class _Halved:
     """Goes through a graph's nodes in order and rewrites those that are to compute in float16."""
 
     def __init__(self, graph: onnx.GraphProto, chosen: Collection[str]) -> None:
-        self.tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self.tensors = {tensor.name: tensor for tensor in graph.initializer} | _constants(graph)
         values = (*graph.input, *graph.value_info, *graph.output)
         types = {value.name: value.type.tensor_type.elem_type for value in values}
-        types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+        types |= {name: tensor.data_type for name, tensor in self.tensors.items()}
         self.floats = {name for name, kind in types.items() if kind == TensorProto.FLOAT}
         self.results = {value.name for value in graph.output}
         self.in_half: dict[str, str] = {}  # values by their name, and the name of their float16 form
@@ -80,6 +84,8 @@ class _Halved:
         self.new: dict[str, onnx.TensorProto] = {}
         self.nodes: list[onnx.NodeProto] = []
         for original in graph.node:
+            if original.output[0] in self.tensors:
+                continue
             node = onnx.NodeProto.FromString(original.SerializeToString())
             if node.name in chosen and node.op_type not in LEFT_FLOAT and not self.results.intersection(node.output):
                 self._halve(node)
@@ -120,6 +126,16 @@ class _Halved:
             self.without_float.remove(name)
             self.nodes.append(_cast(self.in_half[name], name, TensorProto.FLOAT))
         return name
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """The values of Constant nodes, such as the limits of a clip, as initializers."""
+    found = {}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            found[node.output[0]] = onnx.TensorProto.FromString(node.attribute[0].t.SerializeToString())
+            found[node.output[0]].name = node.output[0]
+    return found
 
 
 def _halvable(node: onnx.NodeProto) -> tuple[list[int], list[int]]:

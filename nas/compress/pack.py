@@ -27,6 +27,8 @@ FOUR_BIT = "_int4"
 OPSET_OF_SMALL_INTEGERS, IR_OF_SMALL_INTEGERS = 21, 10
 EIGHT_BIT = (TensorProto.INT8, TensorProto.UINT8)
 SIXTEEN_BIT = (TensorProto.INT16, TensorProto.UINT16)
+# What the runtime lets an integer kernel do as well, or swaps with the quantisation that follows.
+ABSORBED = ("Clip", "MaxPool", "Relu", "Transpose")
 
 
 def pack(body: bytes) -> bytes:
@@ -74,9 +76,9 @@ def with_small_integers(model: onnx.ModelProto) -> onnx.ModelProto:
 def keep_floats_float(graph: onnx.GraphProto) -> None:
     """Keeps ONNX Runtime from quantising float layers that stand between quantised activations, in place.
 
-    Where a layer's input comes off a grid and its output goes onto one, the runtime (since 1.21) rounds float weights
-    to 8 bits, with one scale for all channels, and computes in integers: not what was asked for, and less accurate. A
-    ``Max`` of a single value, which copies it, hides the grid, and is not optimised away.
+    Where a layer's input comes off a grid and its output goes onto one, the runtime rounds float weights to 8 bits,
+    with one scale for all channels, and computes in integers: not what was asked for, and less accurate. A ``Max`` of a
+    single value, which copies it, hides the grid, and is not optimised away.
     """
     wiring = _Wiring(graph)
     for position in reversed(range(len(graph.node))):
@@ -122,11 +124,14 @@ class _Wiring:
         zero_point = self.constants.get(node.input[2]) if len(node.input) > 2 else None
         return (TensorProto.UINT8 if zero_point is None else zero_point.data_type) in types
 
-    def is_quantised(self, name: str) -> bool:
-        """Whether a value goes onto a grid before another layer reads it."""
+    def is_quantised(self, name: str, through: Collection[str] | None = None) -> bool:
+        """Whether a value goes onto a grid before another layer reads it; by way of some operators, or of any."""
         return any(
             node.op_type == "QuantizeLinear"
-            or (node.op_type not in LAYERS and any(self.is_quantised(output) for output in node.output))
+            or (
+                (node.op_type not in LAYERS if through is None else node.op_type in through)
+                and any(self.is_quantised(output, through) for output in node.output)
+            )
             for node in self.readers.get(name, ())
         )
 
@@ -137,7 +142,7 @@ class _Wiring:
         through = [reader for node in readers if node.op_type == "Identity" for reader in self.readers[node.output[0]]]
         return any(
             any(self.is_dequantised(name, (*EIGHT_BIT, *SIXTEEN_BIT)) for name in node.input)
-            and any(self.is_quantised(output) for output in node.output)
+            and any(self.is_quantised(output, ABSORBED) for output in node.output)
             for node in (*readers, *through)
         )
 

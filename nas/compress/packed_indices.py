@@ -1,11 +1,12 @@
 """The form in which a file stores shared weights: packed indices and a codebook, from which standard operators rebuild
 the weights when a runtime loads the file.
 
-Eight indices of k bits are k bytes: one integer, lowest byte and lowest index first. Its bytes are put together by a
-MatMul with the powers of 256, each index is cut out by a shift to the left and one to the right, Gather looks up its
-value. Indices of 8 bits are bytes as they are. All of it depends on constants alone, so ONNX Runtime folds it when it
-loads the file, and OpenVINO does too; afterwards the graph is that of the float file. Nothing in it is newer than
-opset 13, so a body need not be converted (as it would for UINT4, which has 4 bits only).
+Indices of k bits stand one after the other in a row of bytes, lowest bit first; as few as fill whole bytes (two of 4
+bits, eight of 3) are a group. An index lies in at most two neighbouring bytes: a MatMul puts each pair together, Div
+takes off the bits below the index and Mod those above it, Gather looks up its value. All of it depends on constants
+alone, so ONNX Runtime folds it when it loads the file, and OpenVINO too; afterwards the graph is that of the float
+file. Nothing in it is newer than opset 14 or wider than 32 bits (OpenVINO's 64 are not exact), and a body need not be
+converted, as for UINT4, which has 4 bits only.
 """
 
 from __future__ import annotations
@@ -22,37 +23,52 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from nas.compress.codebook import Clusters
 
-GROUP = 8
-# What a layer's nodes, the shape of its weights and all names add to a file, beside indices and values; at most.
-DECODER_BYTES = 400
+# Constants that the decoders of all layers have in common.
+PAIRS, BELOW, RANGE, FLAT, FROM = (f"shared_{part}" for part in ("pairs", "below", "range", "flat", "from"))
 
-SHIFT_OUT, SHIFT_DOWN, PLACES, FLAT, FROM = (f"shared_{part}" for part in ("out", "down", "places", "flat", "from"))
+
+def group_of(bits: int) -> tuple[int, int]:
+    """How many indices of so many bits fill whole bytes, and how many bytes."""
+    indices = 8 // math.gcd(8, bits)
+    return indices, indices * bits // 8
 
 
 def packed_bytes(count: int, bits: int) -> int:
-    """Bytes of so many packed indices: count · bits / 8, the last group of eight filled up."""
-    return count if bits == 8 else math.ceil(count / GROUP) * bits
+    """Bytes of so many packed indices: count · bits / 8, the last group filled up."""
+    indices, bytes_ = group_of(bits)
+    return math.ceil(count / indices) * bytes_
+
+
+def decoder_bytes(count: int, bits: int) -> int:
+    """About how many bytes a layer's nodes, names and the shape of its weights take in a finished file, beside indices
+    and values; counted on such files. What layers have in common (200 bytes in all) is left out.
+    """
+    if bits == 8:
+        return 80
+    indices, bytes_ = group_of(bits)
+    return 210 + (30 if bytes_ > 1 else 0) + (120 if count % indices else 0)
 
 
 def saves_room(clusters: Clusters, bits: int) -> bool:
     """Whether a layer takes less room shared than as floats: indices, values and decoder against 4 bytes a weight."""
     count = clusters.indices.size
-    return packed_bytes(count, bits) + 4 * len(clusters.values) + DECODER_BYTES < 4 * count
+    return packed_bytes(count, bits) + 4 * len(clusters.values) + decoder_bytes(count, bits) < 4 * count
 
 
 def pack(indices: np.ndarray, bits: int) -> np.ndarray:
-    """Indices below 2**bits, of any shape, as groups of eight: uint8, groups × bits (1 to 7) bytes.
+    """Indices below 2**bits, of any shape, packed: uint8, groups × bytes of a group.
 
     Raises:
         ValueError: An index does not fit.
     """
-    flat = indices.reshape(-1).astype(np.uint64)
+    flat = indices.reshape(-1)
     if flat.max(initial=0) >= 2**bits:
         raise ValueError(f"an index of {bits} bits must be below {2**bits}, but got {flat.max()}")
-    groups = np.zeros((math.ceil(flat.size / GROUP), GROUP), np.uint64)
-    groups.reshape(-1)[: flat.size] = flat
-    whole = (groups << np.arange(GROUP, dtype=np.uint64) * np.uint64(bits)).sum(1, dtype=np.uint64)
-    return np.ascontiguousarray(whole.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :bits])
+    per_group, bytes_ = group_of(bits)
+    whole = np.zeros(math.ceil(flat.size / per_group) * per_group, np.uint8)
+    whole[: flat.size] = flat
+    single_bits = whole[:, None] >> np.arange(bits, dtype=np.uint8) & 1
+    return np.packbits(single_bits, bitorder="little").reshape(-1, bytes_)
 
 
 def store(body: bytes, shared: Mapping[str, Clusters], bits: int) -> bytes:
@@ -92,36 +108,43 @@ def _bytes_decoder(name: str, clusters: Clusters) -> tuple[list[NodeProto], dict
 
 def _decoder(name: str, clusters: Clusters, bits: int) -> tuple[list[NodeProto], dict[str, np.ndarray]]:
     """Nodes and constants that rebuild a weight from packed indices."""
+    indices, bytes_ = group_of(bits)
     shape, count = clusters.indices.shape, clusters.indices.size
-    # An integer that holds a group of eight: 32 bits are faster to decode than 64.
-    width, whole = (32, np.uint32) if bits * GROUP <= 32 else (64, np.uint64)
+    starts = np.arange(indices) * bits  # of each index, in bits from the group's start
     constants = {
         f"{name}_packed": pack(clusters.indices, bits),
         f"{name}_values": clusters.values,
         f"{name}_shape": np.array(shape, np.int64),
-        PLACES: (np.uint64(256) ** np.arange(bits, dtype=np.uint64)).astype(whole)[:, None],
-        SHIFT_OUT: (width - bits * np.arange(1, GROUP + 1)).astype(whole),
-        SHIFT_DOWN: np.array(width - bits, whole),
+        BELOW: (2 ** (starts % 8)).astype(np.int32),
+        RANGE: np.array(2**bits, np.int32),
     }
-    group, high, index, number, value = (f"{name}_{step}" for step in ("group", "high", "index", "number", "value"))
-    bytes_, result = f"{name}_bytes", value
-    nodes = [
-        helper.make_node("Cast", [f"{name}_packed"], [bytes_], to=helper.np_dtype_to_tensor_dtype(np.dtype(whole))),
-        helper.make_node("MatMul", [bytes_, PLACES], [group]),
-        helper.make_node("BitShift", [group, SHIFT_OUT], [high], direction="LEFT"),
-        helper.make_node("BitShift", [high, SHIFT_DOWN], [index], direction="RIGHT"),
-        helper.make_node("Cast", [index], [number], to=TensorProto.INT32),
-        helper.make_node("Gather", [f"{name}_values", number], [value]),
+    whole, pair, low, index, value = (f"{name}_{step}" for step in ("bytes", "pair", "low", "index", "value"))
+    nodes = [helper.make_node("Cast", [f"{name}_packed"], [whole], to=TensorProto.INT32)]
+    if bytes_ > 1:
+        constants[PAIRS] = _pairs(starts, bytes_)
+        nodes.append(helper.make_node("MatMul", [whole, PAIRS], [pair]))
+    nodes += [
+        helper.make_node("Div", [pair if bytes_ > 1 else whole, BELOW], [low]),
+        helper.make_node("Mod", [low, RANGE], [index]),
+        helper.make_node("Gather", [f"{name}_values", index], [value]),
     ]
-    if count % GROUP:  # what fills up the last group is cut off
-        result = f"{name}_cut"
+    if count % indices:  # what fills up the last group is cut off
         constants |= {FLAT: np.array([-1]), FROM: np.array([0]), f"{name}_count": np.array([count])}
         nodes += [
             helper.make_node("Reshape", [value, FLAT], [f"{name}_flat"]),
-            helper.make_node("Slice", [f"{name}_flat", FROM, f"{name}_count"], [result]),
+            helper.make_node("Slice", [f"{name}_flat", FROM, f"{name}_count"], [f"{name}_cut"]),
         ]
-    nodes.append(helper.make_node("Reshape", [result, f"{name}_shape"], [name]))
+    nodes.append(helper.make_node("Reshape", [f"{name}_cut" if count % indices else value, f"{name}_shape"], [name]))
     return nodes, constants
+
+
+def _pairs(starts: np.ndarray, bytes_: int) -> np.ndarray:
+    """What a group's bytes are multiplied by, bytes × indices: each index gets the byte that it starts in, and 256
+    times the one after it."""
+    pairs = np.zeros((bytes_ + 1, len(starts)), np.int32)
+    pairs[starts // 8, np.arange(len(starts))] = 1
+    pairs[starts // 8 + 1, np.arange(len(starts))] = 256
+    return pairs[:bytes_]
 
 
 def rebuilt_in_every_run(artifact: bytes) -> list[str]:

@@ -54,7 +54,7 @@ class Calibration:
 
 
 def quantise_weights(body: bytes, bits: Mapping[str, Bits], reduce_range: bool = False) -> bytes:
-    """Quantises the weights of the layers that have weights of 8 or 4 bits and float activations.
+    """Quantises the weights of the layers that have weights of 8 or 4 bits, and float activations or no integer form.
 
     Args:
         body: A float body whose nodes have names.
@@ -70,7 +70,7 @@ def quantise_weights(body: bytes, bits: Mapping[str, Bits], reduce_range: bool =
     _check_shared(layers, bits)
     decoders: dict[str, onnx.NodeProto] = {}
     for name, (node, tensor) in layers.items():
-        if bits[name].weights not in (8, 4) or bits[name].activations != 32 or tensor.name in decoders:
+        if bits[name].weights not in (8, 4) or _runs_in_integers(node, bits) or tensor.name in decoders:
             continue
         weights = numpy_helper.to_array(tensor)
         grid = grid_of(weights, channel_axis(node), bits[name].weights, reduce_range)
@@ -111,11 +111,7 @@ def quantise_layers(
     """
     model = onnx.load_from_string(prepared)
     _check_images(model.graph, calibration.images)
-    chosen = {
-        node.name: bits[node.name]
-        for node in model.graph.node
-        if node.name in bits and bits[node.name].in_integers and node.op_type not in LEFT_FLOAT
-    }
+    chosen = {node.name: bits[node.name] for node in model.graph.node if _runs_in_integers(node, bits)}
     layers = {name: layer for name, layer in weighted(model.graph).items() if name in chosen}
     _check_shared(layers, bits)
     overrides: dict[str, list[dict[str, Any]]] = {}
@@ -136,6 +132,16 @@ def quantise_layers(
     for name in four_bit:
         _rename(quantised.graph, f"{name}{QUANTISED}", _stored_name(name, 4))
     return serialised(quantised)
+
+
+def _runs_in_integers(node: onnx.NodeProto, bits: Mapping[str, Bits]) -> bool:
+    """Whether a node is to be quantised with its activations.
+
+    Not a transposed convolution in groups: its weights have scales for the channels of a group, the bias for all.
+    """
+    if node.op_type == "ConvTranspose" and any(part.name == "group" and part.i > 1 for part in node.attribute):
+        return False
+    return node.name in bits and bits[node.name].in_integers and node.op_type not in LEFT_FLOAT
 
 
 def _stored_name(weight: str, bits: int) -> str:

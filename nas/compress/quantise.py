@@ -1,171 +1,83 @@
-"""Quantisation: weights, and where asked activations, as 8-bit integers in the ONNX file.
+"""Quantisation: fewer bits for weights and activations, for the network or for single stages, all in the ONNX file.
 
-Static post-training quantisation by ONNX Runtime in its QDQ form: weights int8, symmetric, one scale for each output
-channel; activations uint8, one scale for each tensor, from the range that calibration on training data shows
-(Jacob et al., CVPR 2018). The form is a request: what the runtime makes of it is read off its optimised graph.
+Weights of 8 and 4 bits are integers with one scale for each output channel (``nas.compress.grid``), with activations of
+8 or 16 bits whose range calibration on training data shows (``nas.compress.qdq``); 16 bits of both are float16
+(``nas.compress.half``). Where the design asks for it the network is trained on, on the very grid that the file stores.
+What the file holds is a request: what the runtime makes of it is read off its optimised graph.
 """
 
 from __future__ import annotations
 
-import logging
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime
-from onnx import helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from nas.compress.export import BODY_INPUT
+from nas.artifact import open_session
+from nas.compress.aware import train_quantised
+from nas.compress.body import Bits, name_nodes, prepare, weighted
+from nas.compress.half import compute_in_half, halve_weights
+from nas.compress.inspect_graph import FLOAT16, FLOAT32, INT8, LayerRun, inspect
+from nas.compress.pack import pack
+from nas.compress.qdq import Calibration, quantise_layers, quantise_weights
+from nas.compress.refusal import refused
+from nas.compress.stages import check_stages, path_of_node, stage_of
 from nas.compress.technique import CALIBRATION_IMAGES, Account, GraphTechnique, Tools
+from nas.compression import IDENTITY
 from nas.design import Design
-from nas.errors import UnsupportedError
+from nas.errors import ArtifactError, UnsupportedError
 from nas.outcome import Realisation
 
-# Softmax gives the probabilities, whose small values 8 bits would erase.
-LEFT_FLOAT = ("Softmax",)
-WEIGHTED = ("Conv", "Gemm", "MatMul")
+FLOAT = Bits(32, 32)
 
 
-class _OneBatch(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, images: np.ndarray) -> None:
-        self.batches: Iterator[dict[str, np.ndarray]] = iter([{BODY_INPUT: images}])
+@dataclass(frozen=True)
+class StageBits:
+    """What a single stage has for itself; None where it follows the network."""
 
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self.batches, None)
-
-
-def quantise_body(body: bytes, calibration: np.ndarray, pixels: tuple[float, int] | None, reduce_range: bool) -> bytes:
-    """Quantises weights and activations of an exported body to 8 bits.
-
-    Args:
-        body: From ``nas.compress.export.export_body``.
-        calibration: N×C×H×W normalised float32 training images.
-        pixels: Scale and zero point of the input where it is uint8 images, so that they serve as they are.
-        reduce_range: Use 7 bits for the weights, where the CPU's int8 products saturate (without VNNI).
-
-    Raises:
-        UnsupportedError: ONNX Runtime cannot quantise an operator.
-    """
-    options: dict[str, object] = {}
-    if pixels is not None:
-        scale, zero_point = pixels
-        options["TensorQuantOverrides"] = {
-            BODY_INPUT: [
-                {
-                    "quant_type": QuantType.QUInt8,
-                    "scale": np.array(scale, np.float32),
-                    "zero_point": np.array(zero_point, np.uint8),
-                }
-            ]
-        }
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        prepared, quantised = Path(folder) / "prepared.onnx", Path(folder) / "quantised.onnx"
-        try:
-            quant_pre_process(onnx.load_from_string(body), str(prepared), skip_symbolic_shape=True)
-            nodes = onnx.load(str(prepared)).graph.node
-            operators = {node.op_type for node in nodes} - set(LEFT_FLOAT)
-            # Unasked, the quantiser would put a Flatten of the input before the input's quantisation, and so turn
-            # pixels into floats and back. Average pooling of pixels is faster in floats.
-            first = {node.op_type for node in nodes if BODY_INPUT in node.input}
-            options["ForceQuantizeNoInputCheck"] = "AveragePool" not in first
-            quantize_static(
-                str(prepared),
-                str(quantised),
-                _OneBatch(calibration),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                reduce_range=reduce_range,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                op_types_to_quantize=sorted(operators),
-                extra_options=options,
-            )
-        except Exception as error:  # the quantiser raises whatever its passes raise
-            message = " ".join(str(error).split())[:200]
-            raise UnsupportedError(f"the network cannot be quantised: {message}", "set weight_bits to 32") from error
-        return quantised.read_bytes()
-
-
-def quantise_weights(body: bytes) -> bytes:
-    """Stores the weights of convolutions and linear layers as int8, one scale a channel; the arithmetic stays float32.
-
-    The file is about a quarter of the size; the runtime turns the weights back into floats when it loads them.
-    """
-    model = onnx.load_from_string(body)
-    graph = model.graph
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    decoders = []
-    for node in [node for node in graph.node if node.op_type in WEIGHTED]:
-        tensor = tensors.get(node.input[1])
-        if tensor is None or len(tensor.dims) < 2:
-            continue
-        del tensors[tensor.name]  # a shared weight is stored once
-        axis = 0 if node.op_type == "Conv" or any(a.name == "transB" and a.i for a in node.attribute) else 1
-        weights = numpy_helper.to_array(tensor)
-        others = tuple(i for i in range(weights.ndim) if i != axis)
-        scale = np.maximum(np.abs(weights).max(others), 1e-12).astype(np.float32) / 127
-        shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
-        integers = np.clip(np.round(weights / scale.reshape(shape)), -127, 127).astype(np.int8)
-        name = tensor.name
-        graph.initializer.remove(tensor)
-        graph.initializer.append(numpy_helper.from_array(integers, f"{name}_int8"))
-        graph.initializer.append(numpy_helper.from_array(scale.reshape(shape), f"{name}_scale"))
-        # Cast and Mul rather than DequantizeLinear, which ONNX Runtime keeps for its integer kernels and so decodes
-        # anew in every run; these two it folds when it loads the file.
-        decoders += [
-            helper.make_node("Cast", [f"{name}_int8"], [f"{name}_float"], to=onnx.TensorProto.FLOAT),
-            helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name]),
-        ]
-    for position, decoder in enumerate(decoders):
-        graph.node.insert(position, decoder)
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
-
-
-def runs_in_int8(artifact: bytes) -> tuple[Realisation, dict[str, int]]:
-    """Whether ONNX Runtime really computes an artifact in 8 bits, read off the graph that it optimised.
-
-    Returns:
-        ``REALISED`` where every convolution and linear layer became an integer kernel, ``SIMULATED`` where one stays
-        float; and how often each kind of operator stands in the optimised graph.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        options.log_severity_level = 3
-        onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
-        graph = onnx.load(options.optimized_model_filepath).graph
-    operators = Counter(node.op_type for node in graph.node)
-    still_float = sum(operators[name] for name in ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"))
-    return (Realisation.SIMULATED if still_float else Realisation.REALISED), dict(sorted(operators.items()))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the quantiser's advice, which is followed here, off the terminal."""
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(before)
+    stage: str
+    weight_bits: int | None
+    activation_bits: int | None
 
 
 @dataclass(frozen=True)
 class QuantiseConfig:
-    """Bits of weights and activations."""
+    """Bits of weights and activations, and how they are come by.
+
+    Args:
+        weight_bits: Of the network.
+        activation_bits: Of the network.
+        stages: Stages with bits of their own.
+        calibration: How the range of activations is chosen; ``minmax`` where none are calibrated.
+        aware: Whether the network is trained on with its quantisation.
+    """
 
     weight_bits: int
     activation_bits: int
+    stages: tuple[StageBits, ...] = ()
+    calibration: str = "minmax"
+    aware: bool = False
+
+    def bits(self, stage: str | None) -> Bits:
+        """Those of a stage, or for None of the layers that are in no stage with bits of its own."""
+        own = next((own for own in self.stages if own.stage == stage), StageBits("", None, None))
+        return Bits(own.weight_bits or self.weight_bits, own.activation_bits or self.activation_bits)
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        return tuple(own.stage for own in self.stages)
+
+    @property
+    def everywhere(self) -> tuple[Bits, ...]:
+        """Those of the network and of each stage."""
+        return tuple(self.bits(stage) for stage in (None, *self.stage_names))
+
+    def of_nodes(self, body: bytes) -> dict[str, Bits]:
+        """The bits of each node of a body, by its name."""
+        names = [node.name for node in onnx.load_from_string(body).graph.node]
+        return {name: self.bits(stage_of(path_of_node(name), self.stage_names)) for name in names}
 
 
 class Quantise(GraphTechnique[QuantiseConfig]):
@@ -173,25 +85,151 @@ class Quantise(GraphTechnique[QuantiseConfig]):
 
     name = "quantise"
     choices = ("weight_bits", "activation_bits", "calibration", "quantisation_aware")
-    version = 2
-    packages = ("onnxruntime",)
+    version = 3
+    packages = ("onnx", "onnxruntime")
 
     def config(self, design: Design) -> QuantiseConfig | None:
-        config = QuantiseConfig(int(design.step("weight_bits")), int(design.step("activation_bits")))
-        return None if config == QuantiseConfig(32, 32) else config
+        stages = tuple(
+            StageBits(stage, _own(design, f"{stage}.weight_bits"), _own(design, f"{stage}.activation_bits"))
+            for stage in design.stages
+            if {f"{stage}.weight_bits", f"{stage}.activation_bits"} & design.compression.keys()
+        )
+        weight_bits, activation_bits = int(design.step("weight_bits")), int(design.step("activation_bits"))
+        config = QuantiseConfig(weight_bits, activation_bits, stages)
+        if set(config.everywhere) == {FLOAT}:
+            return None
+        calibrates = any(bits.in_integers for bits in config.everywhere)
+        calibration = str(design.step("calibration") if calibrates else IDENTITY["calibration"])
+        aware = bool(design.step("quantisation_aware"))
+        if aware and not any(bits.weights in (8, 4) for bits in config.everywhere):
+            raise UnsupportedError(
+                "quantisation_aware trains on a grid of 8 or 4 bits, but all weights have 16 or 32",
+                "give quantisation_aware when: {weight_bits: [8, 4]}",
+            )
+        return QuantiseConfig(weight_bits, activation_bits, stages, calibration, aware)
+
+    def trains(self, config: QuantiseConfig) -> bool:
+        return config.aware
 
     def looked_at(self, tools: Tools) -> Mapping[str, Any]:
         return {"images": CALIBRATION_IMAGES, "reduce_range": tools.reduce_range}
 
     def apply(self, body: bytes, config: QuantiseConfig, tools: Tools) -> tuple[bytes, dict[str, Any]]:
-        if config.activation_bits == 32:
-            return quantise_weights(body), {}
-        return quantise_body(body, tools.calibration, tools.pixels, tools.reduce_range), {}
+        in_integers = any(bits.in_integers for bits in config.everywhere)
+        body = prepare(body) if in_integers else name_nodes(body)
+        bits = config.of_nodes(body)
+        check_stages(config.stage_names, [path_of_node(name) for name in weighted(onnx.load_from_string(body).graph)])
+        quantised = quantise_weights(body, bits, tools.reduce_range)
+        if in_integers:
+            calibration = Calibration(tools.calibration, config.calibration, tools.pixels)
+            quantised = quantise_layers(quantised, bits, calibration, tools.reduce_range)
+        detail: dict[str, Any] = {}
+        if config.aware:
+            quantised, detail["curve"] = train_quantised(body, quantised, tools, tools.epochs)
+        quantised = halve_weights(quantised, [name for name in bits if bits[name] == (16, 32)])
+        quantised = compute_in_half(quantised, [name for name in bits if bits[name] == (16, 16)])
+        _check_loads(quantised)
+        return quantised, detail
 
     def account(self, config: QuantiseConfig, detail: Mapping[str, Any], artifact: bytes) -> Account:
-        if config.activation_bits == 32:
-            note = f"weights are stored in {config.weight_bits} bits, which saves size; the arithmetic is float32"
-            return Account({"weight_bits": Realisation.SIMULATED}, (note,))
-        label, operators = runs_in_int8(artifact)
-        ran = ", ".join(f"{count} {name}" for name, count in operators.items())
-        return Account({"weight_bits": label, "activation_bits": label}, (f"operators that ONNX Runtime runs: {ran}",))
+        try:
+            layers = _by_stage(inspect(artifact).layers, config)
+        except ArtifactError as error:
+            return Account(dict.fromkeys(_keys(config), Realisation.UNSUPPORTED), (error.message,))
+        labels = {key: _label(key, config, layers) for key in _keys(config)}
+        if config.aware:
+            labels["quantisation_aware"] = Realisation.REALISED
+        if config.calibration != IDENTITY["calibration"]:
+            labels["calibration"] = Realisation.REALISED
+        return Account(labels, tuple(_notes(config, layers)))
+
+
+def _own(design: Design, name: str) -> int | None:
+    return int(design.compression[name]) if name in design.compression else None
+
+
+def _check_loads(body: bytes) -> None:
+    """Makes sure that ONNX Runtime takes a body in the form in which it is stored.
+
+    Raises:
+        UnsupportedError: It does not; the message names the layer.
+    """
+    stored = pack(body)
+    try:
+        open_session(stored)
+    except ArtifactError as error:
+        graph = onnx.load_from_string(stored).graph
+        raise refused("ONNX Runtime cannot run the network in these bits", error, graph) from error
+
+
+Group = tuple[str | None, Sequence[LayerRun]]
+
+
+def _by_stage(layers: Sequence[LayerRun], config: QuantiseConfig) -> list[Group]:
+    """The layers of the network, of each stage with bits of its own those that lie in it."""
+    stages = [stage_of(path_of_node(layer.name), config.stage_names) for layer in layers]
+    return [
+        (stage, [layer for layer, own in zip(layers, stages, strict=True) if own == stage])
+        for stage in (None, *config.stage_names)
+    ]
+
+
+def _keys(config: QuantiseConfig) -> list[str]:
+    """The choices that ask for something, by the names under which they get a label."""
+    asked = {"weight_bits": config.weight_bits, "activation_bits": config.activation_bits}
+    keys = [choice for choice, bits in asked.items() if bits != 32]
+    for own in config.stages:
+        for choice, bits in (("weight_bits", own.weight_bits), ("activation_bits", own.activation_bits)):
+            # 32 bits too are asked for where the network has fewer.
+            if bits is not None and not bits == asked[choice] == 32:
+                keys.append(f"{own.stage}.{choice}")
+    return keys
+
+
+def _label(key: str, config: QuantiseConfig, groups: Sequence[Group]) -> Realisation:
+    """Whether every layer that a choice is for runs as it says; the network's own is for what stages leave to it."""
+    stage, _, choice = key.rpartition(".")
+    others = {own.stage for own in config.stages if getattr(own, choice) is not None}
+    concerned = [(own, layers) for own, layers in groups if (own == stage if stage else own not in others)]
+    runs = [_runs_as_asked(choice, config.bits(own), layer.precision) for own, layers in concerned for layer in layers]
+    if not runs:
+        return Realisation.UNSUPPORTED
+    return Realisation.REALISED if all(runs) else Realisation.SIMULATED
+
+
+def _runs_as_asked(choice: str, bits: Bits, precision: str) -> bool:
+    """Whether a layer's precision is that of its weight_bits or activation_bits.
+
+    There are no kernels for weights of 4 bits nor for integer activations of 16: these are imitated by others.
+    """
+    asked = bits.weights if choice == "weight_bits" else bits.activations
+    if asked == 16:
+        return precision == FLOAT16 and not bits.in_integers
+    return precision == {32: FLOAT32, 8: INT8}.get(asked)
+
+
+def _notes(config: QuantiseConfig, groups: Sequence[Group]) -> Iterator[str]:
+    """What really runs, a line for the network and for each stage with bits of its own."""
+    for stage, layers in groups:
+        words = _words(config.bits(stage), layers) if layers else "no layer is concerned"
+        if words and (layers or stage):
+            yield f"{stage}: {words}" if stage else words
+
+
+def _words(bits: Bits, layers: Sequence[LayerRun]) -> str:
+    kernels = Counter(layer.kernel for layer in layers if layer.precision == INT8)
+    how_many = f"{kernels.total()} of {len(layers)} layers run in int8"
+    which = ", ".join(f"{count} {name}" for name, count in sorted(kernels.items()))
+    stored = f"weights are stored in {bits.weights} bits, which saves size"
+    arithmetic = how_many if kernels else "the arithmetic is float32"
+    if bits == FLOAT:
+        return f"asked to run in float32, but {how_many}" if kernels else ""
+    if bits == (16, 16):
+        halves = sum(layer.precision == FLOAT16 for layer in layers)
+        return f"{halves} of {len(layers)} layers run in float16" if halves else f"{stored}; {arithmetic}"
+    if bits.activations == 16:
+        return f"{stored}; activations are rounded to 16 bits, {arithmetic}"
+    if bits.activations == 8:
+        ran = f"{how_many} in ONNX Runtime" + (f" ({which})" if which else "")
+        return f"{ran}; {stored}" if bits.weights == 4 else ran
+    return f"{stored}; {arithmetic}"

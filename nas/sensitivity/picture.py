@@ -35,7 +35,7 @@ DARK = 0.62  # from here on the scale is too dark for dark figures
 PARAMETERS = "#a9b4c0"
 NOTE = (
     "Points of validation accuracy lost where that stage alone is compressed and nothing is fine-tuned afterwards. "
-    f"Faint: within two standard errors of none. {NOTHING}: nothing to be done there (classes and shared channels stay)."
+    f"Faint: within two standard errors of none. {NOTHING}: nothing to do there (classes and shared channels stay)."
 )
 
 

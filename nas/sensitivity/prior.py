@@ -5,7 +5,7 @@ What it does, in full. A design's compression is *predicted* from the effects of
 - **points lost**: the sum of the losses of the stages that have a value of their own. Stages that follow a choice for
   the whole network count once, by the worst of them. A loss below zero counts as none. Between two analysed pruning
   ratios (and between none and the smallest) a loss is interpolated linearly; beyond the largest nothing is predicted.
-  Bits that were not analysed get the smallest loss of those with no more bits for weights and none for activations.
+  Bits that were not analysed get the smallest loss of those with no more bits, neither of weights nor of activations.
 - **compute left**: the product of the shares of the network's MACs that pruning of each stage left, times the sum of
   all stages' shares of MACs, each times a quarter where its activations have 8 bits (which run as integers).
 - **storage left**: the same product of parameters, times the sum of the stages' shares of parameters, each times its
@@ -16,6 +16,9 @@ compression as the space allows, one choice is changed at a time: the one that s
 loses (a loss below one image counts as one image), as long as the predicted loss stays within a budget. Where nothing
 more fits, the design is kept, and the next budget goes on from there. So a handful of designs results, from careful
 to bold, see ``BUDGETS``; losses are those without fine-tuning, which a trial does, hence the large ones.
+
+Channels that stages share go only where all of these are pruned, which an analysis of single stages does not see; what
+that costs and saves is not predicted.
 
 A prediction ranks designs and is never reported: each of them becomes a trial (origin ``prior``) and is measured.
 Nothing later is bent: the sampler learns of these trials as of any others.
@@ -35,7 +38,7 @@ from nas.sensitivity.result import Sensitivity, Stage
 from nas.space import SearchSpace
 
 # Largest predicted losses of the designs, as shares of all images.
-BUDGETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+BUDGETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 # The choices that a prior decides; of any other it takes the value that leaves it out, or the first.
 DECIDED = ("pruning_ratio", "weight_bits", "activation_bits")
 # What a multiply-add counts where activations have 8 bits; with more it is computed as floats, and counts 1.

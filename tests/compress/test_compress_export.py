@@ -99,6 +99,17 @@ def test_pixels_are_normalised_as_in_training_at_every_value() -> None:
     np.testing.assert_allclose(odds, (np.arange(256) - 100) / 46.5, atol=1e-4)
 
 
+@pytest.mark.parametrize("mean", [(117.5, 117.5), (117.0, 30.25), (-3.0, -3.0), (300.0, 300.0)])
+def test_pixels_are_normalised_as_given_where_one_dequantisation_cannot_do_it(mean: tuple[float, float]) -> None:
+    spec = InputSpec("uint8", (1, 1, 2))
+    pairs = np.stack([np.arange(256), np.full(256, 100)], 1).astype(np.uint8).reshape(256, 1, 1, 2)
+    body = export_body(nn.Flatten(), (2, 1, 1))
+    artifact = attach_front_end(body, spec, Normalisation(mean, (46.5, 20.1)))
+    result = probabilities(open_session(artifact), pairs)
+    odds = np.log(result[:, 0] / result[:, 1])
+    np.testing.assert_allclose(odds, (np.arange(256) - mean[0]) / 46.5 - (100 - mean[1]) / 20.1, atol=1e-4)
+
+
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (255.0, 3.7), (33.0, 78.56)])
 def test_input_quantisation_is_the_normalisation(mean: float, std: float) -> None:
     scale, zero_point = input_quantisation(Normalisation((mean,) * 3, (std,) * 3))

@@ -5,7 +5,8 @@ import pytest
 
 from nas.artifact import InputSpec
 from nas.data import normalise
-from nas.data.normalise import Normalisation, normalisation_of
+from nas.data.normalise import Normalisation, given_normalisation, normalisation_of
+from nas.errors import DataError
 
 
 def spec(images: np.ndarray, layout: str = "NHWC") -> InputSpec:
@@ -86,3 +87,39 @@ def test_chunks_change_nothing(dtype: type, rng: np.random.Generator, monkeypatc
 def test_images_that_are_not_of_the_input(images: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"images must be uint8 of shape N×\(4, 4, 1\), but are"):
         normalisation_of(images, InputSpec("uint8", (4, 4, 1)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mean", "expected"),
+    [("uint8", (0.5, 0.4, 0.2), (127.5, 102.0, 51.0)), ("uint8", (0.2,), (51.0,) * 3), ("float32", (7.0,), (7.0,) * 3)],
+)
+def test_what_is_given_is_of_pixels_from_0_to_1_or_of_floats_as_they_are(
+    dtype: str, mean: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    found = given_normalisation(mean, mean, InputSpec(dtype, (4, 4, 3)))
+    assert found.mean == pytest.approx(expected)
+    assert found.std == pytest.approx(expected)
+
+
+def test_what_is_given_for_other_channels_is_refused() -> None:
+    with pytest.raises(DataError, match="given for 2 channels, but the data has 3"):
+        given_normalisation((0.5, 0.5), (1.0, 1.0), InputSpec("uint8", (4, 4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "expected"),
+    [
+        ((73.0, 73.0), (90.5, 90.5), True),
+        ((0.0,), (1.0,), True),
+        ((255.0,), (1.0,), True),
+        ((73.5, 73.5), (90.0, 90.0), False),
+        ((73.0, 74.0), (90.0, 90.0), False),
+        ((73.0, 73.0), (90.0, 91.0), False),
+        ((256.0,), (90.0,), False),
+        ((-1.0,), (90.0,), False),
+    ],
+)
+def test_one_dequantisation_has_one_scale_and_a_zero_point_of_a_byte(
+    mean: tuple[float, ...], std: tuple[float, ...], expected: bool
+) -> None:
+    assert Normalisation(mean, std).is_one_dequantisation is expected

@@ -155,7 +155,7 @@ BROKEN = [
         r"net\.py:make must give 2×10 logits for 2×1×8×8 images, but gives dict",
     ),
     (
-        "class make(nn.Linear):\n    def __init__(self):\n        super().__init__(8, 8)\n        self.x = -self.weight",
+        "class make(nn.Linear):\n  def __init__(self):\n    super().__init__(8, 8)\n    self.x = -self.weight",
         {},
         r"net\.py:make cannot be copied: RuntimeError",
     ),

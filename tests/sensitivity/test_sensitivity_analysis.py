@@ -227,7 +227,7 @@ def test_nothing_but_the_float_network_is_cached(pipeline: Pipeline, found: Sens
 
 
 def test_a_persons_own_network(tmp_path: Path) -> None:
-    """Its stem shares channels with the block after it, so that alone it cannot lose any; inside a block they can go."""
+    """Its stem shares channels with the block after it, so that alone it loses none; inside a block they can go."""
     source = Path(__file__).parent.parent / "foreign_networks.py"
     module = parse_module({"source": f"{source}:tiny_resnet", "arguments": {"width": 16}}, tmp_path)
     own = own_network(module, digits())
