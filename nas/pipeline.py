@@ -184,7 +184,8 @@ class Pipeline:
         for on_graph, config, detail in applied:
             account = on_graph.account(config, detail, artifact)
             labels, notes = {**labels, **account.labels}, [*notes, *account.notes]
-        manifest = Manifest(self.dataset.input, self.dataset.class_names, export.OPSET, export.EXPORTER)
+        opset = export.opset_of(artifact)
+        manifest = Manifest(self.dataset.input, self.dataset.class_names, opset, export.EXPORTER)
         return Product(network.model, artifact, manifest, labels, tuple(notes))
 
     def uncompressed(self, design: Design, seed: int, trace: Trace) -> Uncompressed:
@@ -207,12 +208,14 @@ class Pipeline:
         trained = self._trained(design, seed, trace)
         network, tools = trained.model, self._tools(design, seed, None, trace)
         for technique in NETWORK_TECHNIQUES:
-            if (config := technique.config(design)) is not None and not technique.trains(config):
+            config = technique.config(design)
+            if config is not None and (config := technique.untrained(config)) is not None:
                 network, _ = technique.apply(network, config, tools)
         unchanged = network is trained.model
         body = self._exported(trained, trace).blob if unchanged else export.export_body(network, self.input_shape)
         for on_graph in GRAPH_TECHNIQUES:
-            if (config := on_graph.config(design)) is not None and not on_graph.trains(config):
+            config = on_graph.config(design)
+            if config is not None and (config := on_graph.untrained(config)) is not None:
                 body, _ = on_graph.apply(body, config, tools)
         return network, export.attach_front_end(body, self.dataset.input, self.normalisation)
 

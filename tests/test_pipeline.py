@@ -172,7 +172,8 @@ def test_every_combination_runs_in_the_one_legal_order(compression: dict[str, An
     assert stages == sorted(stages, key=ORDER.index)
     tuned = bool(compression["pruning_ratio"]) or compression["distillation"]
     pruned = bool(compression["pruning_ratio"])
-    wanted = {"train": True, "prune": pruned, "finetune": tuned, "export": True, "quantise": compression["weight_bits"] == 8}  # fmt: skip
+    quantised = compression["weight_bits"] == 8
+    wanted = {"train": True, "prune": pruned, "finetune": tuned, "export": True, "quantise": quantised}
     assert set(stages) - {"teacher"} == {stage for stage, needed in wanted.items() if needed}
     assert ("teacher" in stages) <= compression["distillation"]
     images = digits().validation.images

@@ -54,8 +54,8 @@ def compress(
         int | None, typer.Option(min=1, help=f"Trials in all; {DEFAULT_TRIALS} unless minutes are given.")
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Minutes in all.")] = None,
-    finetune_epochs: Annotated[int, typer.Option(min=1, help="Epochs of training after what costs accuracy.")] = 2,
-    learning_rate: Annotated[float, typer.Option(help="The learning rate of that training.")] = 5e-4,
+    finetune_epochs: Annotated[int, typer.Option(min=1, help="Epochs of training after what costs accuracy.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="The learning rate of that training.")] = 1e-3,
     target: Annotated[str, typer.Option(help="What latency is measured on.")] = "onnxruntime-cpu-1t-b1",
     space: Annotated[
         str | None, typer.Option(help="Take the compression choices of this search space, a name or a .yaml file.")

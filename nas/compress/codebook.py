@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
+
+from nas.compress.graph_tensors import LEAST_UNIT, SPREADS_PER_UNIT
 
 MOST_ITERATIONS = 300
 BATCH = 1024
@@ -25,8 +25,6 @@ BINS = 32
 RESTARTS = 2
 # As many weights as MiniBatchKMeans gets; the iterations after it see all.
 SAMPLE = 4096
-# A training step moves a value by about this many standard deviations of its layer's weights times the learning rate.
-SPREADS_PER_UNIT = 3.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Clusters:
     """The weights of a layer as a few values.
 
     Args:
-        values: Up to 2**bits float32, ascending, each used by some weight.
+        values: Up to 2**bits float32, each used by some weight; ascending until they are trained.
         indices: Which value each weight has: uint8, in the weights' shape.
     """
 
@@ -79,6 +77,9 @@ def _means(weights: np.ndarray, count: int, seed: int, fixed: float | None = Non
 
     Local optima differ by up to half of the error, most of all where tails are long or weights few: the best of some.
     """
+    from sklearn.cluster import MiniBatchKMeans  # here, as who does not share weights need not wait for it
+    from sklearn.exceptions import ConvergenceWarning
+
     random = np.random.RandomState(seed)
     sample = weights[np.linspace(0, len(weights) - 1, min(len(weights), SAMPLE)).astype(np.int64), None]
     starts = [_by_density(weights, count)[:, None], *["k-means++"] * RESTARTS]
@@ -149,8 +150,8 @@ class Codebook(nn.Module):
 
     def __init__(self, clusters: Clusters) -> None:
         super().__init__()
-        spread = float(clusters.weights.std()) or 1.0
-        unit = 2.0 ** round(math.log2(SPREADS_PER_UNIT * spread))
+        root_mean_square = math.sqrt(np.square(clusters.weights, dtype=np.float64).mean())
+        unit = 2.0 ** round(math.log2(max(SPREADS_PER_UNIT * root_mean_square, LEAST_UNIT)))
         values = torch.from_numpy(clusters.values)
         self.shape = clusters.indices.shape
         self.centroids = nn.Parameter(values / unit)

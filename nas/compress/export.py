@@ -106,6 +106,12 @@ def attach_front_end(body: bytes, spec: InputSpec, normalisation: Normalisation)
     return content
 
 
+def opset_of(artifact: bytes) -> int:
+    """The version of ONNX's own operators that an artifact is in; 4-bit weights need a later one than the others."""
+    declared = onnx.load_from_string(artifact).opset_import
+    return next(int(entry.version) for entry in declared if entry.domain == "")
+
+
 def input_quantisation(normalisation: Normalisation) -> tuple[float, int]:
     """Scale and zero point with which ``DequantizeLinear`` normalises uint8 images.
 

@@ -7,6 +7,7 @@ the file computes, up to the order of sums.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,9 +17,12 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from nas.compress.graph_plan import IMAGE, plan, untie
+from nas.compress.graph_plan import IMAGE, plan
 from nas.compress.graph_tensors import GraphTensor
 from nas.errors import unknown_name
+
+# Operators whose third input is a bias.
+BIASED = ("Conv", "ConvTranspose", "Gemm")
 
 
 class GraphNetwork(nn.Module):
@@ -40,7 +44,7 @@ class GraphNetwork(nn.Module):
     def __init__(self, body: bytes, masters: Mapping[str, np.ndarray] | None = None) -> None:
         super().__init__()
         model = onnx.load_from_string(body)
-        untie(model)
+        _untie_biases(model.graph)
         made = plan(model, masters or {})
         self._model = bytes(model.SerializeToString(deterministic=True))
         self._slots, self._steps, self._logits = made.slots, made.steps, made.logits
@@ -128,3 +132,35 @@ def _stored(name: str, source: nn.Module, dtype: np.dtype[Any]) -> np.ndarray:
     if values.dtype != dtype:
         raise ValueError(f"weight '{name}' is stored as {dtype}, but its source gives {values.dtype}")
     return np.ascontiguousarray(values)
+
+
+def _untie_biases(graph: onnx.GraphProto) -> None:
+    """Gives each layer a bias of its own, in place.
+
+    The exporter stores equal vectors once, such as the zeros of two new biases, and hands them out by Identity nodes,
+    which a simplified graph no longer has. Trained, they would differ. Weights that are equal are meant to be, and
+    stay one.
+    """
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    handed_on = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}
+    taken = {*held, *(name for node in graph.node for name in node.output)}
+    used: set[str] = set()
+    for node in graph.node:
+        if node.op_type not in BIASED or len(node.input) < 3:
+            continue
+        name = node.input[2]
+        while name in handed_on:
+            name = handed_on[name]
+        if name not in held:
+            continue
+        node.input[2] = name
+        if name in used:
+            node.input[2] = next(new for n in itertools.count(2) if (new := f"{name}_{n}") not in taken)
+            taken.add(node.input[2])
+            copied = graph.initializer.add()
+            copied.CopyFrom(held[name])
+            copied.name = node.input[2]
+        used.add(name)
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for node in [node for node in graph.node if node.op_type == "Identity" and node.output[0] not in read]:
+        graph.node.remove(node)

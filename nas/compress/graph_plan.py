@@ -14,9 +14,10 @@ from onnx.reference import ReferenceEvaluator
 from nas.compress.graph_node import HINT, Node, Run
 from nas.compress.graph_operators import build
 from nas.compress.graph_tensors import FloatTensor, GraphTensor, IntegerTensor, fake_quantise
-from nas.compress.grid import LARGEST, LARGEST_FOUR_BIT, LARGEST_REDUCED
+from nas.compress.grid import LARGEST, LARGEST_FOUR_BIT, LARGEST_REDUCED, broadcast
 from nas.compress.pack import FOUR_BIT
 from nas.compress.pooling import WEIGHT_SUFFIX
+from nas.compress.qdq import QUANTISED
 from nas.errors import UnsupportedError
 
 # Which inputs of which operators are trained, and whether each is a weight: the others are biases, scales, offsets.
@@ -68,24 +69,6 @@ class Plan:
     weights: tuple[str, ...]
     places: Mapping[str, int]
     constants: Mapping[int, np.ndarray]
-
-
-def untie(model: onnx.ModelProto) -> None:
-    """Gives each bias an initializer of its own, in place.
-
-    The exporter stores equal vectors once and hands them out by Identity nodes, such as the zeros of two new biases.
-    Trained, they would differ. Weights that are equal are meant to be, and stay one.
-    """
-    graph = model.graph
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    for node in [node for node in graph.node if node.op_type == "Identity" and node.input[0] in tensors]:
-        tensor = tensors[node.input[0]]
-        if len(tensor.dims) <= 1:
-            copied = graph.initializer.add()
-            copied.CopyFrom(tensor)
-            copied.name = node.output[0]
-            tensors[copied.name] = copied
-            graph.node.remove(node)
 
 
 def plan(model: onnx.ModelProto, masters: Mapping[str, np.ndarray]) -> Plan:
@@ -161,7 +144,8 @@ class _Planner:
                 positions = {0: False, 1: False}  # the bias of a linear layer on more than two dimensions
             for position, is_weight in positions.items():
                 name = self._initializer(node.input[position]) if position < len(node.input) else None
-                if name is not None and WEIGHT_SUFFIX not in name:  # the window of an average is no weight
+                # The window of an average that became a convolution is no weight.
+                if name is not None and not name.removesuffix(QUANTISED).endswith(WEIGHT_SUFFIX):
                     yield name, is_weight
 
     def _initializer(self, name: str) -> str | None:
@@ -282,9 +266,10 @@ class _Planner:
         values = self.constants[name]
         if scale.size > 1:
             axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1) % values.ndim
-            scale = scale.reshape([-1 if dimension == axis else 1 for dimension in range(values.ndim)])
+            scale, zero = broadcast(scale, axis, values.ndim), broadcast(zero, axis, values.ndim)
         if name not in self.roles:
-            self.constants[node.output[0]] = ((values.astype(np.float32) - zero.reshape(-1)[0]) * scale).astype("f4")
+            steps = values.astype(np.float32) - zero.astype(np.float32)
+            self.constants[node.output[0]] = np.asarray(steps * scale, np.float32)
             return
         if np.any(zero != zero.reshape(-1)[0]):
             raise Node.of(node, self.constants).unsupported("its channels have different zero points")

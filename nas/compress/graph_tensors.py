@@ -106,6 +106,8 @@ class FloatTensor(GraphTensor):
 class IntegerTensor(GraphTensor):
     """A tensor that the file stores as integers: float masters on the file's grid.
 
+    Integers beyond 24 bits, as some biases are, are exact to the 24 bits that float32 has.
+
     Args:
         integers: As the file has them.
         scale: One step of the grid, in the shape that broadcasts with the integers.
@@ -149,4 +151,5 @@ def _spread_unit(values: np.ndarray, channel: int | None) -> np.ndarray:
     """The power of two nearest to so many root mean squares of each channel, in a shape that broadcasts."""
     others = tuple(dimension for dimension in range(values.ndim) if dimension != channel)
     spread = SPREADS_PER_UNIT * np.sqrt(np.square(values, dtype=np.float64).mean(others, keepdims=True))
-    return np.ldexp(np.float32(1), np.round(np.log2(np.maximum(spread, LEAST_UNIT))).astype(int))
+    power = np.round(np.log2(np.maximum(spread, LEAST_UNIT))).astype(int)
+    return np.asarray(np.ldexp(np.float32(1), power), np.float32)

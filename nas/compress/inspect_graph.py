@@ -32,6 +32,8 @@ FLOAT_KERNELS = (
     *("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose"),
     *("Gemm", "FusedGemm", "MatMul", "FusedMatMul"),
 )
+# Weights of few bits in blocks, and activations either as floats or rounded to 8 bits on the way, at this level.
+BLOCK_KERNEL, LEVEL_OF_INTEGERS = "MatMulNBits", 4
 # What the runtime puts before and after a name when it makes one node of others.
 ADDED_BEFORE = re.compile(r"^(fused |InsertedPrecisionFreeCast_)+")
 ADDED_AFTER = re.compile(r"(_token_\d+|_nchwc)+$")
@@ -78,7 +80,7 @@ def inspect(artifact: bytes) -> Inspection:
     found: dict[str, LayerRun] = {}
     unnamed = set()
     for node in graph.node:
-        if node.op_type not in (*INTEGER_KERNELS, *FLOAT_KERNELS):
+        if node.op_type not in (*INTEGER_KERNELS, *FLOAT_KERNELS, BLOCK_KERNEL):
             continue
         precision = _precision(node, types)
         name = origins.of(ADDED_AFTER.sub("", ADDED_BEFORE.sub("", node.name)))
@@ -126,6 +128,9 @@ def _precision(kernel: onnx.NodeProto, types: Mapping[str, int]) -> str:
     """What a kernel computes in."""
     if kernel.op_type in INTEGER_KERNELS:
         return INT8
+    if kernel.op_type == BLOCK_KERNEL:
+        level = next((part.i for part in kernel.attribute if part.name == "accuracy_level"), 0)
+        return INT8 if level == LEVEL_OF_INTEGERS else FLOAT32
     return FLOAT16 if types.get(kernel.input[1]) == TensorProto.FLOAT16 else FLOAT32
 
 

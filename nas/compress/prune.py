@@ -264,6 +264,10 @@ class Prune(NetworkTechnique[PruneConfig]):
         """Between steps only: Taylor's gradients depend on data, seed and numerics, which are in every key."""
         return config.steps > 1
 
+    def untrained(self, config: PruneConfig) -> PruneConfig:
+        """At once: the widths are the same."""
+        return replace(config, steps=1)
+
     def apply(self, network: nn.Module, config: PruneConfig, tools: Tools) -> tuple[nn.Module, dict[str, Any]]:
         epochs, _ = split_epochs(tools.epochs, config.steps)
         curve: list[dict[str, Any]] = []

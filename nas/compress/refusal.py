@@ -21,7 +21,7 @@ def refused(what: str, error: Exception, graph: onnx.GraphProto) -> UnsupportedE
     Args:
         what: What cannot be done, such as ``"the network cannot be quantised"``.
         error: What the tool raised.
-        graph: What it was given; the layer is the one whose name, or a value that it computes, the text mentions.
+        graph: What it was given; the layer is the one that the text mentions first, by its node or by its result.
     """
     layer = _mentioned(str(error), graph)
     where = f" at layer '{layer}'" if layer else ""
@@ -30,9 +30,12 @@ def refused(what: str, error: Exception, graph: onnx.GraphProto) -> UnsupportedE
 
 
 def _mentioned(text: str, graph: onnx.GraphProto) -> str:
-    """The path of the layer whose node or output stands in a text, the longest such name; empty where none does."""
-    names = {name: node for node in graph.node for name in (node.name, *node.output) if name and name in text}
-    if not names:
-        return ""
-    node = names[max(names, key=len)]
-    return path_of_node(node.name)
+    """The path of the layer whose node or result a text mentions first; empty where it mentions none."""
+    places = {
+        name: (text.index(name), -len(name), node)
+        for node in graph.node
+        for name in (node.name, *node.output)
+        if name and name in text
+    }
+    # Of names that begin at one place the longest: it is the one that was meant.
+    return path_of_node(min(places.values(), key=lambda place: place[:2])[2].name) if places else ""

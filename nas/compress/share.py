@@ -53,11 +53,11 @@ class Share(GraphTechnique[ShareConfig]):
         Layers that take no less room as indices and values stay float, and are trained on as such.
         """
         bits = config.codebook_bits
+        floats, layers = _floats(body), _layers(body)
         network = GraphNetwork(body)
-        weights = _weights(body, network.weights)
+        weights = {name: floats[name] for name in network.weights}
         found = {name: cluster(values, bits, tools.seed) for name, values in weights.items()}
         books = {name: Codebook(clusters) for name, clusters in found.items() if saves_room(clusters, bits)}
-        layers = _layers(body)
         if not books:
             largest = max(weights, key=lambda name: weights[name].size, default="")
             what = f"'{layers[largest]}', has {weights[largest].size} weights" if largest else "is none with weights"
@@ -92,21 +92,21 @@ class Share(GraphTechnique[ShareConfig]):
         return Account(labels, tuple(notes))
 
 
-def _weights(body: bytes, names: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The weights that may be shared, by the name of their initializer.
+def _floats(body: bytes) -> dict[str, np.ndarray]:
+    """The body's float initializers: weights, biases and other constants.
 
     Raises:
         UnsupportedError: One is NaN or infinite.
     """
-    tensors = {tensor.name: tensor for tensor in onnx.load_from_string(body).graph.initializer}
-    weights = {name: numpy_helper.to_array(tensors[name]) for name in names}
-    for name, values in weights.items():
+    graph = onnx.load_from_string(body).graph
+    floats = {t.name: numpy_helper.to_array(t) for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
+    for name, values in floats.items():
         if not np.isfinite(values).all():
             raise UnsupportedError(
                 f"the weights of '{_layers(body)[name]}' cannot be shared: one is NaN or infinite",
                 "give the network finite weights",
             )
-    return weights
+    return floats
 
 
 def _layers(body: bytes) -> dict[str, str]:

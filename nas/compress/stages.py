@@ -13,6 +13,8 @@ from nas.errors import UnsupportedError, unknown_name
 
 # The exporter's wrapper holds the network under this name (``nas.compress.export``), so every node's path starts so.
 EXPORTED_AS = "model"
+# What holds the stages of the families here (``nas.families.blocks.Network``); a stage's name may leave it out.
+TRUNK = "features"
 # How deep the parts of a network go that an error message offers.
 OFFERED_DEPTH = 2
 
@@ -20,17 +22,15 @@ OFFERED_DEPTH = 2
 def stage_of(path: str, stages: Collection[str]) -> str | None:
     """The most specific of the named stages that a layer lies in; None where it lies in none.
 
-    A stage holds a layer where its dotted components stand one after another in the layer's path: ``stage2`` and
-    ``stage2.0`` both hold ``features.stage2.0.body.3``, ``tage2`` and ``stage`` do not. A stage that starts with a
-    number (``0.1``, in an ``nn.Sequential``) has to stand at the path's start, since a number means nothing by itself.
-    The longest name wins; among equally long ones the one that stands deeper.
+    A stage holds a layer where the layer's path begins with it, whole components each: ``layer1`` and ``layer1.0`` both
+    hold ``layer1.0.conv1``; ``layer`` and ``conv1`` do not. The trunk of the families here may be left out: ``stage2``
+    is ``features.stage2``. The longest wins.
 
     Args:
         path: The layer's dotted path.
         stages: The stages to choose from.
     """
-    found = [((stage.count(".") + 1, depth), stage) for stage in stages if (depth := _depth(path, stage)) is not None]
-    return max(found)[1] if found else None
+    return max((stage for stage in stages if _holds(stage, path)), key=_length, default=None)
 
 
 def path_of_node(name: str) -> str:
@@ -64,7 +64,7 @@ def check_stages(stages: Iterable[str], paths: Collection[str]) -> None:
         UnsupportedError: A stage holds none; the message names it, the closest part and all parts near the top.
     """
     for stage in stages:
-        if all(_depth(path, stage) is None for path in paths):
+        if not any(_holds(stage, path) for path in paths):
             raise UnsupportedError(
                 unknown_name("stage of the network", stage, parts_of(paths)),
                 f"a stage is a part of the network; where an architecture lacks it, give '{stage}.…' a when",
@@ -77,16 +77,20 @@ def parts_of(paths: Iterable[str]) -> tuple[str, ...]:
     for path in paths:
         components = path.split(".")
         for depth in range(1, min(OFFERED_DEPTH, len(components)) + 1):
-            named = [position for position in range(depth) if not components[position].isdigit()]
-            parts[".".join(components[named[-1] if named else 0 : depth])] = None
+            parts[short_name(".".join(components[:depth]))] = None
     return tuple(part for part in parts if part)
 
 
-def _depth(path: str, stage: str) -> int | None:
-    """Where in the path the stage ends, deepest first; None where it does not stand in it."""
-    components, wanted = path.split("."), stage.split(".")
-    starts = [0] if wanted[0].isdigit() else range(len(components) - len(wanted), -1, -1)
-    for start in starts:
-        if components[start : start + len(wanted)] == wanted:
-            return start + len(wanted)
-    return None
+def short_name(path: str) -> str:
+    """The shortest name of a stage: its path, without the trunk unless a number would be left."""
+    trunk, _, rest = path.partition(".")
+    return rest if trunk == TRUNK and rest and not rest[0].isdigit() else path
+
+
+def _holds(stage: str, path: str) -> bool:
+    return any(stage and f"{path}.".startswith(f"{start}{stage}.") for start in ("", f"{TRUNK}."))
+
+
+def _length(stage: str) -> tuple[int, str]:
+    """By components, the trunk not counted; then by name, so that the choice does not depend on their order."""
+    return len(short_name(stage).split(".")), stage

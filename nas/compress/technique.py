@@ -131,6 +131,10 @@ class Technique(ABC, Generic[Config]):
         """Whether training options, epochs, seed and teacher are part of the result's key."""
         return False
 
+    def untrained(self, config: Config) -> Config | None:
+        """The config with the same effect on what is stored as far as it is had without training; None for nothing."""
+        return None if self.trains(config) else config
+
     def looked_at(self, tools: Tools) -> Mapping[str, Any]:
         """What else of the tools the result depends on, as JSON."""
         return {}

@@ -117,7 +117,8 @@ class Bridge:
         for frozen in self.study.get_trials(deepcopy=False):
             if frozen.number in recorded or not frozen.state.is_finished() or not frozen.params:
                 continue
-            found.append(Asked(frozen.number, self._design(partial(_decode, frozen.params))))
+            design = self._design(partial(_decode, frozen.params))
+            found.append(Asked(frozen.number, design, frozen.user_attrs.get("origin", "asked")))
         return found
 
     def ask(self, fixed: dict[str, Value] | None = None, origin: str = "asked") -> Asked:

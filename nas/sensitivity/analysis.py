@@ -8,12 +8,11 @@ from before its fine-tuning.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from nas.artifact import open_session, probabilities
-from nas.compress.layers import weighted_layers
 from nas.design import Design
 from nas.errors import ArtifactError, UnsupportedError
 from nas.measure.complexity import Complexity, count
@@ -110,13 +109,12 @@ class _Comparison:
         self.start = start
         validation = pipeline.dataset.validation
         self.images, self.labels = validation.images[:images], validation.labels[:images]
-        self.layers: Collection[str] = tuple(weighted_layers(start.network))
         self.complexity: Complexity = count(start.network, pipeline.input_shape)
         self.right = self._right(start.artifact)
 
     def effect(self, part: Part, setting: Setting) -> Effect:
         """The effect of a setting on one part; a refusal is a value too."""
-        compression = compression_of(part, setting, self.layers)
+        compression = compression_of(part, setting)
         design = Design(self.design.family, self.design.architecture, compression)
         try:
             network, artifact = self.pipeline.without_training(design, self.seed, Trace())

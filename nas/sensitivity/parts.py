@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import nn
 
 from nas.compress.layers import weighted_layers
-from nas.compress.stages import stage_of
-from nas.compression import IDENTITY, Value
+from nas.compress.stages import short_name
+from nas.compression import Value
 from nas.measure.complexity import Complexity
 from nas.sensitivity.result import Setting
 
@@ -19,7 +18,7 @@ class Part:
     """A part of a network that holds convolutions or linear layers.
 
     Args:
-        name: What compression choices call it: its path without containers around it, such as ``stage2``.
+        name: What compression choices call it: its path, ``stage2`` for ``features.stage2``.
         path: Where it lies, such as ``features.stage2``.
         layers: Paths of its convolutions and linear layers.
     """
@@ -49,7 +48,7 @@ def stages(model: nn.Module) -> list[Part]:
             found += _children(path, layers)
         else:
             found.append(path)
-    return [Part(_name(path), path, tuple(layer for layer in layers if _holds(path, layer))) for path in found]
+    return [Part(short_name(path), path, tuple(layer for layer in layers if _holds(path, layer))) for path in found]
 
 
 def single_layers(model: nn.Module) -> list[Part]:
@@ -61,18 +60,9 @@ def single_layers(model: nn.Module) -> list[Part]:
     ]
 
 
-def compression_of(part: Part, setting: Setting, layers: Collection[str]) -> dict[str, Value]:
-    """The compression choices that do this to a part and nothing to the rest of the network.
-
-    Where the part's name stands in the path of a layer elsewhere as well (``conv1`` in ``layer1.0.conv1``), that layer
-    is named by its whole path, which counts more, and left as it is.
-    """
-    chosen = setting.compression(part.name)
-    names = [name.rpartition(".")[2] for name in chosen]
-    for path in layers:
-        if path not in part.layers and stage_of(path, [part.name]) is not None:
-            chosen |= {f"{path}.{name}": IDENTITY[name] for name in names}
-    return chosen
+def compression_of(part: Part, setting: Setting) -> dict[str, Value]:
+    """The compression choices that do this to a part and nothing to the rest of the network."""
+    return setting.compression(part.name)
 
 
 def own_counts(part: Part, complexity: Complexity) -> tuple[int, int]:
@@ -90,10 +80,3 @@ def _children(path: str, layers: tuple[str, ...]) -> list[str]:
     depth = len(path.split(".")) if path else 0
     below = [layer.split(".") for layer in layers if _holds(path, layer) and layer != path]
     return list(dict.fromkeys(".".join(parts[: depth + 1]) for parts in below))
-
-
-def _name(path: str) -> str:
-    """The shortest name for a path: from its last component that is no number."""
-    components = path.split(".")
-    named = [position for position, component in enumerate(components) if not component.isdigit()]
-    return ".".join(components[named[-1] if named else 0 :])

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from nas.compress.codebook import SPREADS_PER_UNIT, Clusters, Codebook, cluster
+from nas.compress.codebook import Clusters, Codebook, cluster
+from nas.compress.graph_tensors import SPREADS_PER_UNIT
 
 
 def gaussian(count: int = 4000, seed: int = 0) -> np.ndarray:
@@ -197,6 +198,16 @@ def test_a_layer_of_zeros_can_be_trained_and_stays_one() -> None:
     book().sum().backward()
     torch.optim.AdamW(book.parameters(), lr=0.1, fused=True).step()
     assert not book().detach().any()
+
+
+@pytest.mark.parametrize("value", [1e-41, 1e-20, 7.0])
+def test_a_layer_of_one_value_however_small_can_be_trained(value: float) -> None:
+    book = Codebook(cluster(np.full((4, 3), value, np.float32), 4, 0))
+    assert (book() == torch.tensor(value)).all()
+    book().sum().backward()
+    torch.optim.AdamW(book.parameters(), lr=0.1, weight_decay=0.0, fused=True).step()
+    assert torch.isfinite(book()).all()
+    assert (book() != torch.tensor(value)).all()
 
 
 def test_indices_and_units_are_not_trained() -> None:

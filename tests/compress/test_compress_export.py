@@ -14,7 +14,10 @@ from small_networks import SPACES, normalised, sampled_network
 from torch import Tensor, nn
 
 from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec, open_session, probabilities
-from nas.compress.export import OPSET, attach_front_end, export_body, input_quantisation
+from nas.compress.body import Bits, prepare
+from nas.compress.export import OPSET, attach_front_end, export_body, input_quantisation, opset_of
+from nas.compress.pack import pack
+from nas.compress.qdq import Calibration, quantise_layers, quantise_weights
 from nas.data.normalise import Normalisation, normalisation_of
 from nas.errors import UnsupportedError
 
@@ -207,6 +210,41 @@ def test_a_network_in_training_mode_is_exported_as_it_serves() -> None:
     network = sampled_network("convnet", (3, HEIGHT, WIDTH))
     first = artifact_of(network, SPEC)
     assert artifact_of(network.train(), SPEC) == first
+
+
+@pytest.mark.parametrize(("bits", "opset"), [((8, 32), 17), ((4, 32), 21), ((4, 8), 21)])
+@pytest.mark.parametrize(("dtype", "layout"), [("uint8", "NHWC"), ("uint8", "NCHW"), ("float32", "NHWC")])
+def test_quantised_weights_are_packed_and_the_file_is_as_plain(
+    bits: tuple[int, int], opset: int, dtype: str, layout: str
+) -> None:
+    spec = spec_of(dtype, layout, 3)
+    network = sampled_network("convnet", spec.channels_first)
+    images = make_images(spec, 64)
+    normalisation = normalisation_of(images, spec)
+    body = prepare(export_body(network, spec.channels_first))
+    each = dict.fromkeys([node.name for node in onnx.load_from_string(body).graph.node], Bits(*bits))
+    quantised = quantise_weights(body, each)
+    if each and bits[1] == 8:
+        shape = (1, 1, 1, -1) if layout == "NHWC" else (1, -1, 1, 1)
+        mean, std = (np.reshape(part, shape) for part in (normalisation.mean, normalisation.std))
+        pixels = input_quantisation(normalisation) if dtype == "uint8" else None
+        calibration = Calibration(normalised(images, mean, std, layout), pixels=pixels)
+        quantised = quantise_layers(quantised, each, calibration)
+    content = attach_front_end(quantised, spec, normalisation)
+    assert content == attach_front_end(pack(quantised), spec, normalisation)
+    model = onnx.load_from_string(content)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
+    assert opset_of(content) == opset
+    constants = {tensor.name for tensor in model.graph.initializer}
+    decoders = [node for node in model.graph.node if constants.issuperset(node.input)]
+    assert decoders
+    assert not any(node.name for node in decoders), "names are for layers"
+    assert not model.graph.value_info
+    assert len({tensor.name for tensor in model.graph.initializer}) == len(model.graph.initializer)
+    wanted = expected(network, images, spec, normalisation)
+    got = probabilities(open_session(content), images)
+    assert np.abs(got - wanted).max() < (0.03 if bits[0] == 8 else 0.4)
+    assert np.abs(got - wanted).mean() < (0.005 if bits[0] == 8 else 0.06)
 
 
 def test_an_operator_that_cannot_be_exported_is_refused_in_one_line() -> None:

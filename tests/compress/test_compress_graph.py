@@ -323,7 +323,9 @@ def test_untrained_what_is_written_back_is_what_was_read(space: str, form: str) 
     assert before.keys() <= after.keys()  # biases that were one are several
     for name, array in before.items():
         assert after[name].dtype == array.dtype
-        np.testing.assert_array_equal(after[name], array, name)
+        # float32 has 24 bits, the bias of a layer with 16-bit activations more.
+        tolerance = 2**-22 if array.dtype == np.int32 else 0
+        np.testing.assert_allclose(after[name], array, rtol=tolerance, err_msg=name)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -338,13 +340,14 @@ def test_float_weights_to_start_from_round_to_the_integers_in_the_file(form: str
         np.testing.assert_array_equal(weight.stored(), initializers(body)[name])
 
 
-def trained(body: bytes, form: str, epochs: int = 1) -> GraphNetwork:
+def trained(form: str) -> tuple[GraphNetwork, list[dict[str, float]]]:
     """The network of a body after a short training at a rate that moves integers."""
-    network = GraphNetwork(body)
+    body = digits_case(form)
+    network = GraphNetwork(body, masters(digits_case("float"), body))
     config = TrainingConfig(batch_size=50, weight_decay=0)
     with seeded(0, 1) as generator:
-        train(network, training_data(digits()), config, ONE_THREAD, epochs, 5e-3, generator)
-    return network
+        curve = train(network, training_data(digits()), config, ONE_THREAD, 5, 2e-2, generator)
+    return network, curve
 
 
 @functools.cache
@@ -357,7 +360,8 @@ def digits_case(form: str) -> bytes:
 @pytest.mark.parametrize("form", ["float", "8/8", "4/8", "4/32", "8/16"])
 def test_training_changes_weights_and_the_file_computes_what_was_trained(form: str) -> None:
     body = digits_case(form)
-    network = trained(body, form)
+    network, curve = trained(form)
+    assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
     after = network.body()
     changed = {
         name for name, array in initializers(body).items() if not np.array_equal(array, initializers(after)[name])
@@ -377,16 +381,7 @@ def test_training_changes_weights_and_the_file_computes_what_was_trained(form: s
             assert stored.dtype == np.int8
             # Bit for bit what the last forward multiplied with.
             np.testing.assert_array_equal(stored * weight.scale.numpy(), weight().detach().numpy())
-    assert trained(body, form).body() == after, "training is not repeatable"
-
-
-def test_a_training_step_learns_on_the_grid() -> None:
-    network = GraphNetwork(digits_case("4/8"))
-    config = TrainingConfig(batch_size=50, weight_decay=0)
-    with seeded(0, 1) as generator:
-        curve = train(network, training_data(digits()), config, ONE_THREAD, 5, 5e-3, generator)
-    assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
-    assert curve[-1]["train_accuracy"] > 0.8
+    assert trained(form)[0].body() == after, "training is not repeatable"
 
 
 def test_copies_are_independent_and_layout_and_mode_do_not_matter() -> None:
@@ -444,7 +439,7 @@ def test_biases_that_start_equal_part_and_a_shared_weight_stays_one(form: str) -
     network = GraphNetwork(body)
     assert len(network.weights) == 3
     vectors = [parameter for parameter in network.parameters() if parameter.ndim == 1]
-    assert len(vectors) == 3 + (form == "4/8")  # there a bias for each use, as its scale depends on the input's
+    assert len(vectors) == 4  # each use of the shared layer has a bias of its own
     network(torch.from_numpy(images)).square().sum().backward()
     with torch.no_grad():
         for vector in vectors:
@@ -518,9 +513,9 @@ def edited(body: bytes, **arrays: np.ndarray) -> bytes:
 
 def test_grids_that_are_not_understood_are_refused() -> None:
     steps = np.array([0.5, 0.25], np.float32)
-    with pytest.raises(UnsupportedError, match="QuantizeLinear .* a scale for each channel"):
+    with pytest.raises(UnsupportedError, match=r"QuantizeLinear .* a scale for each channel"):
         GraphNetwork(edited(tiny(), step=steps, zero=np.array([128, 128], np.uint8)))
-    with pytest.raises(UnsupportedError, match="DequantizeLinear .* different zero points"):
+    with pytest.raises(UnsupportedError, match=r"DequantizeLinear .* different zero points"):
         GraphNetwork(edited(tiny(), w_zero=np.array([0, 1], np.int8)))
     other = tiny().replace(b"rounded", b"rounded")
     model = onnx.load_from_string(other)
@@ -536,7 +531,7 @@ def test_wrong_masters_and_sources_are_refused() -> None:
     with pytest.raises(ValueError, match=r"'w_quantized_int4' has the shape \(2,\), the integers \(2, 2\)"):
         GraphNetwork(tiny(), {"w_quantized_int4": np.zeros(2, np.float32)})
     network = GraphNetwork(tiny())
-    with pytest.raises(ValueError, match="unknown weight 'w'.*valid: w_quantized_int4"):
+    with pytest.raises(ValueError, match=r"unknown weight 'w'.*valid: w_quantized_int4"):
         network.replace("w", Shared(torch.zeros(2, 2)))
     with pytest.raises(ValueError, match=r"has the shape \(2, 2\), but its source gives \(3,\)"):
         network.replace("w_quantized_int4", Shared(torch.zeros(3)))

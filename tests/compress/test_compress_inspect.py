@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -10,12 +11,11 @@ import pytest
 from onnx import helper
 from onnx_models import make_model
 from quantised_networks import SHAPE, artifact_of, quantise, staged_body
-from small_networks import SPACES, sampled_network
+from small_networks import sampled_network
 from torch import nn
 
 from nas.compress.export import export_body
 from nas.compress.inspect_graph import FLOAT16, FLOAT32, INT8, UNKNOWN, LayerRun, inspect
-from nas.compression import BITS
 from nas.errors import ArtifactError
 
 IN_INTEGERS = [(8, 8), (4, 8)]
@@ -25,8 +25,13 @@ def precisions(artifact: bytes) -> dict[str, str]:
     return {layer.name.rpartition("/")[0]: layer.precision for layer in inspect(artifact).layers}
 
 
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("space", sorted(SPACES))
+@pytest.mark.parametrize(
+    ("space", "bits"),
+    [
+        *itertools.product(["convnet", "mlp"], [(32, 32), (16, 16), (8, 8), (4, 16)]),
+        *itertools.product(["mobilenet", "resnet"], [(32, 32), (8, 8)]),
+    ],
+)
 def test_every_layer_of_every_network_is_found(space: str, bits: tuple[int, int]) -> None:
     network = sampled_network(space, SHAPE, seed=1)
     body = export_body(network, SHAPE)
@@ -100,6 +105,14 @@ def test_float16_kernels_are_told_by_their_weights() -> None:
     assert _precision(node, {"w": onnx.TensorProto.FLOAT16}) == FLOAT16
     assert _precision(node, {"w": onnx.TensorProto.FLOAT}) == FLOAT32
     assert _precision(node, {}) == FLOAT32
+
+
+def test_weights_in_blocks_run_in_integers_at_the_level_for_it() -> None:
+    from nas.compress.inspect_graph import _precision
+
+    for level, precision in ((0, FLOAT32), (1, FLOAT32), (4, INT8)):
+        node = helper.make_node("MatMulNBits", ["x", "w", "s"], ["y"], accuracy_level=level, bits=8)
+        assert _precision(node, {}) == precision
 
 
 def test_what_decodes_weights_is_no_layer() -> None:

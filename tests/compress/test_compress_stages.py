@@ -22,16 +22,18 @@ SHAPE = (2, 16, 12)
         ("features.stage2.0.body.3", ["stage2"], "stage2"),
         ("features.stage2.0.body.3", ["stage1", "stage2", "head"], "stage2"),
         ("features.stage2.0.body.3", ["stage2", "stage2.0"], "stage2.0"),  # the longest
-        ("features.stage2.0.body.3", ["features.stage2.0.body.3", "stage2.0.body"], "features.stage2.0.body.3"),
-        ("features.stage2.0.body.3", ["features", "body", "stage2"], "body"),  # of equally long ones the deepest
-        ("features.stage2.0.body.3", ["stage2.0", "body"], "stage2.0"),
+        ("features.stage2.0.body.3", ["features.stage2.0.body", "stage2.0.body.3"], "stage2.0.body.3"),
+        ("features.stage2.0.body.3", ["features", "body", "stage2"], "stage2"),
+        ("features.stage2.0.body.3", ["features"], "features"),
+        ("features.stage2.0.body.3", ["body", "0", "body.3"], None),  # not at the start
         ("layer1.0.conv1", ["layer1.0"], "layer1.0"),
         ("layer1.0.conv1", ["layer1.1", "layer1"], "layer1"),
+        ("layer1.0.conv1", ["conv1"], None),
+        ("conv1", ["conv1"], "conv1"),
         ("classifier", ["classifier"], "classifier"),
         ("features.stage2.0", ["stage", "tage2", "stage20", "stage2.1", "features.0"], None),
         ("features.stage12.0", ["stage1", "stage2"], None),
-        ("stage2.stage2.0", ["stage2", "stage2.stage2"], "stage2.stage2"),
-        ("features.0.1", ["0", "0.1"], None),  # a number means nothing but at the start
+        ("features.3.conv", ["features.3", "features"], "features.3"),
         ("0.1.0", ["0", "1"], "0"),
         ("0.1.0", ["0.1", "0"], "0.1"),
         ("", ["stage2"], None),

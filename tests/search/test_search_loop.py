@@ -185,6 +185,31 @@ def test_a_search_starts_with_the_baseline(tmp_path: Path, sampler: str) -> None
     assert "baseline" not in [record.origin for record in study.records[1:]]
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_what_a_space_names_first_follows_the_baseline_once_each(tmp_path: Path, sampler: str) -> None:
+    space = make_space()
+    values = {choice.name: choice.values[-1] for choice in space.choices}
+    baseline, distilled = (space.design({**values, "distillation": distil}) for distil in (False, True))
+    other = space.design({**{choice.name: choice.values[0] for choice in space.choices}, "distillation": False})
+    evaluate = FakeEvaluate()
+    starting = replace(space, baseline=baseline, first=(distilled, baseline, other))
+    run_loop(tmp_path / "s", fake_recipe(sampler, trials=2), evaluate, starting)
+    study, _ = run_loop(tmp_path / "s", fake_recipe(sampler, trials=5), evaluate, starting)
+    assert [request.design for request in evaluate.requests[:3]] == [baseline, distilled, other]
+    assert [record.origin for record in study.records[:4]] == ["baseline", "first", "first", "asked"]
+    assert {record.origin for record in study.records[4:]} == {"asked"}
+    alone = FakeEvaluate()
+    study, _ = run_loop(tmp_path / "t", fake_recipe(sampler, trials=2), alone, replace(starting, baseline=None))
+    assert [request.design for request in alone.requests] == [baseline, distilled], "nobody to learn from at first"
+
+
+def test_the_baseline_is_a_finalist_on_the_front_or_not(tmp_path: Path) -> None:
+    records = [make_record(0, 0.9, 0.3, origin="baseline"), make_record(1, 0.95, 0.1), make_record(2, 0.9, 0.05)]
+    assert [record.number for record in finalists(write_study(tmp_path / "a", records))] == [2, 1, 0]
+    assert [record.number for record in finalists(write_study(tmp_path / "b", records[:1]))] == [0]
+    assert [record.number for record in finalists(write_study(tmp_path / "c", records[1:]))] == [2, 1]
+
+
 def test_minutes_end_a_search(tmp_path: Path) -> None:
     recipe = fake_recipe().model_copy(
         update={"budget": fake_recipe().budget.model_copy(update={"trials": None, "minutes": 0.005})}

@@ -74,7 +74,7 @@ NETWORKS = {
     "small mlp": (network("mlp"), ["head", "classifier"]),
     "mlp": (network("mlp", layers=2, **{"layer2.width": 32}), ["head.0", "head.2", "classifier"]),
     "residual": (Residual(), ["conv1", "layer1", "layer2", "fc"]),
-    "wrapped": (Wrapped(), ["conv1", "layer1", "layer2", "fc"]),
+    "wrapped": (Wrapped(), [f"inner.model.{part}" for part in ("conv1", "layer1", "layer2", "fc")]),
     "sequential": (sequential(), ["0.0", "0.2", "1"]),
     "a single layer": (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), ["1"]),
 }
@@ -106,7 +106,7 @@ def test_what_is_done_to_a_part_is_done_to_no_other(name: str, find) -> None:  #
     layers = list(weighted_layers(model))
     for part in find(model):
         for setting in SETTINGS:
-            compression = compression_of(part, setting, layers)
+            compression = compression_of(part, setting)
             assert conflict(compression) is None
             assert all(CHOICES[split_name(choice)[1]].per_stage for choice in compression)
             for layer in layers:
@@ -114,16 +114,6 @@ def test_what_is_done_to_a_part_is_done_to_no_other(name: str, find) -> None:  #
                 for choice in ("pruning_ratio", "weight_bits", "activation_bits"):
                     wanted = getattr(setting, choice) if layer in part.layers else IDENTITY[choice]
                     assert value_of(compression, choice, stage) == wanted, (part.name, layer, choice)
-
-
-def test_only_strays_are_named_beside_the_part() -> None:
-    model = Residual()
-    layers = weighted_layers(model)
-    first, second, *_ = stages(model)
-    (half,) = [setting for setting in SETTINGS if setting.pruning_ratio == 0.5]
-    strays = {"layer1.0.conv1.pruning_ratio": 0.0, "layer2.0.conv1.pruning_ratio": 0.0}
-    assert compression_of(first, half, layers) == {"conv1.pruning_ratio": 0.5} | strays
-    assert compression_of(second, half, layers) == {"layer1.pruning_ratio": 0.5}
 
 
 def test_own_counts_in_closed_form() -> None:
