@@ -85,7 +85,9 @@ WHOLE = (*OWN, "--weights", "net.safetensors", "--data", "images.npz", "--imagen
 # --- the whole way
 
 
-def test_the_network_as_it_is_comes_first_and_stands_in_the_table(run: Run, project: Path) -> None:
+def test_the_network_as_it_is_comes_first_and_stands_in_the_table(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ran = run(*WHOLE)
     assert ran.code == 0, ran.err
     assert "wrote studies/tiny_resnet.space.yaml" in ran.out
@@ -104,6 +106,9 @@ def test_the_network_as_it_is_comes_first_and_stands_in_the_table(run: Run, proj
     assert 0 in study.test_scores, "the baseline is scored on test data, on the front or not"
     assert "module" in json.loads(study.folder.inputs.read_text())
 
+    assert study.folder.page.is_file()
+
+    monkeypatch.setattr("nas.commands.search.write_reports", lambda *arguments: None)  # once is enough
     records = {path: path.read_bytes() for path in (study.folder.trials).iterdir()}
     again = run(*WHOLE)
     assert again.code == 0, again.err
@@ -118,9 +123,14 @@ def test_the_network_as_it_is_comes_first_and_stands_in_the_table(run: Run, proj
     changed = run(*WHOLE)
     assert changed.code == 2
     assert "module: changed since the study began" in changed.err
+    assert "start over with --fresh" in changed.err
+    fresh = run(*WHOLE, "--fresh", "--yes", "--trials", "1")
+    assert fresh.code == 0, fresh.err
+    assert len(Study.open(study.folder.path).records) == 1
 
 
-def test_without_weights_it_is_trained_first(run: Run, project: Path) -> None:
+def test_without_weights_it_is_trained_first(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.commands.search.write_reports", lambda *arguments: None)
     (project / "few.yaml").write_text((project / "few.yaml").read_text().replace(FIRST, "\n"))
     ran = run(*OWN, "--data", "images.npz", "--space", "few.yaml", "--trials", "1", "--output", "out/mine")
     assert ran.code == 0, ran.err

@@ -60,13 +60,15 @@ def compress(
     space: Annotated[
         str | None, typer.Option(help="Take the compression choices of this search space, a name or a .yaml file.")
     ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete what the folder holds and start over; asks.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --fresh deletes.")] = False,
 ) -> None:
     """Compress your own trained network: search pruning, bits, weight sharing and distillation; its architecture stays.
 
     The network as it is comes first, and every table and picture compares with it. Writes the study's recipe and
     search space beside its folder (studies/CALLABLE.yaml, studies/CALLABLE.space.yaml), to be read and edited, and runs
-    it as nas search does; run again, it continues. Give data as the network was trained: what stands in a folder
-    'test' is looked at once, at the end.
+    it as nas search does; run again, it continues. Give data as the network was trained, its outputs in the
+    sorted order of the classes' names; what stands in a folder 'test' is looked at once, at the end.
 
     The Python file or module is run, as if you ran it yourself: name none that you do not trust. Weights are read
     without running anything.
@@ -95,7 +97,7 @@ def compress(
     for path in written:
         typer.echo(f"wrote {path}")
     try:
-        run_study(with_limits(load_recipe(files.recipe), trials, minutes), files.folder)
+        run_study(with_limits(load_recipe(files.recipe), trials, minutes), files.folder, fresh, yes)
     except NasError:
         if not StudyFolder(files.folder).is_study():  # nothing was begun, so the next attempt may say something else
             for path in written:

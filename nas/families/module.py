@@ -37,6 +37,7 @@ class OwnNetwork:
         trained: The network with its weights, in evaluation mode on the CPU; None where it is to be trained.
         digest: SHA-256 of all that it is made of: source files, arguments, weights, normalisation. Where the files lie
             has no part in it.
+        dropped: Names of layers that the logits do not depend on, such as an auxiliary head; they are left out.
         build: Gives a network to train, with the weights that the person's code draws from torch's global generator;
             raises a ModuleError where that code raises.
     """
@@ -44,6 +45,7 @@ class OwnNetwork:
     module: OwnModule
     trained: nn.Module | None
     digest: str
+    dropped: tuple[str, ...]
     build: Callable[[], nn.Module]
 
 
@@ -77,9 +79,9 @@ def load_own(module: OwnModule, input_shape: tuple[int, int, int], classes: int)
         network = construct()
     if module.weights is not None and module.weights != INCLUDED:
         load_weights(network, Path(module.weights), module.label)
-    drop_idle_layers(network, images)
+    dropped = drop_idle_layers(network, images)
     digest = _digest(module, network)
-    return OwnNetwork(module, network.eval() if module.is_trained else None, digest, build)
+    return OwnNetwork(module, network.eval() if module.is_trained else None, digest, dropped, build)
 
 
 def _finder(module: OwnModule) -> Callable[[], object]:

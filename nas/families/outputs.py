@@ -69,7 +69,7 @@ class Idle(nn.Module):
         return next(iter((*inputs, *named.values())), None)
 
 
-def drop_idle_layers(network: nn.Module, images: Tensor) -> None:
+def drop_idle_layers(network: nn.Module, images: Tensor) -> tuple[str, ...]:
     """Replaces layers with parameters that the logits do not depend on, neither in evaluation nor in training.
 
     Pruning would break them: they read channels that it takes for its own. The network is left as it is where it needs
@@ -78,12 +78,15 @@ def drop_idle_layers(network: nn.Module, images: Tensor) -> None:
     Args:
         network: Gives logits alone; changed in place, left in evaluation mode.
         images: A few of the data's shape.
+
+    Returns:
+        The names of the layers that were dropped.
     """
     used = {name for mode in (False, True) for name in _used_parameters(network, images, mode)}
     idle = [name for name, layer in network.named_modules() if name and _is_idle(name, layer, used)]
     outermost = [name for name in idle if not any(name.startswith(f"{other}.") for other in idle)]
     if not outermost:
-        return
+        return ()
     without = copy.deepcopy(network)
     for name in outermost:
         without.set_submodule(name, Idle())
@@ -92,10 +95,12 @@ def drop_idle_layers(network: nn.Module, images: Tensor) -> None:
             same = torch.equal(without.eval()(images), network.eval()(images))
             copy.deepcopy(without).train()(images)
     except Exception:  # the network's forward asks more of the layer than to be called
-        return
-    if same:
-        for name in outermost:
-            network.set_submodule(name, Idle())
+        return ()
+    if not same:
+        return ()
+    for name in outermost:
+        network.set_submodule(name, Idle())
+    return tuple(outermost)
 
 
 def _used_parameters(network: nn.Module, images: Tensor, training: bool) -> set[str]:

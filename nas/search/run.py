@@ -210,4 +210,5 @@ def _own_summary(own: OwnNetwork, recipe: Recipe) -> str:
     else:
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (module.mean, module.std))
         images = f"normalised by the given mean {mean} and std {std}"
-    return f"{module.label} {weights}; images {images}"
+    dropped = f"\n  left out, as the logits do not need it: {', '.join(own.dropped)}" if own.dropped else ""
+    return f"{module.label} {weights}; images {images}{dropped}"

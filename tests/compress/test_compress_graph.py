@@ -400,6 +400,17 @@ def test_copies_are_independent_and_layout_and_mode_do_not_matter() -> None:
     np.testing.assert_array_equal(run(network, images), expected)
 
 
+def test_activations_keep_their_type_and_are_rounded_in_float32() -> None:
+    x = torch.from_numpy(images_of((3, 8, 8))).bfloat16().requires_grad_()
+    rounded = fake_quantise(x, 0.0371, -20, 31)
+    rounded.sum().backward()
+    assert rounded.dtype == torch.bfloat16
+    wide = x.detach().float()
+    assert torch.equal(rounded, fake_quantise(wide, 0.0371, -20, 31).bfloat16())
+    assert x.grad is not None
+    assert torch.equal(x.grad.float(), ((wide > -20.5 * 0.0371) & (wide < 31.5 * 0.0371)).float())
+
+
 def test_bfloat16_autocast_leaves_the_rounding_in_float32() -> None:
     body, images = case("resnet", "4/8"), images_of(SHAPES[0])
     network = GraphNetwork(body)

@@ -138,6 +138,17 @@ def test_training_on_the_grid_brings_4_bits_closer_and_stays_on_it(compression: 
     assert all(np.abs(tensor.astype(int)).max() <= 7 for tensor in weights)
 
 
+def test_stages_of_half_precision_are_halved_after_training() -> None:
+    """Half precision has no grid to train on, so training sees these stages as floats."""
+    network = trained("convnet")
+    own: dict[str, Value] = {"classifier.weight_bits": 16, "classifier.activation_bits": 16}
+    body = network.quantised(weight_bits=4, activation_bits=8, quantisation_aware=True, **own)
+    arrays = [numpy_helper.to_array(tensor) for tensor in onnx.load_from_string(body).graph.initializer]
+    assert sorted(array.shape for array in arrays if array.dtype == np.float16) == [(10,), (10, 512)]
+    assert body != network.quantised(weight_bits=4, activation_bits=8, **own)
+    assert network.accuracy(body) > network.accuracy(network.body) - 0.05
+
+
 def test_the_curve_of_training_is_kept() -> None:
     network = trained("mlp")
     config = QuantiseConfig(8, 8, aware=True)

@@ -325,9 +325,12 @@ def test_other_outputs_are_dropped_and_leave_nothing_in_the_file(form: str, tmp_
     weights = sum(p.numel() for layer in (network.body, network.fc) for p in layer.parameters())
     assert 4 * weights < len(plain.artifact) < 4 * weights + 2000, "neither the auxiliary head nor the unused map"
     images = torch.zeros(2, *DIGITS)
-    copied = copy.deepcopy(pipeline.own.trained)  # type: ignore[union-attr]
-    for mode in (copied.train(), copied.eval()):  # type: ignore[union-attr]
-        assert mode(images).shape == (2, 10)
+    assert pipeline.own is not None
+    assert set(pipeline.own.dropped) == {"auxiliary", "unused"}
+    copied = copy.deepcopy(pipeline.own.trained)
+    assert copied is not None
+    for training in (True, False):
+        assert copied.train(training)(images).shape == (2, 10)
 
 
 # --- the pipeline

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fakes import make_record, write_study
 from search_fakes import FakeEvaluate, fake_recipe, make_space, run_loop
 
 from nas.artifact import InputSpec
@@ -14,6 +15,7 @@ from nas.choice import Choice
 from nas.outcome import Outcome, Reason
 from nas.recipe import SAMPLERS, TeacherConfig
 from nas.record import TrialRecord, record_path
+from nas.search.loop import finalists
 from nas.search.optuna_bridge import Bridge
 from nas.space import SearchSpace
 from nas.study import Study
