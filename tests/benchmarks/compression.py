@@ -66,10 +66,10 @@ def resnet(stem: int, stride: int, *stages: tuple[int, int, int]) -> Design:
 # Standard convolutions of 32 channels or more.
 NETWORKS: Mapping[str, Design] = {
     "convnet 32-64-128": convnet(32, 1, (64, 1, "max"), (128, 1, "max")),
-    "convnet 64-64-96": convnet(64, 2, (64, 2, "max"), (96, 1, "none"), hidden=64),
+    "convnet 48-64-64": convnet(48, 2, (64, 1, "max"), (64, 1, "none"), hidden=64),
     "convnet 32-64-64": convnet(32, 2, (64, 1, "max"), (64, 1, "none")),
     "resnet 32-64": resnet(32, 2, (32, 1, 1), (64, 1, 2)),
-    "resnet 48-96": resnet(48, 2, (48, 1, 1), (96, 1, 2)),
+    "resnet 64-64": resnet(64, 2, (64, 1, 2)),
 }
 
 # A few thousand parameters: what has most to learn from a teacher.
