@@ -23,7 +23,7 @@ from torch import nn
 
 from nas.artifact import InputSpec, Manifest, open_session, probabilities
 from nas.compress import export
-from nas.compress.inspect_graph import inspect
+from nas.compress.bits.inspect_graph import inspect
 from nas.compress.technique import Tools
 from nas.data.dataset import Dataset, Split, digest_of
 from nas.data.normalise import normalisation_of

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas.compress.graph_tensors import LEAST_UNIT, SPREADS_PER_UNIT
+from nas.compress.graph.tensors import LEAST_UNIT, SPREADS_PER_UNIT
 
 MOST_ITERATIONS = 300
 BATCH = 1024

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec
-from nas.compress.pack import keep_floats_float, pack
+from nas.compress.bits.pack import keep_floats_float, pack
 from nas.data.normalise import Normalisation
 from nas.errors import UnsupportedError
 
@@ -80,7 +80,7 @@ def attach_front_end(body: bytes, spec: InputSpec, normalisation: Normalisation)
         normalisation: Mean and standard deviation of each channel.
 
     Raises:
-        UnsupportedError: The weights have a form that the network's operators do not allow, see ``nas.compress.pack``.
+        UnsupportedError: The weights have a form that the network's operators do not allow, see ``bits.pack``.
     """
     model = onnx.load_from_string(pack(body))
     graph = model.graph

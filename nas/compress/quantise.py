@@ -1,8 +1,8 @@
 """Quantisation: fewer bits for weights and activations, for the network or for single stages, all in the ONNX file.
 
-Weights of 8 and 4 bits are integers with one scale for each output channel (``nas.compress.grid``), with activations of
-8 or 16 bits whose range calibration on training data shows (``nas.compress.qdq``); 16 bits of both are float16
-(``nas.compress.half``). Where the design asks for it the network is trained on, on the very grid that the file stores.
+Weights of 8 and 4 bits are integers with one scale for each output channel (``bits.grid``), with activations of
+8 or 16 bits whose range calibration on training data shows (``bits.qdq``); 16 bits of both are float16
+(``bits.half``). Where the design asks for it the network is trained on, on the very grid that the file stores.
 What the file holds is a request: what the runtime makes of it is read off its optimised graph.
 """
 
@@ -18,12 +18,12 @@ from typing import Any
 import onnx
 
 from nas.artifact import open_session
-from nas.compress.aware import train_quantised
-from nas.compress.body import Bits, name_nodes, prepare, weighted
-from nas.compress.half import compute_in_half, halve_weights
-from nas.compress.inspect_graph import FLOAT16, FLOAT32, INT8, LayerRun, inspect
-from nas.compress.pack import pack
-from nas.compress.qdq import Calibration, quantise_layers, quantise_weights
+from nas.compress.bits.aware import train_quantised
+from nas.compress.bits.body import Bits, name_nodes, prepare, weighted
+from nas.compress.bits.half import compute_in_half, halve_weights
+from nas.compress.bits.inspect_graph import FLOAT16, FLOAT32, INT8, LayerRun, inspect
+from nas.compress.bits.pack import pack
+from nas.compress.bits.qdq import Calibration, quantise_layers, quantise_weights
 from nas.compress.refusal import refused
 from nas.compress.stages import check_stages, path_of_node, stage_of
 from nas.compress.technique import CALIBRATION_IMAGES, Account, GraphTechnique, Tools

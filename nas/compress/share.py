@@ -15,7 +15,7 @@ import onnx
 from onnx import numpy_helper
 
 from nas.compress.codebook import Clusters, Codebook, cluster
-from nas.compress.graph import GraphNetwork
+from nas.compress.graph.network import GraphNetwork
 from nas.compress.packed_indices import rebuilt_in_every_run, saves_room, store
 from nas.compress.stages import path_of_node
 from nas.compress.technique import Account, GraphTechnique, Tools

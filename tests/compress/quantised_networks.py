@@ -13,10 +13,10 @@ from small_networks import normalised, with_statistics
 from torch import Tensor, nn
 
 from nas.artifact import InputSpec, open_session, probabilities
-from nas.compress.body import Bits, prepare
+from nas.compress.bits.body import Bits, prepare
+from nas.compress.bits.half import compute_in_half, halve_weights
+from nas.compress.bits.qdq import Calibration, quantise_layers, quantise_weights
 from nas.compress.export import attach_front_end, export_body, input_quantisation
-from nas.compress.half import compute_in_half, halve_weights
-from nas.compress.qdq import Calibration, quantise_layers, quantise_weights
 from nas.data.normalise import Normalisation
 
 SHAPE = (3, 16, 12)

@@ -14,10 +14,10 @@ from onnx import numpy_helper
 from small_networks import ARCHITECTURES, ONE_THREAD, digits, training_data
 
 from nas.artifact import open_session, probabilities
-from nas.compress.aware import masters, train_quantised
-from nas.compress.body import Bits, prepare, weighted
+from nas.compress.bits.aware import masters, train_quantised
+from nas.compress.bits.body import Bits, prepare, weighted
+from nas.compress.bits.qdq import Calibration, quantise_layers, quantise_weights
 from nas.compress.export import attach_front_end, export_body, input_quantisation
-from nas.compress.qdq import Calibration, quantise_layers, quantise_weights
 from nas.compress.technique import Tools
 from nas.families import build
 from nas.recipe import TrainingConfig

@@ -7,8 +7,8 @@ import pytest
 from onnx import helper
 from onnx_models import make_model
 
-from nas.compress import calibrate
-from nas.compress.calibrate import ranges
+from nas.compress.bits import calibrate
+from nas.compress.bits.calibrate import ranges
 from nas.compression import CALIBRATIONS
 
 IMAGE, SCALED, RECTIFIED = "images", "scaled", "rectified"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from nas.compress.codebook import Clusters, Codebook, cluster
-from nas.compress.graph_tensors import SPREADS_PER_UNIT
+from nas.compress.graph.tensors import SPREADS_PER_UNIT
 
 
 def gaussian(count: int = 4000, seed: int = 0) -> np.ndarray:

@@ -14,10 +14,10 @@ from small_networks import SPACES, normalised, sampled_network
 from torch import Tensor, nn
 
 from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec, open_session, probabilities
-from nas.compress.body import Bits, prepare
+from nas.compress.bits.body import Bits, prepare
+from nas.compress.bits.pack import pack
+from nas.compress.bits.qdq import Calibration, quantise_layers, quantise_weights
 from nas.compress.export import OPSET, attach_front_end, export_body, input_quantisation, opset_of
-from nas.compress.pack import pack
-from nas.compress.qdq import Calibration, quantise_layers, quantise_weights
 from nas.data.normalise import Normalisation, normalisation_of
 from nas.errors import UnsupportedError
 

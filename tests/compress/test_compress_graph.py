@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas.artifact import open_session, probabilities
-from nas.compress.aware import masters
-from nas.compress.body import Bits, prepare, weighted
+from nas.compress.bits.aware import masters
+from nas.compress.bits.body import Bits, prepare, weighted
+from nas.compress.bits.half import compute_in_half, halve_weights
+from nas.compress.bits.pack import with_small_integers
+from nas.compress.bits.qdq import Calibration, quantise_layers, quantise_weights
 from nas.compress.export import export_body
-from nas.compress.graph import GraphNetwork
-from nas.compress.graph_plan import bounds_of
-from nas.compress.graph_tensors import FloatTensor, GraphTensor, IntegerTensor, fake_quantise
-from nas.compress.half import compute_in_half, halve_weights
-from nas.compress.pack import with_small_integers
-from nas.compress.qdq import Calibration, quantise_layers, quantise_weights
+from nas.compress.graph.network import GraphNetwork
+from nas.compress.graph.plan import bounds_of
+from nas.compress.graph.tensors import FloatTensor, GraphTensor, IntegerTensor, fake_quantise
 from nas.errors import UnsupportedError
 from nas.recipe import TrainingConfig
 from nas.train import seeded, train

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from nas.compress.grid import CLIPPING_SHARES, broadcast, channel_axis, grid_of
+from nas.compress.bits.grid import CLIPPING_SHARES, broadcast, channel_axis, grid_of
 
 
 def weights_of(shape: tuple[int, ...] = (6, 4, 3, 3), seed: int = 0) -> np.ndarray:

@@ -11,9 +11,9 @@ from quantised_networks import SHAPE, artifact_of, initializers, node_names, out
 from small_networks import sampled_network
 from torch import Tensor, nn
 
-from nas.compress.body import weighted
+from nas.compress.bits.body import weighted
+from nas.compress.bits.half import compute_in_half, halve_weights
 from nas.compress.export import export_body
-from nas.compress.half import compute_in_half, halve_weights
 from nas.errors import UnsupportedError
 
 

@@ -14,8 +14,8 @@ from quantised_networks import SHAPE, artifact_of, quantise, staged_body
 from small_networks import sampled_network
 from torch import nn
 
+from nas.compress.bits.inspect_graph import FLOAT16, FLOAT32, INT8, UNKNOWN, LayerRun, inspect
 from nas.compress.export import export_body
-from nas.compress.inspect_graph import FLOAT16, FLOAT32, INT8, UNKNOWN, LayerRun, inspect
 from nas.errors import ArtifactError
 
 IN_INTEGERS = [(8, 8), (4, 8)]
@@ -77,7 +77,7 @@ def test_operators_are_counted() -> None:
 
 
 def test_a_layer_whose_kernel_has_no_name_is_known_where_all_such_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas.compress import inspect_graph
+    from nas.compress.bits import inspect_graph
 
     real = inspect_graph._optimised
 
@@ -99,7 +99,7 @@ def test_a_layer_whose_kernel_has_no_name_is_known_where_all_such_are_alike(monk
 
 
 def test_float16_kernels_are_told_by_their_weights() -> None:
-    from nas.compress.inspect_graph import _precision
+    from nas.compress.bits.inspect_graph import _precision
 
     node = helper.make_node("Conv", ["x", "w"], ["y"])
     assert _precision(node, {"w": onnx.TensorProto.FLOAT16}) == FLOAT16
@@ -108,7 +108,7 @@ def test_float16_kernels_are_told_by_their_weights() -> None:
 
 
 def test_weights_in_blocks_run_in_integers_at_the_level_for_it() -> None:
-    from nas.compress.inspect_graph import _precision
+    from nas.compress.bits.inspect_graph import _precision
 
     for level, precision in ((0, FLOAT32), (1, FLOAT32), (4, INT8)):
         node = helper.make_node("MatMulNBits", ["x", "w", "s"], ["y"], accuracy_level=level, bits=8)
@@ -129,7 +129,7 @@ def test_what_decodes_weights_is_no_layer() -> None:
 
 def test_a_value_goes_back_to_one_layer_or_to_none() -> None:
     """The sum of two layers must not pass for the result of one of them."""
-    from nas.compress.inspect_graph import _Origins
+    from nas.compress.bits.inspect_graph import _Origins
 
     graph = onnx.load_from_string(staged_body()).graph
     origins = _Origins(graph)

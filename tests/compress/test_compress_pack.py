@@ -26,8 +26,8 @@ from small_networks import ARCHITECTURES
 from torch import nn
 
 from nas.artifact import open_session, probabilities
+from nas.compress.bits.pack import FOUR_BIT, keep_floats_float, nibbles, pack, with_small_integers
 from nas.compress.export import attach_front_end, export_body
-from nas.compress.pack import FOUR_BIT, keep_floats_float, nibbles, pack, with_small_integers
 from nas.errors import UnsupportedError
 from nas.families import build
 
@@ -203,7 +203,7 @@ def test_an_operator_without_a_form_in_the_later_opset_is_named(monkeypatch: pyt
     def refuse(*_: object) -> None:
         raise RuntimeError("no adapter for /model/stage2/stage2.0/Conv")
 
-    monkeypatch.setattr("nas.compress.pack.version_converter.convert_version", refuse)
+    monkeypatch.setattr("nas.compress.bits.pack.version_converter.convert_version", refuse)
     with pytest.raises(
         UnsupportedError,
         match=r"^the network has no form in opset 21 at layer 'stage2.0': no adapter .*'stage2.0.weight_",

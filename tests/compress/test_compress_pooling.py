@@ -14,9 +14,9 @@ from quantised_networks import SHAPE, artifact_of, node_names, outputs, quantise
 from torch import nn
 
 from nas.artifact import open_session
-from nas.compress.body import prepare
+from nas.compress.bits.body import prepare
+from nas.compress.bits.pooling import is_pooling, pooling_as_convolution
 from nas.compress.export import export_body
-from nas.compress.pooling import is_pooling, pooling_as_convolution
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 4, 9, 8)).astype(np.float32)
 

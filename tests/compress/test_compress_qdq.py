@@ -25,10 +25,10 @@ from small_networks import sampled_network
 from torch import Tensor, nn
 
 from nas.artifact import InputSpec, open_session, probabilities
-from nas.compress.body import Bits, name_nodes, prepare, weighted
+from nas.compress.bits.body import Bits, name_nodes, prepare, weighted
+from nas.compress.bits.pack import FOUR_BIT
+from nas.compress.bits.qdq import QUANTISED, Calibration, quantise_layers, quantise_weights
 from nas.compress.export import BODY_INPUT, attach_front_end, export_body, input_quantisation
-from nas.compress.pack import FOUR_BIT
-from nas.compress.qdq import QUANTISED, Calibration, quantise_layers, quantise_weights
 from nas.data.normalise import Normalisation
 from nas.errors import UnsupportedError
 
@@ -277,7 +277,7 @@ def test_what_the_quantiser_refuses_names_the_layer_and_the_remedy(monkeypatch: 
     def refuse(*_: object, **__: object) -> None:
         raise ValueError("no quantisation parameters for /model/stage1/stage1.0/Conv_output_0\nat all")
 
-    monkeypatch.setattr("nas.compress.qdq.quantize_static", refuse)
+    monkeypatch.setattr("nas.compress.bits.qdq.quantize_static", refuse)
     with pytest.raises(
         UnsupportedError,
         match=r"^the network cannot be quantised at layer 'stage1.0': no quantisation .* at all "

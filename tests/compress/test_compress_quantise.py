@@ -17,8 +17,8 @@ from quantised_networks import GREY, SHAPE, artifact_of, edited, quantise
 from small_networks import ARCHITECTURES, ONE_THREAD, digits, make_design, sampled_network, training_data
 
 from nas.artifact import open_session, probabilities
+from nas.compress.bits.inspect_graph import INTEGER_KERNELS, inspect
 from nas.compress.export import attach_front_end, export_body, input_quantisation
-from nas.compress.inspect_graph import INTEGER_KERNELS, inspect
 from nas.compress.quantise import Quantise, QuantiseConfig, StageBits
 from nas.compress.technique import Tools
 from nas.compression import BITS

@@ -19,7 +19,7 @@ from torch import nn
 from nas.artifact import open_session, probabilities
 from nas.compress import share
 from nas.compress.export import BODY_INPUT, attach_front_end, export_body
-from nas.compress.graph import GraphNetwork
+from nas.compress.graph.network import GraphNetwork
 from nas.compress.share import Share, ShareConfig
 from nas.compress.technique import Tools
 from nas.errors import UnsupportedError

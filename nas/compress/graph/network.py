@@ -17,8 +17,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from nas.compress.graph_plan import IMAGE, plan
-from nas.compress.graph_tensors import GraphTensor
+from nas.compress.graph.plan import IMAGE, plan
+from nas.compress.graph.tensors import GraphTensor
 from nas.errors import unknown_name
 
 # Operators whose third input is a bias.

@@ -1,4 +1,4 @@
-"""The ONNX operators that ``nas.compress.graph`` executes in torch, one line each in ``OPERATORS``.
+"""The ONNX operators that ``nas.compress.graph.network`` executes in torch, one line each in ``OPERATORS``.
 
 A builder looks at a node once, reads its attributes and constant inputs, and gives the function that runs it on the
 node's inputs in their order. What it gives holds no tensors, so that a network of such functions can be copied and
@@ -16,7 +16,7 @@ from onnx import TensorProto
 from torch import Tensor
 from torch.nn import functional
 
-from nas.compress.graph_layers import (
+from nas.compress.graph.layers import (
     average_pool,
     batch_norm,
     convolution,
@@ -27,7 +27,7 @@ from nas.compress.graph_layers import (
     reduce_mean,
     transposed_convolution,
 )  # fmt: skip
-from nas.compress.graph_node import Node, Run
+from nas.compress.graph.node import Node, Run
 
 _TYPES: Mapping[int, torch.dtype] = {
     TensorProto.FLOAT: torch.float32,

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from nas.compress.graph import GraphNetwork
-from nas.compress.pack import FOUR_BIT
-from nas.compress.qdq import QUANTISED
+from nas.compress.bits.pack import FOUR_BIT
+from nas.compress.bits.qdq import QUANTISED
+from nas.compress.graph.network import GraphNetwork
 from nas.compress.technique import Tools
 
 # The peak learning rate, relative to the recipe's for fine-tuning. Of 1, 1/2, 1/4 and 1/10 none is best for every
@@ -32,7 +32,7 @@ def masters(body: bytes, quantised: bytes) -> dict[str, np.ndarray]:
 
     Args:
         body: The float body.
-        quantised: The quantised body that was made of it, in the canonical form of ``nas.compress.qdq``.
+        quantised: The quantised body that was made of it, in the canonical form of ``nas.compress.bits.qdq``.
     """
     floats = {tensor.name: tensor for tensor in onnx.load_from_string(body).graph.initializer}
     found = {}
@@ -48,7 +48,7 @@ def train_quantised(body: bytes, quantised: bytes, tools: Tools, epochs: int) ->
 
     Args:
         body: The float body that it was made of, whose weights training starts from.
-        quantised: In the canonical form of ``nas.compress.qdq``.
+        quantised: In the canonical form of ``nas.compress.bits.qdq``.
         tools: Data, options, and the teacher where there is one.
         epochs: How many.
 

@@ -11,13 +11,13 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from nas.compress.graph_node import HINT, Node, Run
-from nas.compress.graph_operators import build
-from nas.compress.graph_tensors import FloatTensor, GraphTensor, IntegerTensor, fake_quantise
-from nas.compress.grid import LARGEST, LARGEST_FOUR_BIT, LARGEST_REDUCED, broadcast
-from nas.compress.pack import FOUR_BIT
-from nas.compress.pooling import WEIGHT_SUFFIX
-from nas.compress.qdq import QUANTISED
+from nas.compress.bits.grid import LARGEST, LARGEST_FOUR_BIT, LARGEST_REDUCED, broadcast
+from nas.compress.bits.pack import FOUR_BIT
+from nas.compress.bits.pooling import WEIGHT_SUFFIX
+from nas.compress.bits.qdq import QUANTISED
+from nas.compress.graph.node import HINT, Node, Run
+from nas.compress.graph.operators import build
+from nas.compress.graph.tensors import FloatTensor, GraphTensor, IntegerTensor, fake_quantise
 from nas.errors import UnsupportedError
 
 # Which inputs of which operators are trained, and whether each is a weight: the others are biases, scales, offsets.

@@ -1,6 +1,6 @@
 """The form in which a file stores weights: as few bytes as their bits say, decoded by standard operators.
 
-A quantised body (``nas.compress.qdq``) holds each weight as int8 behind a DequantizeLinear. What of that the runtime
+A quantised body (``bits.qdq``) holds each weight as int8 behind a DequantizeLinear. What of that the runtime
 folds when it loads a file, and what it hands to integer kernels, was found by trying (ONNX Runtime 1.32):
 
 - a layer between quantised activations keeps its DequantizeLinear, by which the runtime knows the weight of an integer
@@ -18,8 +18,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
-from nas.compress.body import LAYERS, serialised
-from nas.compress.grid import broadcast
+from nas.compress.bits.body import LAYERS, serialised
+from nas.compress.bits.grid import broadcast
 from nas.compress.refusal import refused
 
 # Ends the name of an initializer whose values, −7 to 7, are to be stored in 4 bits.

@@ -18,8 +18,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto
 
-from nas.compress.body import LAYERS
-from nas.compress.pooling import is_pooling
+from nas.compress.bits.body import LAYERS
+from nas.compress.bits.pooling import is_pooling
 from nas.compress.refusal import one_line
 from nas.errors import ArtifactError
 

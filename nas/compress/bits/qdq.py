@@ -3,7 +3,7 @@
 The canonical form is what ONNX Runtime's static quantiser makes, a float graph in which DequantizeLinear stands before
 each weight, and QuantizeLinear with DequantizeLinear at each activation (QDQ). Weights of any integer bits are int8
 there, with zero point 0 and one scale for each output channel; those of 4 bits hold −7 to 7 and are marked by their
-name. Layers that keep float activations have the DequantizeLinear before the weight alone. ``nas.compress.pack`` turns
+name. Layers that keep float activations have the DequantizeLinear before the weight alone. ``bits.pack`` turns
 all this into the form that a file stores.
 """
 
@@ -20,11 +20,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from nas.compress.body import LEFT_FLOAT, Bits, quiet, serialised, weighted
-from nas.compress.calibrate import ranges
-from nas.compress.grid import LARGEST, Grid, channel_axis, grid_of
-from nas.compress.pack import FOUR_BIT, with_small_integers
-from nas.compress.pooling import pooling_as_convolution
+from nas.compress.bits.body import LEFT_FLOAT, Bits, quiet, serialised, weighted
+from nas.compress.bits.calibrate import ranges
+from nas.compress.bits.grid import LARGEST, Grid, channel_axis, grid_of
+from nas.compress.bits.pack import FOUR_BIT, with_small_integers
+from nas.compress.bits.pooling import pooling_as_convolution
 from nas.compress.refusal import refused
 from nas.compress.stages import path_of_node
 from nas.errors import UnsupportedError
@@ -44,7 +44,7 @@ class Calibration:
 
     Args:
         images: N×C×H×W normalised float32 training images.
-        method: How ranges are chosen, see ``nas.compress.calibrate``.
+        method: How ranges are chosen, see ``nas.compress.bits.calibrate``.
         pixels: Scale and zero point of the input where it is uint8 images, so that they serve as they are.
     """
 
@@ -100,7 +100,7 @@ def quantise_layers(
     An activation between layers of 8 and of 16 bits gets 8, without which the former could not run in integers.
 
     Args:
-        prepared: From ``nas.compress.body.prepare``; its weights may have been quantised by ``quantise_weights``.
+        prepared: From ``nas.compress.bits.body.prepare``; its weights may have been quantised by ``quantise_weights``.
         bits: Those of each node, by its name; nodes that are not named stay as they are.
         calibration: Shows the range of activations.
         reduce_range: Use 7 bits for weights of 8, where the CPU's int8 products saturate (without VNNI).

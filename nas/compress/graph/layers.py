@@ -1,4 +1,4 @@
-"""Layers and pooling of an ONNX graph in torch: builders for ``nas.compress.graph_operators``."""
+"""Layers and pooling of an ONNX graph in torch: builders for ``nas.compress.graph.operators``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 from torch.nn import functional
 
-from nas.compress.graph_node import Node, Run
+from nas.compress.graph.node import Node, Run
 
 _CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _TRANSPOSED: Mapping[int, Run] = {

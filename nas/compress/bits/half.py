@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nas.compress.body import LEFT_FLOAT, serialised, weighted
+from nas.compress.bits.body import LEFT_FLOAT, serialised, weighted
 from nas.compress.stages import path_of_node
 from nas.errors import UnsupportedError
 

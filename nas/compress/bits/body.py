@@ -34,7 +34,7 @@ class Bits(NamedTuple):
 
 
 def prepare(body: bytes) -> bytes:
-    """A float body as ``nas.compress.qdq`` wants it: simplified, with shapes, and with a name for each node.
+    """A float body as ``nas.compress.bits.qdq`` wants it: simplified, with shapes, and with a name for each node.
 
     Raises:
         UnsupportedError: ONNX Runtime cannot read it.

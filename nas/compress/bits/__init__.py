@@ -1,0 +1,1 @@
+"""Fewer bits: grids, calibration, integer and half precision graphs, their stored form, and what the runtime runs."""
