@@ -7,6 +7,8 @@ from pathlib import Path
 
 from hypothesis import settings
 
+import nas  # noqa: F401 - before torch, which reads what this sets of OpenMP
+
 # No test may depend on how fast the machine is, or how busy.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")

@@ -23,7 +23,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from nas import data
 from nas.artifact import open_session, probabilities
@@ -34,9 +33,10 @@ from nas.families.blocks import initialise
 from nas.measure.environment import has_fast_bfloat16, has_vnni
 from nas.measure.latency import measure_latency
 from nas.measure.target import Target, usable_cores
-from nas.pipeline import Pipeline, Teacher, Trace
-from nas.recipe import parse_recipe
+from nas.pipeline import Pipeline, Trace
+from nas.recipe import TeacherConfig, parse_recipe
 from nas.store import Store
+from nas.teacher.given import GivenTeacher, load_teacher
 from nas.train import numerics_for, seeded, train
 
 TARGET = Target.parse("onnxruntime-cpu-1t-b1")
@@ -118,8 +118,12 @@ class Bench:
         self.store = Store(folder, 4 * 10**9)
         self.whole = self._pipeline(EPOCHS, 1)
         self.split = self._pipeline(EPOCHS - FINETUNE_EPOCHS, FINETUNE_EPOCHS)
+        # A teacher that was trained with smoothed labels teaches less (Müller et al., NeurIPS 2019), and most of a
+        # student's epochs are for learning from it.
+        self.unsmoothed = self._pipeline(EPOCHS, 1, label_smoothing=0.0)
+        self.taught = self._pipeline(1, EPOCHS - 1, label_smoothing=0.0, finetune_learning_rate=4e-3)
 
-    def _pipeline(self, epochs: int, finetune_epochs: int) -> Pipeline:
+    def _pipeline(self, epochs: int, finetune_epochs: int, **training: float) -> Pipeline:
         recipe = parse_recipe(
             {
                 "data": {"source": "digits"},  # not used: the data set is given
@@ -131,6 +135,7 @@ class Bench:
                     "finetune_learning_rate": 2e-3,
                     "weight_decay": 0.05,
                     "augmentation": {"flip": True},
+                    **training,
                 },
             },
             "the benchmark",
@@ -148,10 +153,19 @@ class Bench:
         return self.scored(self.whole.run(design, SEED, None, Trace()).artifact)
 
     def compressed(
-        self, design: Design, pipeline: Pipeline, teacher: Teacher | None = None, **choices: Value
+        self, design: Design, pipeline: Pipeline, teacher: GivenTeacher | None = None, **choices: Value
     ) -> Scored:
         product = pipeline.run(Design(design.family, design.architecture, choices), SEED, teacher, Trace())
         return self.scored(product.artifact)
+
+    def teacher(self, whole: Pipeline) -> GivenTeacher:
+        """The first of the large networks as the pipeline trains it, given as a file."""
+        artifact = whole.run(NETWORKS["convnet 32-64-128"], SEED, None, Trace()).artifact
+        with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+            file.write(artifact)
+            file.flush()
+            config = TeacherConfig(path=Path(file.name))
+            return load_teacher(config, self.dataset, whole.normalisation, whole.numerics)
 
     def from_scratch(self, design: Design, **choices: Value) -> Scored:
         """A network of the pruned widths that never was larger, trained for all epochs."""
@@ -163,7 +177,7 @@ class Bench:
             network = copy.deepcopy(pruned)
             with seeded(SEED, pipeline.numerics.threads) as generator:
                 for module in network.modules():
-                    if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+                    if hasattr(module, "reset_parameters"):
                         module.reset_parameters()
                 initialise(network)
                 train(network, pipeline.data, config, pipeline.numerics, EPOCHS, config.learning_rate, generator)
@@ -240,21 +254,25 @@ def codebook(bench: Bench, name: str, design: Design) -> list[Row]:
 
 
 def distillation(bench: Bench, name: str, design: Design) -> list[Row]:
-    """The teacher is the first of the large networks, trained for all epochs."""
-    reference = bench.float_network(design)
-    teacher_design = NETWORKS["convnet 32-64-128"]
-    teacher = Teacher(0, teacher_design)
+    """Late and as the recipe's defaults have it; and for most of the epochs, by a teacher without smoothed labels.
+
+    The teacher is the first of the large networks, trained for all epochs.
+    """
     rows = []
-    for weight, temperature in ((0.5, 4.0), (0.9, 4.0), (0.9, 2.0)):
-        after = bench.compressed(
-            design,
-            bench.split,
-            teacher,
-            distillation=True,
-            distillation_temperature=temperature,
-            distillation_weight=weight,
-        )
-        rows.append(bench.row(f"distilled w {weight} T {temperature:g}", name, reference, after))
+    for title, pipeline, whole, temperature, weight in (
+        ("late, T 4 w 0.5", bench.split, bench.whole, 4.0, 0.5),
+        ("early, T 4 w 0.5", bench.taught, bench.unsmoothed, 4.0, 0.5),
+        ("early, T 2 w 0.5", bench.taught, bench.unsmoothed, 2.0, 0.5),
+        ("early, T 1 w 0.5", bench.taught, bench.unsmoothed, 1.0, 0.5),
+    ):
+        reference = bench.scored(whole.run(design, SEED, None, Trace()).artifact)
+        choices: dict[str, Value] = {
+            "distillation": True,
+            "distillation_temperature": temperature,
+            "distillation_weight": weight,
+        }
+        after = bench.compressed(design, pipeline, bench.teacher(whole), **choices)
+        rows.append(bench.row(f"distilled {title}", name, reference, after))
     return rows
 
 
