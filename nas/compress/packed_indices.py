@@ -12,15 +12,13 @@ converted, as for UINT4, which has 4 bits only.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from nas.compress.bits.inspect_graph import optimised_graph
 from nas.compress.codebook import Clusters
 
 # Constants that the decoders of all layers have in common.
@@ -152,12 +150,7 @@ def rebuilt_in_every_run(artifact: bytes) -> list[str]:
 
     Read off the graph that it optimised; an empty list says that shared weights run as float weights do.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        options.log_severity_level = 3
-        onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
-        graph = onnx.load(options.optimized_model_filepath).graph
+    graph = optimised_graph(artifact)
     constants = {tensor.name for tensor in graph.initializer} | {""}
     found = []
     for node in graph.node:

@@ -73,7 +73,7 @@ def inspect(artifact: bytes) -> Inspection:
     Raises:
         ArtifactError: The runtime refuses it.
     """
-    graph = _optimised(artifact)
+    graph = optimised_graph(artifact)
     types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
     types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     origins = _Origins(onnx.load_from_string(artifact).graph)
@@ -134,7 +134,7 @@ def _precision(kernel: onnx.NodeProto, types: Mapping[str, int]) -> str:
     return FLOAT16 if types.get(kernel.input[1]) == TensorProto.FLOAT16 else FLOAT32
 
 
-def _optimised(artifact: bytes) -> onnx.GraphProto:
+def optimised_graph(artifact: bytes) -> onnx.GraphProto:
     """The graph that ONNX Runtime makes of an artifact with its default options."""
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
