@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.errors import ArtifactError, unknown_name
+from nas.errors import ArtifactError, one_line, unknown_name
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -173,7 +173,7 @@ def open_session(content: bytes, threads: int = 1) -> onnxruntime.InferenceSessi
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base of their own
-        raise ArtifactError(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())[:300]}") from error
+        raise ArtifactError(f"ONNX Runtime cannot load the model: {one_line(error, 300)}") from error
 
 
 def probabilities(session: onnxruntime.InferenceSession, images: np.ndarray, batch: int = 256) -> np.ndarray:
@@ -188,5 +188,5 @@ def probabilities(session: onnxruntime.InferenceSession, images: np.ndarray, bat
     except MemoryError:  # the machine's fault, not the model's
         raise
     except Exception as error:  # onnxruntime's exceptions have no common base of their own
-        raise ArtifactError(f"ONNX Runtime cannot run the model: {' '.join(str(error).split())[:300]}") from error
+        raise ArtifactError(f"ONNX Runtime cannot run the model: {one_line(error, 300)}") from error
     return np.concatenate(parts)

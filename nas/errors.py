@@ -89,3 +89,8 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
     suggestion = f"; did you mean '{by_lower[close[0]]}'?" if close else ";"
     return f"unknown {kind} '{name}'{suggestion} valid: {', '.join(names) or '(none)'}"
+
+
+def one_line(error: BaseException, longest: int = 200) -> str:
+    """What another library's exception says, in one line and not endless; its type where it says nothing."""
+    return " ".join(str(error).split())[:longest] or type(error).__name__

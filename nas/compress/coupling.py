@@ -18,7 +18,7 @@ import torch_pruning
 from torch import nn
 from torch_pruning.ops import OPTYPE, TORCH_CONV, TORCH_LINEAR
 
-from nas.errors import UnsupportedError
+from nas.errors import UnsupportedError, one_line
 
 ROOTS = (nn.Conv2d, nn.Linear)
 
@@ -104,11 +104,6 @@ def cut(graph: Any, group: Any, indices: list[int], name: str) -> None:
         raise UnsupportedError(
             f"layer '{name}' cannot be pruned: {one_line(error)}", f"set its ratio, '{name}.pruning_ratio', to 0"
         ) from error
-
-
-def one_line(error: Exception) -> str:
-    """An error's message in one line, not endless."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _parts_of(layer: Any) -> int:

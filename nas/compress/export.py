@@ -20,7 +20,7 @@ from torch import nn
 from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec
 from nas.compress.bits.pack import keep_floats_float, pack
 from nas.data.normalise import Normalisation
-from nas.errors import UnsupportedError
+from nas.errors import UnsupportedError, one_line
 
 OPSET = 17
 EXPORTER = "torch.onnx (TorchScript)"
@@ -64,7 +64,7 @@ def export_body(model: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
                 dynamic_axes={BODY_INPUT: {0: "batch"}, OUTPUT_NAME: {0: "batch"}},
             )
         except Exception as error:  # the exporter has no common base for its errors
-            raise UnsupportedError(f"the network cannot be exported: {' '.join(str(error).split())[:200]}") from error
+            raise UnsupportedError(f"the network cannot be exported: {one_line(error)}") from error
     return buffer.getvalue()
 
 

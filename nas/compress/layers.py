@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.errors import UnsupportedError
+from nas.errors import UnsupportedError, one_line
 
 WeightedLayer = nn.Conv2d | nn.Linear
 
@@ -85,7 +85,7 @@ def forward(model: nn.Module, input_shape: tuple[int, int, int], failure: str, h
         try:
             output = model(torch.zeros(1, *input_shape))
         except Exception as error:  # a forward pass raises whatever its author wrote
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = one_line(error)
             hint = hint.replace("{before}", position.layer)
             raise UnsupportedError(f"{failure}: {position.words(model)}: {reason}", hint) from error
     hint = hint.replace("{before}", position.layer)

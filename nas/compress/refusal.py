@@ -5,14 +5,7 @@ from __future__ import annotations
 import onnx
 
 from nas.compress.stages import path_of_node
-from nas.errors import UnsupportedError
-
-LONGEST = 200
-
-
-def one_line(error: Exception) -> str:
-    """An exception's text, in one line and not too long."""
-    return " ".join(str(error).split())[:LONGEST]
+from nas.errors import UnsupportedError, one_line
 
 
 def refused(what: str, error: Exception, graph: onnx.GraphProto) -> UnsupportedError:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.design import canonical_json
-from nas.errors import ModuleError
+from nas.errors import ModuleError, one_line
 
 # Under which key a checkpoint that holds more than the weights may keep them.
 CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")
@@ -68,7 +68,7 @@ def _state_dict(file: bytes, path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # the unpickler raises whatever a damaged file leads it to
         raise ModuleError(
-            f"{path} cannot be read as weights: {_one_line(error)}", "save network.state_dict() by torch.save"
+            f"{path} cannot be read as weights: {one_line(error)}", "save network.state_dict() by torch.save"
         ) from error
     while isinstance(content, Mapping) and (
         inner := [k for k in CHECKPOINT_KEYS if isinstance(content.get(k), Mapping)]
@@ -130,7 +130,3 @@ def digest_of_weights(network: nn.Module) -> str:
 
 def _shape(tensor: Tensor) -> str:
     return "×".join(str(size) for size in tensor.shape) or "a single number"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.artifact import open_session
-from nas.errors import ArtifactError
+from nas.errors import ArtifactError, one_line
 from nas.measure.clock import NANOSECONDS_PER_MS, Clock, Policy, Summary, sample, summarise
 from nas.measure.pace import SLOWED_DOWN, Pace
 from nas.measure.target import Target
@@ -88,7 +88,7 @@ def measure_session(
         try:
             session.run(None, inputs)
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
-            raise ArtifactError(f"the model cannot be run: {' '.join(str(error).split())[:300]}") from error
+            raise ArtifactError(f"the model cannot be run: {one_line(error, 300)}") from error
         windows = _windows(lambda: session.run(None, inputs), target, policy, clock, pace)
     best = min(windows, key=lambda window: (window.disturbed, round(window.slowdown, 1), window.spread))
     summary = best.summary

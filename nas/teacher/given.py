@@ -22,7 +22,7 @@ from nas.scoring import score
 from nas.store import sha256_bytes
 from nas.teacher.networks import (
     Network,
-    one_line,
+    last_line,
     open_exported_program,
     open_onnx,
     open_torchscript,
@@ -209,7 +209,7 @@ def _run(network: Network, images: np.ndarray, classes: int) -> np.ndarray:
     except (TeacherError, MemoryError):
         raise
     except Exception as error:  # neither torch nor ONNX Runtime has a common base for its errors
-        raise TeacherError(f"cannot run on images of {sizes_text(images.shape[1:])}: {one_line(error)}") from error
+        raise TeacherError(f"cannot run on images of {sizes_text(images.shape[1:])}: {last_line(error)}") from error
     if outputs.ndim != 2 or len(outputs) != len(images):
         raise TeacherError(
             f"gives {sizes_text(outputs.shape)} numbers for {len(images)} images, "

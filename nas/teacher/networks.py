@@ -66,7 +66,7 @@ def read_file(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise TeacherError(f"is not there: {error.filename or path}", "a path is relative to the recipe") from None
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise TeacherError(f"cannot be read: {one_line(error)}") from error
+        raise TeacherError(f"cannot be read: {last_line(error)}") from error
     return content
 
 
@@ -122,7 +122,7 @@ def open_torchscript(content: bytes, numerics: Numerics) -> Network:
             module = torch.jit.load(io.BytesIO(content), map_location=numerics.device)  # type: ignore[no-untyped-call]
         except Exception as error:  # torch has no common base for what a damaged file causes
             raise TeacherError(
-                f"is no TorchScript file: {one_line(error)}",
+                f"is no TorchScript file: {last_line(error)}",
                 "save it by torch.jit.save or torch.export.save, or name the family and architecture of a state_dict",
             ) from error
     return Network(_in_torch(module.eval(), numerics))
@@ -140,7 +140,7 @@ def open_exported_program(content: bytes, numerics: Numerics) -> Network:
             program = passes.move_to_device_pass(torch.export.load(io.BytesIO(content)), numerics.device)
             module = program.module()
     except Exception as error:  # torch has no common base for what a damaged file causes
-        raise TeacherError(f"is no exported program: {one_line(error)}", "save it by torch.export.save") from error
+        raise TeacherError(f"is no exported program: {last_line(error)}", "save it by torch.export.save") from error
     names = program.graph_signature.user_inputs
     if len(names) != 1:
         raise TeacherError(f"must have one input, but has {len(names)}", "export it with one")
@@ -216,7 +216,7 @@ def sizes_text(sizes: Sequence[int | None]) -> str:
     return "×".join("?" if size is None else str(size) for size in sizes) or "no size"
 
 
-def one_line(error: BaseException) -> str:
+def last_line(error: BaseException) -> str:
     """The last line of an error's message: torch puts tracebacks before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:200]

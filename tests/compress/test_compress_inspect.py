@@ -79,7 +79,7 @@ def test_operators_are_counted() -> None:
 def test_a_layer_whose_kernel_has_no_name_is_known_where_all_such_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     from nas.compress.bits import inspect_graph
 
-    real = inspect_graph._optimised
+    real = inspect_graph.optimised_graph
 
     def renamed(kinds: tuple[str, ...]) -> object:
         def optimised(artifact: bytes) -> onnx.GraphProto:
@@ -91,10 +91,10 @@ def test_a_layer_whose_kernel_has_no_name_is_known_where_all_such_are_alike(monk
         return optimised
 
     artifact = artifact_of(quantise(staged_body(), {"classifier": (32, 32), "": (8, 8)}))
-    monkeypatch.setattr(inspect_graph, "_optimised", renamed(("QLinearConv",)))
+    monkeypatch.setattr(inspect_graph, "optimised_graph", renamed(("QLinearConv",)))
     assert Counter(precisions(artifact).values()) == {INT8: 3, FLOAT32: 1}
     assert inspect(artifact).layers[0] == LayerRun("/model/stem/stem.0/Conv", "", INT8)
-    monkeypatch.setattr(inspect_graph, "_optimised", renamed(("QLinearConv", "Gemm")))
+    monkeypatch.setattr(inspect_graph, "optimised_graph", renamed(("QLinearConv", "Gemm")))
     assert set(precisions(artifact).values()) == {UNKNOWN}
 
 

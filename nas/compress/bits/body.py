@@ -12,8 +12,7 @@ from typing import NamedTuple
 import onnx
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from nas.compress.refusal import one_line
-from nas.errors import UnsupportedError
+from nas.errors import UnsupportedError, one_line
 
 # Softmax gives the probabilities, whose small values 8 bits would erase.
 LEFT_FLOAT = ("Softmax",)

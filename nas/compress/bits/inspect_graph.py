@@ -20,8 +20,7 @@ from onnx import TensorProto
 
 from nas.compress.bits.body import LAYERS
 from nas.compress.bits.pooling import is_pooling
-from nas.compress.refusal import one_line
-from nas.errors import ArtifactError
+from nas.errors import ArtifactError, one_line
 
 INT8, FLOAT16, FLOAT32, UNKNOWN = "int8", "float16", "float32", "unknown"
 INTEGER_KERNELS = (
