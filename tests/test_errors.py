@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from nas import errors
-from nas.errors import NasError, NothingFeasibleError, unknown_name
+from nas.errors import NasError, NothingFeasibleError, one_line, unknown_name
 
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, NasError)]
 
@@ -49,3 +49,12 @@ def test_the_suggestion_keeps_the_case_of_the_valid_name() -> None:
 
 def test_an_unknown_name_where_nothing_is_valid() -> None:
     assert unknown_name("trial", "7", []) == "unknown trial '7'; valid: (none)"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("one\n  two\tthree", "one two three"), ("", "ValueError"), ("x" * 500, "x" * 200)],
+)
+def test_what_another_library_says_becomes_one_line(text: str, line: str) -> None:
+    assert one_line(ValueError(text)) == line
+    assert one_line(ValueError(text), 3) == line[:3] or not text

@@ -198,6 +198,23 @@ def test_what_it_is_given_is_not_changed(name: str, compression: Compression, sh
             assert torch.equal(again.eval()(images), network.eval()(images))
 
 
+@pytest.mark.parametrize(("name", "compression"), CASES)
+def test_what_is_left_of_it_without_training(name: str, compression: Compression, shared: Pipeline) -> None:
+    """The same widths or the same form of weights, had without a step of training; or nothing."""
+    technique = TECHNIQUES[name]
+    config = technique.config(make_design(**compression))
+    untrained = technique.untrained(config)
+    if untrained is None:
+        assert technique.trains(config)
+        return
+    assert not technique.trains(untrained)
+    assert (untrained == config) is not technique.trains(config)
+    network, artifact = shared.without_training(make_design(**compression), 0, Trace())
+    product, _ = run(shared, compression)
+    assert count(network, (1, 8, 8)).macs == count(product.network, (1, 8, 8)).macs
+    assert len(artifact) == pytest.approx(len(product.artifact), rel=0.02)
+
+
 @pytest.mark.parametrize("family", ARCHITECTURES)
 @pytest.mark.parametrize("name", TECHNIQUES)
 def test_every_family_can_be_treated(name: str, family: str, shared: Pipeline) -> None:

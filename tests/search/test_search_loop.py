@@ -104,6 +104,14 @@ def test_a_lost_record_is_evaluated_again(tmp_path: Path) -> None:
     assert history(after) == history(before)
 
 
+def test_a_lost_record_comes_back_with_where_its_design_came_from(tmp_path: Path) -> None:
+    before, _ = run_loop(tmp_path / "s", fake_recipe(), FakeEvaluate())
+    assert before.records[0].origin == "baseline"
+    record_path(tmp_path / "s" / "trials", 0).unlink()
+    after, _ = run_loop(tmp_path / "s", fake_recipe(), FakeEvaluate())
+    assert [record.origin for record in after.records] == [record.origin for record in before.records]
+
+
 def test_duplicates_cost_nothing_and_stay_outside_front_and_budget(tmp_path: Path) -> None:
     evaluate = FakeEvaluate()
     study, _ = run_loop(tmp_path / "s", fake_recipe(trials=40), evaluate)
