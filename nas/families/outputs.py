@@ -39,6 +39,7 @@ def give_logits_alone(network: nn.Module, images: Tensor, classes: int, label: s
         if not found:
             raise ModuleError(*_wrong_output(output, classes, images, label))
         places[training] = found[0]
+    _run_as_trained(network, images, label)
     logits = _tensors(outputs[False])[places[False]]
     if bool(((logits >= 0) & (logits <= 1)).all()) and torch.allclose(
         logits.sum(1), torch.ones(len(images)), atol=1e-4
@@ -126,6 +127,20 @@ def _run(network: nn.Module, images: Tensor, label: str) -> Any:
         channels, height, width = images.shape[1:]
         raise ModuleError(
             f"{label} cannot run on the data's images ({channels} channels of {height}×{width}): {explained(error)}"
+        ) from error
+
+
+def _run_as_trained(network: nn.Module, images: Tensor, label: str) -> None:
+    """Runs the network as training and export do: in memory channels come last, and a batch has any size."""
+    tried = copy.deepcopy(network).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            tried(images[:1].contiguous(memory_format=torch.channels_last))
+            tried(torch.cat([images, images, images[:1]]).contiguous(memory_format=torch.channels_last))
+    except Exception as error:  # whatever the network's forward raises
+        raise ModuleError(
+            f"{label} cannot run on batches of other sizes with channels last in memory: {explained(error)}",
+            "in its forward, write x.flatten(1) or x.reshape(len(x), -1) in place of x.view(…)",
         ) from error
 
 

@@ -118,6 +118,8 @@ class Bench:
         self.store = Store(folder, 4 * 10**9)
         self.whole = self._pipeline(EPOCHS, 1)
         self.split = self._pipeline(EPOCHS - FINETUNE_EPOCHS, FINETUNE_EPOCHS)
+        # What is pruned early trains longer as it is, and with the full learning rate.
+        self.early = self._pipeline(2, EPOCHS - 2, finetune_learning_rate=4e-3)
         # A teacher that was trained with smoothed labels teaches less (Müller et al., NeurIPS 2019), and most of a
         # student's epochs are for learning from it.
         self.unsmoothed = self._pipeline(EPOCHS, 1, label_smoothing=0.0)
@@ -158,9 +160,9 @@ class Bench:
         product = pipeline.run(Design(design.family, design.architecture, choices), SEED, teacher, Trace())
         return self.scored(product.artifact)
 
-    def teacher(self, whole: Pipeline) -> GivenTeacher:
-        """The first of the large networks as the pipeline trains it, given as a file."""
-        artifact = whole.run(NETWORKS["convnet 32-64-128"], SEED, None, Trace()).artifact
+    def teacher(self, whole: Pipeline, design: Design) -> GivenTeacher:
+        """A network as the pipeline trains it, given as a file."""
+        artifact = whole.run(design, SEED, None, Trace()).artifact
         with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
             file.write(artifact)
             file.flush()
@@ -221,20 +223,27 @@ def int8(bench: Bench, name: str, design: Design) -> list[Row]:
 
 
 def pruning(bench: Bench, name: str, design: Design) -> list[Row]:
+    """Late with few epochs to mend, early with most of them, and early with the float network as a teacher."""
     reference = bench.float_network(design)
-    rows = []
-    for criterion in ("l1", "taylor", "random"):
-        after = bench.compressed(design, bench.split, pruning_ratio=0.5, pruning_criterion=criterion)
-        rows.append(bench.row(f"pruning 0.5 {criterion}", name, reference, after))
-    scratch = bench.from_scratch(design, pruning_ratio=0.5, pruning_criterion="l1")
-    return [*rows, bench.row("pruned widths, scratch", name, reference, scratch)]
+    teacher = bench.teacher(bench.whole, design)
+    half: dict[str, Value] = {"pruning_ratio": 0.5}
+    taylor = half | {"pruning_criterion": "taylor"}
+    distilled = taylor | {"distillation": True, "distillation_temperature": 2.0}
+    variants = {
+        "late, l1": bench.compressed(design, bench.split, **half),
+        "late, taylor": bench.compressed(design, bench.split, **taylor),
+        "early, taylor": bench.compressed(design, bench.early, **taylor),
+        "early, taylor, distilled": bench.compressed(design, bench.early, teacher, **distilled),
+        "widths from scratch": bench.from_scratch(design, **half),
+    }
+    return [bench.row(f"pruning 0.5 {title}", name, reference, variant) for title, variant in variants.items()]
 
 
 def four_bits(bench: Bench, name: str, design: Design) -> list[Row]:
     reference = bench.float_network(design)
     rows = []
     for activations in (32, 8):
-        for aware in (False, True):
+        for aware in (True,) if activations == 32 else (False, True):
             choices: dict[str, Value] = {"weight_bits": 4, "activation_bits": activations}
             if aware:
                 choices["quantisation_aware"] = True
@@ -247,7 +256,7 @@ def four_bits(bench: Bench, name: str, design: Design) -> list[Row]:
 def codebook(bench: Bench, name: str, design: Design) -> list[Row]:
     reference = bench.float_network(design)
     rows = []
-    for bits in (4, 3):
+    for bits in (4,):
         after = bench.compressed(design, bench.split, weight_sharing="kmeans", codebook_bits=bits)
         rows.append(bench.row(f"{bits}-bit codebook", name, reference, after))
     return rows
@@ -271,7 +280,7 @@ def distillation(bench: Bench, name: str, design: Design) -> list[Row]:
             "distillation_temperature": temperature,
             "distillation_weight": weight,
         }
-        after = bench.compressed(design, pipeline, bench.teacher(whole), **choices)
+        after = bench.compressed(design, pipeline, bench.teacher(whole, NETWORKS["convnet 32-64-128"]), **choices)
         rows.append(bench.row(f"distilled {title}", name, reference, after))
     return rows
 

@@ -150,6 +150,18 @@ BROKEN = [
         r"net\.py:make cannot run on the data's images \(1 channels of 8×8\): Runt",
     ),
     (
+        "class make(nn.Sequential):\n  def __init__(self):\n    super().__init__(nn.Conv2d(1, 10, 7))\n"
+        "  def forward(self, x):\n    return super().forward(x).view(-1, 40)[:, :10]",
+        {},
+        r"net\.py:make cannot run on batches of other sizes with channels last.*view.* \(in its forward, write x\.fl",
+    ),
+    (
+        "class make(nn.Linear):\n  def __init__(self):\n    super().__init__(64, 10)\n"
+        "  def forward(self, x):\n    return super().forward(x.reshape(2, 64))",
+        {},
+        r"net\.py:make cannot run on batches of other sizes .*'\[2, 64\]' is invalid",
+    ),
+    (
         "class make(nn.Module):\n    def forward(self, x):\n        return {'loss': 3}",
         {},
         r"net\.py:make must give 2×10 logits for 2×1×8×8 images, but gives dict",
