@@ -36,6 +36,7 @@ from nas.data.normalise import Normalisation, given_normalisation, normalisation
 from nas.design import Design, sha256_of
 from nas.errors import DivergedError, NasError, UnsupportedError, unknown_name
 from nas.families import OwnNetwork, build, load_own
+from nas.families.layout import laid_out, layout_of
 from nas.outcome import Realisation
 from nas.own_module import FAMILY as OWN_MODULE
 from nas.own_module import OwnModule
@@ -415,7 +416,7 @@ class Pipeline:
     def _parity(self, model: nn.Module, body: bytes) -> float:
         images = self.data.normalise(self.data.images[:PARITY_IMAGES]).cpu()
         with torch.no_grad():
-            expected = torch.softmax(model.cpu().eval()(images), 1).numpy()
+            expected = torch.softmax(model.cpu().eval()(laid_out(images, model)), 1).numpy()
         difference = float(np.abs(probabilities(open_session(body), images.contiguous().numpy()) - expected).max())
         if not np.isfinite(expected).all():  # the weights may be finite all the same, and overflow
             raise DivergedError("the trained network's outputs are NaN or infinite", "lower training.learning_rate")
@@ -479,4 +480,4 @@ def _ready(model: nn.Module) -> nn.Module:
     Always channels last: the memory layout decides the order of a convolution's sums, so a network from the cache must
     have that of one just trained, or a student of it would depend on what was cached.
     """
-    return model.cpu().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    return model.cpu().to(memory_format=layout_of(model)).eval()  # type: ignore[call-overload, no-any-return]

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from nas.augment import augment
 from nas.data.normalise import Normalisation
 from nas.design import Value
-from nas.errors import DivergedError, UnsupportedError
+from nas.errors import DivergedError, UnsupportedError, one_line
+from nas.families.layout import laid_out, layout_of
 from nas.recipe import TrainingConfig
 
 WARMUP_STEPS = 20
@@ -172,7 +173,7 @@ def train(
         DivergedError: The loss became NaN or infinite.
     """
     device = torch.device(numerics.device)
-    model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model.to(device=device, memory_format=layout_of(model)).train()  # type: ignore[call-overload]
     trained = list(model.parameters() if parameters is None else parameters)
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=config.weight_decay, fused=True)
     weights = data.class_weights() if config.class_weights else None
@@ -191,7 +192,7 @@ def train(
             images = augment(data.normalise(data.images[chosen]), config.augmentation, generator)
             labels = data.labels[chosen]
             with torch.autocast(device.type, torch.bfloat16, enabled=numerics.precision == "bfloat16"):
-                logits = model(images.contiguous(memory_format=torch.channels_last))
+                logits = _forward(model, laid_out(images, model), numerics)
             loss = criterion(logits.float(), labels)
             if distillation is not None:
                 loss = _distilled(loss, logits.float(), distillation, chosen)
@@ -218,6 +219,25 @@ def train(
     return curve
 
 
+def _forward(model: nn.Module, images: Tensor, numerics: Numerics) -> Tensor:
+    """The network's logits; what its forward raises, but for want of memory, is the network's own fault.
+
+    Raises:
+        UnsupportedError: The forward fails.
+    """
+    try:
+        logits: Tensor = model(images)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "memory" in str(error):
+            raise
+        low = numerics.precision == "bfloat16"
+        hint = "set training.precision to float32: in bfloat16 not every operator runs" if low else ""
+        raise UnsupportedError(f"the network's forward fails in training: {one_line(error)}", hint) from error
+    return logits
+
+
 def _distilled(hard: Tensor, logits: Tensor, distillation: Distillation, chosen: Tensor) -> Tensor:
     """The mixed loss: labels, and the teacher's softened classes (scaled by T², so that gradients keep their size)."""
     temperature = distillation.temperature
@@ -236,5 +256,5 @@ def predict_logits(model: nn.Module, data: TrainingData, batch: int = 512) -> Te
     augmentation leaves an image's meaning alone.
     """
     model.eval()
-    parts = [model(data.normalise(images)) for images in torch.split(data.images, batch)]
+    parts = [model(laid_out(data.normalise(images), model)) for images in torch.split(data.images, batch)]
     return torch.cat(parts).float()

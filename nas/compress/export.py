@@ -9,7 +9,10 @@ body can use the uint8 pixels as its first activations, without ever turning the
 from __future__ import annotations
 
 import io
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
@@ -19,6 +22,7 @@ from torch import nn
 
 from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec
 from nas.compress.bits.pack import keep_floats_float, pack
+from nas.compress.stages import path_of_node
 from nas.data.normalise import Normalisation
 from nas.errors import UnsupportedError, one_line
 
@@ -48,24 +52,55 @@ def export_body(model: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
         UnsupportedError: The exporter refuses an operator of the network.
     """
     whole = _WithProbabilities(model).cpu().eval()
+    written: list[str] = []
+    try:
+        with _log_kept_in(written):
+            return _exported(whole, input_shape)
+    except Exception as error:  # the exporter has no common base for its errors
+        raise _refused(error, "\n".join(written)) from error
+
+
+@contextmanager
+def _log_kept_in(lines: list[str]) -> Iterator[None]:
+    """Keeps what the exporter logs off the terminal: its whole graph, many long lines, where it refuses something."""
+    log = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *parts: lines.append("".join(str(part) for part in parts))
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = log
+
+
+def _exported(whole: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The TorchScript exporter is chosen on purpose: 10 to 100 times faster, and its pooling quantises.
         warnings.simplefilter("ignore")
-        try:
-            torch.onnx.export(
-                whole,
-                (torch.zeros(1, *input_shape),),
-                buffer,  # type: ignore[arg-type]  # the TorchScript exporter takes a file object
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[BODY_INPUT],
-                output_names=[OUTPUT_NAME],
-                dynamic_axes={BODY_INPUT: {0: "batch"}, OUTPUT_NAME: {0: "batch"}},
-            )
-        except Exception as error:  # the exporter has no common base for its errors
-            raise UnsupportedError(f"the network cannot be exported: {one_line(error)}") from error
+        torch.onnx.export(
+            whole,
+            (torch.zeros(1, *input_shape),),
+            buffer,  # type: ignore[arg-type]  # the TorchScript exporter takes a file object
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[BODY_INPUT],
+            output_names=[OUTPUT_NAME],
+            dynamic_axes={BODY_INPUT: {0: "batch"}, OUTPUT_NAME: {0: "batch"}},
+        )
     return buffer.getvalue()
+
+
+def _refused(error: Exception, written: str) -> UnsupportedError:
+    """The error for a network that the exporter refuses; the layer is read off the graph that it wrote."""
+    operator = re.search(r"'([\w]+::[\w]+)'", str(error))
+    layer = ""
+    if operator and (line := re.search(rf"= {re.escape(operator[1])}\(.*?scope: (\S+)", written)):
+        layer = path_of_node("/".join(["", *(part.rpartition("::")[2] for part in line[1].split("/")[1:]), ""]))
+    where = f" at layer '{layer}'" if layer else ""
+    name = operator[1].partition("::")[2] if operator else "what it names"
+    return UnsupportedError(
+        f"the network cannot be exported{where}: {one_line(error)}",
+        f"in its forward, write {name} with operations that ONNX has",
+    )
 
 
 def attach_front_end(body: bytes, spec: InputSpec, normalisation: Normalisation) -> bytes:

@@ -31,6 +31,7 @@ from torch.nn.modules.conv import _ConvNd
 from nas.compress.technique import Tools
 from nas.compression import CRITERIA
 from nas.errors import UnsupportedError, unknown_name
+from nas.families.layout import laid_out
 from nas.train import seeded
 
 TAYLOR_BATCHES = 16
@@ -106,7 +107,7 @@ class Taylor(Criterion):
             batches = torch.split(chosen.to(data.labels.device), TAYLOR_BATCH_SIZE)
             for batch in batches:
                 model.zero_grad(set_to_none=True)
-                logits = model(data.normalise(data.images[batch]))
+                logits = model(laid_out(data.normalise(data.images[batch]), model))
                 nn.functional.cross_entropy(logits.float(), data.labels[batch]).backward()  # type: ignore[no-untyped-call]
                 for weight, total in zip(weights, sums, strict=True):
                     if weight.grad is not None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import ModuleError
+from nas.families.layout import keep_contiguous
 
 
 def give_logits_alone(network: nn.Module, images: Tensor, classes: int, label: str) -> None:
@@ -131,17 +132,29 @@ def _run(network: nn.Module, images: Tensor, label: str) -> Any:
 
 
 def _run_as_trained(network: nn.Module, images: Tensor, label: str) -> None:
-    """Runs the network as training and export do: in memory channels come last, and a batch has any size."""
-    tried = copy.deepcopy(network).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    """Runs the network as training and export do: on batches of any size, with channels last in memory.
+
+    Where its forward needs contiguous tensors (``x.view(…)``) that is noted, and it trains on these.
+    """
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=()):
-            tried(images[:1].contiguous(memory_format=torch.channels_last))
-            tried(torch.cat([images, images, images[:1]]).contiguous(memory_format=torch.channels_last))
-    except Exception as error:  # whatever the network's forward raises
-        raise ModuleError(
-            f"{label} cannot run on batches of other sizes with channels last in memory: {explained(error)}",
-            "in its forward, write x.flatten(1) or x.reshape(len(x), -1) in place of x.view(…)",
-        ) from error
+        _run_batches(network, images, torch.channels_last)
+    except Exception:  # whatever the network's forward raises
+        try:
+            _run_batches(network, images, torch.contiguous_format)
+        except Exception as error:
+            raise ModuleError(
+                f"{label} cannot run on batches of other sizes: {explained(error)}",
+                "in its forward, write x.flatten(1) or x.reshape(len(x), -1), which take any number of images",
+            ) from error
+        keep_contiguous(network)
+
+
+def _run_batches(network: nn.Module, images: Tensor, layout: torch.memory_format) -> None:
+    """Runs a copy of the network on one image and on five."""
+    tried = copy.deepcopy(network).to(memory_format=layout).eval()  # type: ignore[call-overload]
+    with torch.no_grad(), torch.random.fork_rng(devices=()):
+        for batch in (images[:1], torch.cat([images, images, images[:1]])):
+            tried(batch.contiguous(memory_format=layout))
 
 
 def _tensors(output: Any) -> list[Tensor]:

@@ -23,6 +23,8 @@ WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 # Counts batches while training; files older than it, and networks without it, do as well.
 COUNTER = "num_batches_tracked"
 
+FITTING_HINT = "give the arguments with which the network was built when these weights were trained"
+
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a state_dict that ``torch.save`` wrote, on the CPU, by name.
@@ -114,7 +116,7 @@ def fit_weights(network: nn.Module, given: Mapping[str, Tensor], name: str, labe
     ]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise ModuleError(f"the weights in {name} do not fit {label}: {problems[0]}{more}")
+        raise ModuleError(f"the weights in {name} do not fit {label}: {problems[0]}{more}", FITTING_HINT)
     network.load_state_dict(given, strict=False)
 
 

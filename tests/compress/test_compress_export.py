@@ -247,10 +247,22 @@ def test_quantised_weights_are_packed_and_the_file_is_as_plain(
     assert np.abs(got - wanted).mean() < (0.005 if bits[0] == 8 else 0.06)
 
 
-def test_an_operator_that_cannot_be_exported_is_refused_in_one_line() -> None:
+def test_an_operator_that_cannot_be_exported_is_refused_in_one_line_with_its_layer(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     class Bessel(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.special.bessel_j0(x).flatten(1)
 
-    with pytest.raises(UnsupportedError, match=r"^the network cannot be exported: [^\n]*bessel_j0[^\n]*$"):
-        export_body(Bessel(), (1, 2, 2))
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.Sequential(nn.Conv2d(1, 1, 1), Bessel())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.parts(x)  # type: ignore[no-any-return]
+
+    message = r"^the network cannot be exported at layer 'parts\.1': [^\n]*bessel_j0[^\n]*write special_bessel_j0 with"
+    with pytest.raises(UnsupportedError, match=message):
+        export_body(Whole(), (1, 2, 2))
+    assert capfd.readouterr() == ("", ""), "the exporter keeps its graph to itself"

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import helper
 from onnx_models import make_model
 from quantised_networks import SHAPE, artifact_of, quantise, staged_body
@@ -145,3 +146,16 @@ def test_what_the_runtime_refuses_is_an_error_of_one_line() -> None:
     node = helper.make_node("Relu", ["images"], ["probabilities"], domain="nobody")
     with pytest.raises(ArtifactError, match=r"^ONNX Runtime cannot load the model: [^\n]+$"):
         inspect(make_model([node], {}, ["batch", 3]))
+
+
+def test_a_recurrent_layer_is_a_layer_and_runs_in_floats() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.fc = nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.lstm(x[:, 0])[0][:, -1])  # type: ignore[no-any-return]
+
+    layers = inspect(export_body(Recurrent().eval(), (1, 8, 8))).layers
+    assert [(layer.kernel, layer.precision) for layer in layers] == [("LSTM", FLOAT32), ("Gemm", FLOAT32)]

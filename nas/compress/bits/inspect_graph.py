@@ -31,6 +31,8 @@ FLOAT_KERNELS = (
     *("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose"),
     *("Gemm", "FusedGemm", "MatMul", "FusedMatMul"),
 )
+# Layers too, which hold weights; the runtime computes them in floats, whatever their weights are stored in.
+RECURRENT = ("LSTM", "GRU", "RNN")
 # Weights of few bits in blocks, and activations either as floats or rounded to 8 bits on the way, at this level.
 BLOCK_KERNEL, LEVEL_OF_INTEGERS = "MatMulNBits", 4
 # What the runtime puts before and after a name when it makes one node of others.
@@ -58,7 +60,7 @@ class Inspection:
     """What a runtime makes of an artifact.
 
     Args:
-        layers: Its convolutions, linear layers and products with a matrix, in their order.
+        layers: Its convolutions, linear and recurrent layers and products with a matrix, in their order.
         operators: How often each operator stands in the optimised graph.
     """
 
@@ -79,7 +81,7 @@ def inspect(artifact: bytes) -> Inspection:
     found: dict[str, LayerRun] = {}
     unnamed = set()
     for node in graph.node:
-        if node.op_type not in (*INTEGER_KERNELS, *FLOAT_KERNELS, BLOCK_KERNEL):
+        if node.op_type not in (*INTEGER_KERNELS, *FLOAT_KERNELS, *RECURRENT, BLOCK_KERNEL):
             continue
         precision = _precision(node, types)
         name = origins.of(ADDED_AFTER.sub("", ADDED_BEFORE.sub("", node.name)))
@@ -106,7 +108,7 @@ class _Origins:
             else:
                 self.nodes[node.name] = node
                 self.made_by |= dict.fromkeys(node.output, node)
-        self.all = [node.name for node in self.nodes.values() if node.op_type in LAYERS]
+        self.all = [node.name for node in self.nodes.values() if node.op_type in (*LAYERS, *RECURRENT)]
         self.layers = [name for name in self.all if not is_pooling(self.nodes[name])]
 
     def of(self, name: str) -> str | None:
@@ -116,7 +118,7 @@ class _Origins:
         nodes, sources = [self.made_by[name]] if name in self.made_by else [], set()
         while nodes:
             node = nodes.pop()
-            if node.op_type in LAYERS:
+            if node.op_type in (*LAYERS, *RECURRENT):
                 sources.add(node.name)
             else:
                 nodes += [self.made_by[value] for value in node.input if value in self.made_by]
