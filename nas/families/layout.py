@@ -21,4 +21,8 @@ def layout_of(network: nn.Module) -> torch.memory_format:
 
 def laid_out(images: Tensor, network: nn.Module) -> Tensor:
     """Images (N×C×H×W) as the network wants them to lie."""
-    return images.contiguous(memory_format=layout_of(network))
+    layout = layout_of(network)
+    if layout is torch.contiguous_format:
+        # A copy, since images of one channel count as contiguous in either layout, and convolutions hand theirs on.
+        return images.clone(memory_format=layout)
+    return images.contiguous(memory_format=layout)
