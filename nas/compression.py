@@ -64,7 +64,7 @@ CHOICES: Mapping[str, CompressionChoice] = MappingProxyType(
         "sparsity": _share(),
         "distillation": CompressionChoice(False, bool, lambda value: True, "true or false"),
         "distillation_temperature": CompressionChoice(
-            4.0, float, lambda value: value > 0, "greater than 0", refines="distillation"
+            1.0, float, lambda value: value > 0, "greater than 0", refines="distillation"
         ),
         "distillation_weight": CompressionChoice(
             0.5, float, lambda value: 0 < value <= 1, "greater than 0 and at most 1", refines="distillation"

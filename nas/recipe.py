@@ -132,7 +132,8 @@ class TrainingConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
-    distillation_temperature: Annotated[Number, Field(gt=0)] = 4.0
+    # Networks as small and trained as briefly as here lose by the higher ones that large students like.
+    distillation_temperature: Annotated[Number, Field(gt=0)] = 1.0
     distillation_weight: Annotated[Number, Field(gt=0, le=1)] = 0.5
 
 

@@ -114,7 +114,7 @@ def test_architecture_in_words(family: str, architecture: dict[str, Value], word
         ({"weight_sharing": "kmeans", "codebook_bits": 3}, "3-bit codebook"),
         ({"sparsity": 0.9}, "90 % zeros"),
         ({"distillation": True}, "distilled"),
-        ({"distillation": True, "distillation_temperature": 4.0, "distillation_weight": 0.5}, "distilled"),
+        ({"distillation": True, "distillation_temperature": 1.0, "distillation_weight": 0.5}, "distilled"),
         ({"distillation": True, "distillation_temperature": 2.0}, "distilled (T 2)"),
         (
             {"distillation": True, "distillation_temperature": 2.5, "distillation_weight": 0.9},
