@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEFAULT_TRIALS = 30
 # Of fine-tuning after half of the channels went: a ResNet-18 came to 82.1 % in two epochs of 8,000 images, to 81.3 % at
-# half of this rate (84.1 % before); a MobileNetV2, distilled and in int8, to 81.8 % in three, to 80.1 % (81.6 % before).
+# half of this rate (84.1 % before); a MobileNetV2, distilled and in int8, to 81.8 % in three, to 80.1 % (81.6 %).
 DEFAULT_LEARNING_RATE = 2e-3
 
 
