@@ -54,6 +54,10 @@ class StudyError(NasError):
     """A study folder cannot be used: locked, corrupt, or of another recipe."""
 
 
+class MeasureError(NasError):
+    """A measurement came to nothing through no fault of the model's: its process died or hung, the machine is taken."""
+
+
 class ArtifactError(NasError):
     """A model file is missing, is no ONNX file, or does not do what its manifest says."""
 

@@ -2,7 +2,7 @@
 
 A latency is a distribution. A call is warmed up until it no longer changes speed, then sampled until a minimum count
 *and* a minimum duration are reached, with the garbage collector off; the raw samples are kept, and summarised by the
-median, its interval, the 95th percentile and the interquartile range.
+median, its bootstrap interval, the 95th percentile and the interquartile range.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 Clock = Callable[[], int]
+# Makes one call and gives its duration in nanoseconds, by the host's clock or by the device's own.
+Timed = Callable[[], int]
 
 NANOSECONDS_PER_MS = 1_000_000
 
@@ -24,13 +26,18 @@ NANOSECONDS_PER_MS = 1_000_000
 WARMUP_BLOCK = 10
 WARMUP_TOLERANCE = 0.02
 
-# Fewer samples than this have no distribution-free 95 % interval of the median: 1 - 2 · 0.5^n >= 0.95 needs n >= 6.
+# Fewer samples than this say nothing of their spread.
 FEWEST_SAMPLES = 6
 
-# A window is called unstable when its interquartile range exceeds this share of the median ...
-UNSTABLE_IQR = 0.10
-# ... or when the medians of its first and second half lie further apart than this share of the whole median.
+# A window is called unstable when its interquartile range exceeds this share of the median ("spread") ...
+UNSTABLE_SPREAD = 0.10
+# ... or when the medians of its first and second half lie further apart than this share of the median ("drift").
 UNSTABLE_DRIFT = 0.05
+
+# The bootstrap of the median: resamples, distinct values that are told apart, and blocks that a window is cut into.
+RESAMPLES = 400
+MOST_VALUES = 1024
+FEWEST_BLOCKS, MOST_BLOCKS = 25, 100
 
 
 @dataclass(frozen=True)
@@ -64,12 +71,13 @@ class Summary:
 
     Args:
         median_ms: The median.
-        low_ms: Lower end of the median's 95 % interval.
+        low_ms: Lower end of the median's 95 % interval, by the bootstrap.
         high_ms: Upper end of it.
         p95_ms: The 95th percentile.
         iqr_ms: The interquartile range.
         samples: How many samples there are.
-        unstable: Whether the window was disturbed: ``UNSTABLE_IQR`` or ``UNSTABLE_DRIFT`` was exceeded.
+        troubles: Names of the thresholds that were exceeded: ``spread`` (``UNSTABLE_SPREAD``), ``drift``
+            (``UNSTABLE_DRIFT``).
         fps: Images per second at the median: 1000 · batch / median_ms.
     """
 
@@ -79,25 +87,45 @@ class Summary:
     p95_ms: float
     iqr_ms: float
     samples: int
-    unstable: bool
+    troubles: tuple[str, ...]
     fps: float
+
+    @property
+    def unstable(self) -> bool:
+        """Whether the samples themselves say that the window was disturbed."""
+        return bool(self.troubles)
+
+
+def timed_by(run: Callable[[], object], clock: Clock = time.perf_counter_ns) -> Timed:
+    """A call timed by a clock of the host: between its two readings there is nothing but the call."""
+
+    def timed() -> int:
+        start = clock()
+        run()
+        return clock() - start
+
+    return timed
 
 
 def sample(run: Callable[[], object], policy: Policy, clock: Clock = time.perf_counter_ns) -> np.ndarray:
-    """Times a call over and over and returns its durations in nanoseconds (int64), in the order taken.
+    """Times a call by a clock of the host over and over; see ``sample_timed``."""
+    return sample_timed(timed_by(run, clock), policy)
+
+
+def sample_timed(timed: Timed, policy: Policy) -> np.ndarray:
+    """Makes a timed call over and over and returns its durations in nanoseconds (int64), in the order taken.
 
     The warm-up runs the call at least once; it ends when two neighbouring blocks of ``WARMUP_BLOCK`` runs have medians
     at most ``WARMUP_TOLERANCE`` apart, or at ``policy.warmup_ms``. The garbage collector is off throughout and is
-    afterwards as it was. Between two clock readings there is nothing but the call.
+    afterwards as it was. A policy's durations are those of the calls alone, added up.
 
     Args:
-        run: The call, without arguments.
+        timed: The call, which gives its own duration.
         policy: When to stop.
-        clock: Gives nanoseconds, monotonic.
     """
     with _garbage_collector_off():
-        _warm_up(run, policy, clock)
-        return _sample_window(run, policy, clock)
+        _warm_up(timed, policy)
+        return _sample_window(timed, policy)
 
 
 def summarise(samples_ns: np.ndarray, batch: int) -> Summary:
@@ -113,51 +141,66 @@ def summarise(samples_ns: np.ndarray, batch: int) -> Summary:
     first, median, third, p95 = (float(value) for value in np.percentile(samples_ms, [25, 50, 75, 95]))
     if median <= 0:
         raise ValueError("the clock is too coarse: the median of the samples is 0")
-    ordered = np.sort(samples_ms)
-    rank = median_interval_rank(len(ordered))
     half = len(samples_ms) // 2
     drift = abs(float(np.median(samples_ms[:half]) - np.median(samples_ms[half:])))
+    troubles = {"spread": third - first > UNSTABLE_SPREAD * median, "drift": drift > UNSTABLE_DRIFT * median}
+    low, high = bootstrap_interval(samples_ms)
     return Summary(
         median_ms=median,
-        low_ms=float(ordered[rank - 1]),
-        high_ms=float(ordered[len(ordered) - rank]),
+        low_ms=min(low, median),
+        high_ms=max(high, median),
         p95_ms=p95,
         iqr_ms=third - first,
         samples=len(samples_ms),
-        unstable=third - first > UNSTABLE_IQR * median or drift > UNSTABLE_DRIFT * median,
+        troubles=tuple(name for name, exceeded in troubles.items() if exceeded),
         fps=1000 * batch / median,
     )
 
 
-def median_interval_rank(count: int) -> int:
-    """The rank r for which the r-th smallest and r-th largest of n samples enclose the median in 95 % of cases.
+def bootstrap_interval(samples: np.ndarray, blocks: int | None = None) -> tuple[float, float]:
+    """The 95 % interval of the median, by the percentile bootstrap over blocks of neighbouring samples.
 
-    Distribution-free and exact: the number of samples below the median is binomial (n, 1/2), so the two miss it with
-    probability 2 · P(X < r); r is the largest rank for which that is at most 5 % (H. A. David and H. N. Nagaraja,
-    Order Statistics, 3rd edition, section 7.1). It takes the samples for independent, so it speaks of the scatter
-    within a window, not of what changes between windows; drift is what ``Summary.unstable`` looks for.
+    Neighbouring samples are alike (a timer tick, a cache that another call emptied), so blocks of them are drawn, not
+    single ones, which would give an interval that is too narrow (H. R. Künsch, The jackknife and the bootstrap for
+    general stationary observations, Annals of Statistics 17, 1989). The median of a resample is read off counts: one
+    row for each block, one column for each distinct value, so that the cost does not grow with resamples · samples.
 
     Args:
-        count: Number of samples, at least ``FEWEST_SAMPLES``.
+        samples: Durations of one unit, in the order taken, at least ``FEWEST_SAMPLES``.
+        blocks: How many blocks; by default as many as give blocks of the cube root of the number of samples, but
+            ``FEWEST_BLOCKS`` to ``MOST_BLOCKS`` as far as there are samples.
+
+    Returns:
+        Lower and upper end, in the samples' unit. The same samples give the same interval.
     """
-    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
-    log_binomials = log_factorials[count] - log_factorials - log_factorials[::-1]
-    below = np.cumsum(np.exp(log_binomials - count * np.log(2.0)))
-    # below[k] is P(X <= k) = P(X < k + 1), so the ranks that qualify are 1 .. number of entries up to 2.5 %.
-    return int(np.searchsorted(below, 0.025, side="right"))
+    count = len(samples)
+    number = min(count, blocks or max(FEWEST_BLOCKS, min(MOST_BLOCKS, round(count ** (2 / 3)))))
+    block_of = np.arange(count) * number // count
+    # Where there are too many distinct values their quantiles stand for them, far finer than the interval is wide.
+    grid = np.unique(samples)
+    if len(grid) > MOST_VALUES:
+        grid = np.unique(np.quantile(samples, np.linspace(0, 1, MOST_VALUES + 1), method="nearest"))
+    column = np.minimum(np.searchsorted(grid, samples), len(grid) - 1)
+    counts = np.zeros((number, len(grid)))
+    np.add.at(counts, (block_of, column), 1.0)
+    drawn = np.random.default_rng(0).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
+    below = np.cumsum(drawn @ counts, axis=1)
+    half = below[:, -1:] / 2
+    # The median of an even number of samples lies halfway between the two in the middle.
+    lower, upper = grid[np.argmax(below >= half, axis=1)], grid[np.argmax(below > half, axis=1)]
+    low, high = np.percentile((lower + upper) / 2, [2.5, 97.5])
+    return float(low), float(high)
 
 
-def _warm_up(run: Callable[[], object], policy: Policy, clock: Clock) -> None:
-    deadline = clock() + policy.warmup_ms * NANOSECONDS_PER_MS
+def _warm_up(timed: Timed, policy: Policy) -> None:
+    left = policy.warmup_ms * NANOSECONDS_PER_MS
     previous: float | None = None
     while True:
         durations: list[int] = []
         for _ in range(WARMUP_BLOCK):
-            start = clock()
-            run()
-            end = clock()
-            durations.append(end - start)
-            if end >= deadline:
+            durations.append(timed())
+            left -= durations[-1]
+            if left <= 0:
                 return
         current = statistics.median(durations)
         if previous is not None and abs(current - previous) <= WARMUP_TOLERANCE * previous:
@@ -165,23 +208,23 @@ def _warm_up(run: Callable[[], object], policy: Policy, clock: Clock) -> None:
         previous = current
 
 
-def _sample_window(run: Callable[[], object], policy: Policy, clock: Clock) -> np.ndarray:
+def _sample_window(timed: Timed, policy: Policy) -> np.ndarray:
     """Samples in blocks that are allocated before they are filled, so that nothing is allocated between samples."""
-    begin = clock()
-    enough = begin + policy.minimum_ms * NANOSECONDS_PER_MS
-    too_long = begin + policy.maximum_ms * NANOSECONDS_PER_MS
+    enough = policy.minimum_ms * NANOSECONDS_PER_MS
+    too_long = policy.maximum_ms * NANOSECONDS_PER_MS
     blocks: list[np.ndarray] = []
-    taken = 0
+    taken = elapsed = 0
     while True:
         block = np.zeros(max(policy.minimum_samples, 1024), dtype=np.int64)
         blocks.append(block)
         for i in range(len(block)):
-            start = clock()
-            run()
-            end = clock()
-            block[i] = end - start
+            duration = timed()
+            block[i] = duration
             taken += 1
-            if end >= enough and (taken >= policy.minimum_samples or (end >= too_long and taken >= FEWEST_SAMPLES)):
+            elapsed += duration
+            if elapsed >= enough and (
+                taken >= policy.minimum_samples or (elapsed >= too_long and taken >= FEWEST_SAMPLES)
+            ):
                 return np.concatenate(blocks)[:taken]
 
 

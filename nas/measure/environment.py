@@ -12,24 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from nas.design import sha256_of
-from nas.measure.target import usable_cores
+from nas.target import usable_cores
 
 UNKNOWN = "unknown"
 
 # Instruction sets that decide how fast a network runs: vectors, 8-bit dot products, 16-bit floats, matrix tiles.
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-PACKAGES = ("numpy", "onnxruntime", "onnx", "torch", "torch-pruning", "optuna", "ptflops", "nas-front")
+PACKAGES = ("numpy", "onnxruntime", "openvino", "onnx", "torch", "torch-pruning", "optuna", "ptflops", "nas-front")
 
-# A latency depends on these and, as far as is known, on nothing else here: the fingerprint is taken over them.
+# A latency depends on these, on the runtime and, as far as is known, on nothing else here: the fingerprint is taken
+# over them. Memory counts in GiB: what the kernel keeps of it for itself changes from start to start.
 LATENCY_DEPENDS_ON = (
     "machine",
     "cpu",
     "cores",
+    "affinity",
     "features",
     "governor",
+    "memory_gib",
     "container_cpus",
+    "container_memory_bytes",
     "system",
-    "onnxruntime",
 )
 
 
@@ -46,9 +49,11 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
         "machine": platform.machine() or UNKNOWN,
         "cpu": _cpu_model(root),
         "cores": usable_cores(),
+        "affinity": _affinity(),
         "features": sorted(cpu_features(root)),
         "governor": _read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or UNKNOWN,
-        "memory_bytes": _memory_bytes(root),
+        "memory_bytes": (memory := _memory_bytes(root)),
+        "memory_gib": round(memory / 2**30) if isinstance(memory, int) else UNKNOWN,
         "container_cpus": _container_cpus(root),
         "container_memory_bytes": _container_memory_bytes(root),
         "system": platform.system() or UNKNOWN,
@@ -58,16 +63,19 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
     }
 
 
-def environment_id(environment: Mapping[str, Any]) -> str:
-    """A fingerprint of 12 hexadecimal digits over what latencies depend on (``LATENCY_DEPENDS_ON``).
+def environment_id(machine: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
+    """A fingerprint of 12 hexadecimal digits over what latencies depend on.
 
-    Latencies of one fingerprint may be compared. Versions of Python, the kernel or torch do not change it: the artifact
-    is run by ONNX Runtime alone.
+    Latencies of one fingerprint may be compared. Versions of Python, the kernel or another runtime do not change it.
+
+    Args:
+        machine: What ``environment`` gives; of it counts ``LATENCY_DEPENDS_ON``.
+        runtime: What the runtime says of itself (see ``nas.measure.runtimes``).
 
     Raises:
         KeyError: The environment lacks one of the fields.
     """
-    return sha256_of({name: environment[name] for name in LATENCY_DEPENDS_ON})[:12]
+    return sha256_of({name: machine[name] for name in LATENCY_DEPENDS_ON} | {"runtime": dict(runtime)})[:12]
 
 
 def cpu_features(root: Path = Path("/")) -> frozenset[str]:
@@ -111,6 +119,18 @@ def _cpu_model(root: Path) -> str:
     name = fields.get("model name") or platform.processor() or UNKNOWN
     numbers = [fields[key] for key in ("cpu family", "model", "stepping") if key in fields]
     return f"{name} ({'.'.join(numbers)})" if numbers else name
+
+
+def _affinity() -> str:
+    """The cores that this process may use, as the kernel lists them: ``0-3,6``."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    runs: list[list[int]] = []
+    for core in cores:
+        if runs and core == runs[-1][-1] + 1:
+            runs[-1].append(core)
+        else:
+            runs.append([core])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _memory_bytes(root: Path) -> int | str:

@@ -1,31 +1,205 @@
-"""Latency of an artifact on a target: the exported file, run by the runtime that would serve it."""
+"""Latency of a loaded model: windows of samples, a look at the machine around each, and the verdict on them.
+
+This is what the measuring process (``nas.measure.server``) does; whoever wants a latency asks ``nas.measure.measurer``.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
-from nas.artifact import open_session
-from nas.errors import ArtifactError, one_line
-from nas.measure.clock import NANOSECONDS_PER_MS, Clock, Policy, Summary, sample, summarise
-from nas.measure.pace import SLOWED_DOWN, Pace
-from nas.measure.target import Target
+from nas.measure.clock import NANOSECONDS_PER_MS, Clock, Policy, Summary, sample_timed, summarise
+from nas.measure.quiet import Look, Surroundings
+from nas.measure.runtimes.base import Session
 from nas.outcome import How, Quantity
+from nas.target import Target
 
-if TYPE_CHECKING:
-    import onnxruntime
-
-# A disturbed window is taken again, so often in all.
+# A disturbed window is taken again, so often in all: neighbours on a shared machine come and go, and a second look
+# costs less than a wrong number.
 MAXIMUM_WINDOWS = 3
 
-# Of this process: the best pace that it ever saw is what later ones are held against.
-MACHINE_PACE = Pace()
+# A design whose latency is within so many times that of a model that computes nothing is bound by the cost of a call.
+OVERHEAD_BOUND = 3.0
+
+
+class Watcher(Protocol):
+    """Looks at the machine around a window; ``nas.measure.quiet.Watch`` is the real one."""
+
+    def look(self) -> Look: ...
+
+    def between(self, first: Look, second: Look) -> Surroundings: ...
+
+
+@dataclass(frozen=True)
+class Window:
+    """Samples taken in one go, in nanoseconds, and what else the machine did meanwhile."""
+
+    samples_ns: np.ndarray
+    summary: Summary
+    surroundings: Surroundings
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """Names of all thresholds that were exceeded, of the samples and of the machine."""
+        return (*self.summary.troubles, *self.surroundings.troubles)
+
+    @property
+    def _badness(self) -> tuple[bool, float, float]:
+        spread = self.summary.iqr_ms / self.summary.median_ms
+        return bool(self.troubles), round(self.surroundings.slowdown, 1), spread
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A latency as it was taken.
+
+    Args:
+        target: What on.
+        window: The least disturbed window.
+        windows: How many were taken.
+        threads: Threads of an operator as the runtime says; None on a GPU.
+        cores: The cores that the process was kept on; empty where it was not.
+        overhead_ms: Median of a model that computes nothing, in the same process; None where it was not measured.
+        detail: What the runtime tells of itself.
+    """
+
+    target: Target
+    window: Window
+    windows: int
+    threads: int | None
+    cores: tuple[int, ...] = ()
+    overhead_ms: float | None = None
+    detail: dict[str, float | int | str | bool] = field(default_factory=dict)
+
+    @property
+    def samples_ms(self) -> np.ndarray:
+        """The raw samples in ms (float32), in the order taken."""
+        return (self.window.samples_ns / NANOSECONDS_PER_MS).astype(np.float32)
+
+    def quantity(self, environment_id: str | None = None) -> Quantity:
+        """``latency_ms``: median and 95 % interval; the rest is in its detail."""
+        summary, around = self.window.summary, self.window.surroundings
+        detail: dict[str, Any] = {
+            "p95": summary.p95_ms,
+            "iqr": summary.iqr_ms,
+            "samples": summary.samples,
+            "unstable": bool(self.window.troubles),
+            "fps": summary.fps,
+            "batch": self.target.batch,
+            "windows": self.windows,
+            "slowdown": round(around.slowdown, 3),
+        }
+        if self.window.troubles:
+            detail["why_unstable"] = ", ".join(self.window.troubles)
+        for name in ("busy_cores", "busy_same_cores", "waited", "mhz"):
+            if (value := getattr(around, name)) is not None:
+                detail[name] = round(value, 4)
+        if self.threads is not None:
+            detail["threads"] = self.threads
+        if self.cores:
+            detail["cores"] = ",".join(str(core) for core in self.cores)
+        if self.overhead_ms is not None:
+            detail["overhead_ms"] = self.overhead_ms
+            detail["overhead_bound"] = summary.median_ms < OVERHEAD_BOUND * self.overhead_ms
+        return Quantity(
+            "latency_ms",
+            summary.median_ms,
+            "ms",
+            How.MEASURED,
+            target=self.target.name,
+            low=summary.low_ms,
+            high=summary.high_ms,
+            environment_id=environment_id,
+            detail=detail | self.detail,
+        )
+
+
+def batch_of(images: np.ndarray, batch: int) -> np.ndarray:
+    """So many images, over again where there are fewer, as one array in memory.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if len(images) == 0:
+        raise ValueError("measuring a latency needs at least one image, but got none")
+    return np.ascontiguousarray(images[np.arange(batch) % len(images)])
+
+
+def read_latency(
+    session: Session,
+    target: Target,
+    images: np.ndarray,
+    policy: Policy,
+    watch: Watcher,
+    clock: Clock = time.perf_counter_ns,
+) -> Reading:
+    """Times one call of a loaded model, on images that are ready; the caller has pinned the process.
+
+    Windows are taken until one is undisturbed, ``MAXIMUM_WINDOWS`` at most; the least disturbed one counts.
+
+    Args:
+        session: The model.
+        target: What it was loaded for.
+        images: One batch as the artifact takes it.
+        policy: When to stop sampling.
+        watch: Looks at the machine around each window.
+        clock: Gives nanoseconds, monotonic.
+
+    Raises:
+        ArtifactError: The model does not take these images.
+    """
+    timed = session.timed(session.call(images), clock)
+    windows: list[Window] = []
+    before = watch.look()
+    while len(windows) < MAXIMUM_WINDOWS and (not windows or windows[-1].troubles):
+        samples_ns = sample_timed(timed, policy)
+        after = watch.look()
+        windows.append(Window(samples_ns, summarise(samples_ns, target.batch), watch.between(before, after)))
+        before = after
+    best = min(windows, key=lambda window: window._badness)
+    return Reading(target, best, len(windows), session.threads)
+
+
+def cores_for(threads: int | None, usable: Collection[int]) -> tuple[int, ...]:
+    """The cores that so many threads are kept on: the last ones, as the first serve most interrupts."""
+    return tuple(sorted(usable)[-threads:]) if threads else tuple(sorted(usable))
+
+
+@contextmanager
+def pinned(cores: Collection[int]) -> Iterator[None]:
+    """Keeps every thread of this process on some cores, and lets them go afterwards.
+
+    Threads of a runtime's pool have an affinity of their own, so each is set. Where the system has none (macOS,
+    Windows), nothing is pinned.
+    """
+    if not cores or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    _pin_all(set(cores))
+    try:
+        yield
+    finally:
+        _pin_all(before)
+
+
+def _pin_all(cores: set[int]) -> None:
+    os.sched_setaffinity(0, cores)
+    try:
+        threads = [int(name) for name in os.listdir("/proc/self/task")]
+    except OSError:
+        return
+    for thread in threads:
+        try:
+            os.sched_setaffinity(thread, cores)
+        except OSError:  # it has ended meanwhile
+            continue
 
 
 def measure_latency(
@@ -34,134 +208,29 @@ def measure_latency(
     images: np.ndarray,
     policy: Policy | None = None,
     environment_id: str | None = None,
+    watch: Watcher | None = None,
     clock: Clock = time.perf_counter_ns,
-    pace: Callable[[], float] = MACHINE_PACE,
 ) -> tuple[Quantity, np.ndarray]:
-    """Times an artifact with one input on real images.
+    """TEMPORARY"""
+    from nas.measure.quiet import Watch
+    from nas.measure.runtimes.onnx_runtime import OnnxRuntime
 
-    What is timed is one call of the session as a deployment makes it: numpy arrays in, numpy arrays out, with all that
-    the graph holds (normalisation included).
-
-    Args:
-        content: The ONNX file.
-        target: Threads and batch to measure with.
-        images: Inputs as the artifact takes them, N×…; the first ``target.batch`` are used, over again where N is less.
-        policy: When to stop sampling; the default policy where None.
-        environment_id: Fingerprint of the machine, stored with the number.
-        clock: Gives nanoseconds, monotonic.
-        pace: How many times slower than at its best the machine is at the moment.
-
-    Returns:
-        The quantity ``latency_ms`` (median and 95 % interval; in its detail p95, iqr, samples, unstable, fps, batch,
-        windows and slowdown) and the raw samples in ms (float32), in the order taken.
-
-    Raises:
-        UnsupportedError: The target wants more threads than there are cores.
-        ArtifactError: The model does not load, or does not take these images.
-    """
-    target.check_cores()
-    if len(images) == 0:
-        raise ValueError("measuring a latency needs at least one image, but got none")
-    batch = np.ascontiguousarray(images[np.arange(target.batch) % len(images)])
-    session = open_session(content, target.threads)
-    inputs = session.get_inputs()
-    if len(inputs) != 1:
-        raise ArtifactError(f"the model must have one input, but has {', '.join(item.name for item in inputs)}")
-    return measure_session(session, {inputs[0].name: batch}, target, policy, environment_id, clock, pace)
-
-
-def measure_session(
-    session: onnxruntime.InferenceSession,
-    feeds: Mapping[str, np.ndarray],
-    target: Target,
-    policy: Policy | None = None,
-    environment_id: str | None = None,
-    clock: Clock = time.perf_counter_ns,
-    pace: Callable[[], float] = MACHINE_PACE,
-) -> tuple[Quantity, np.ndarray]:
-    """Times an open session on given inputs; otherwise as ``measure_latency``.
-
-    The session is to be opened outside: threads that a library starts then must not inherit the one core.
-    """
-    inputs = dict(feeds)
-    with single_core(target.threads):
-        try:
-            session.run(None, inputs)
-        except Exception as error:  # onnxruntime's exceptions have no common base of their own
-            raise ArtifactError(f"the model cannot be run: {one_line(error, 300)}") from error
-        windows = _windows(lambda: session.run(None, inputs), target, policy, clock, pace)
-    best = min(windows, key=lambda window: (window.disturbed, round(window.slowdown, 1), window.spread))
-    summary = best.summary
-    quantity = Quantity(
-        "latency_ms",
-        summary.median_ms,
-        "ms",
-        How.MEASURED,
-        target=target.name,
-        low=summary.low_ms,
-        high=summary.high_ms,
-        environment_id=environment_id,
-        detail={
-            "p95": summary.p95_ms,
-            "iqr": summary.iqr_ms,
-            "samples": summary.samples,
-            "unstable": best.disturbed,
-            "fps": summary.fps,
-            "batch": target.batch,
-            "windows": len(windows),
-            "slowdown": round(best.slowdown, 3),
-        },
-    )
-    return quantity, (best.samples_ns / NANOSECONDS_PER_MS).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Samples taken in one go, and how slow the machine was around them."""
-
-    samples_ns: np.ndarray
-    summary: Summary
-    slowdown: float
-
-    @property
-    def spread(self) -> float:
-        return self.summary.iqr_ms / self.summary.median_ms
-
-    @property
-    def disturbed(self) -> bool:
-        return self.summary.unstable or self.slowdown > SLOWED_DOWN
-
-
-def _windows(
-    run: Callable[[], object], target: Target, policy: Policy | None, clock: Clock, pace: Callable[[], float]
-) -> list[_Window]:
-    """Samples one window, and more where that was disturbed.
-
-    Neighbours on a shared machine come and go: a second look costs less than a wrong number.
-    """
-    windows: list[_Window] = []
-    before = pace()
-    while len(windows) < MAXIMUM_WINDOWS and (not windows or windows[-1].disturbed):
-        samples_ns = sample(run, policy or Policy(), clock)
-        after = pace()
-        windows.append(_Window(samples_ns, summarise(samples_ns, target.batch), max(before, after)))
-        before = after
-    return windows
-
-
-@contextmanager
-def single_core(threads: int) -> Iterator[None]:
-    """Keeps the calling thread on one core while a single-threaded target is measured, and lets it go afterwards.
-
-    ONNX Runtime with one thread runs in the caller's. The last core is taken, as the first serves most interrupts.
-    With more threads, and where the system has no affinity (macOS, Windows), nothing is pinned.
-    """
-    if threads != 1 or not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
+    session = OnnxRuntime().load(content, target)
+    w = watch or _watch()
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores_for(target.threads, usable))
     try:
-        yield
+        reading = read_latency(session, target, batch_of(images, target.batch), policy or Policy(), w, clock)
     finally:
-        os.sched_setaffinity(0, before)
+        os.sched_setaffinity(0, usable)
+    return reading.quantity(environment_id), reading.samples_ms
+
+
+from functools import cache
+
+
+@cache
+def _watch():
+    from nas.measure.quiet import Watch
+
+    return Watch()
