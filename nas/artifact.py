@@ -7,6 +7,7 @@ this one file, run by the runtime that would serve it. Nothing here needs torch.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -129,6 +130,11 @@ class Manifest:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"an artifact's manifest is incomplete: {error!r}") from None
+
+
+def compressed_size(artifact: bytes) -> int:
+    """Bytes of a file once deflated, as a download or an app's package is: there zeros in the weights pay."""
+    return len(zlib.compress(artifact, 9))
 
 
 def whole_number(name: str, value: object, most: int | None = None) -> int:

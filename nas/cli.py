@@ -13,6 +13,7 @@ import typer
 
 from nas import __version__
 from nas.commands.compress import compress
+from nas.commands.doctor import doctor
 from nas.commands.search import search
 from nas.commands.sensitivity import sensitivity
 from nas.commands.terminal import make_console, print_front, write_reports
@@ -51,6 +52,7 @@ def _common(
 
 app.command()(search)
 app.command()(compress)
+app.command()(doctor)
 app.command()(sensitivity)
 
 
@@ -202,7 +204,7 @@ def profile(
     import re
 
     from nas.errors import RecipeError
-    from nas.measure.target import Target
+    from nas.target import Target
 
     parsed = Target.parse(target)
     match = re.fullmatch(r"(\d+)[x×](\d+)[x×](\d+)", input_shape)

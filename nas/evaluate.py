@@ -1,37 +1,40 @@
 """One design evaluated: from an ``EvalRequest`` to an ``EvalResult``, whatever happens in between.
 
-Accuracy, latency and size are read off the artifact alone. A failure is a value with a reason, never an exception, so
-that it can not end a study.
+Accuracy, latency and size are read off the artifact alone, in the form and by the runtime that serves it. A failure is
+a value with a reason, never an exception, so that it can not end a study.
 """
 
 from __future__ import annotations
 
 import time
 import traceback
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nas.artifact import open_session, probabilities
+from nas.artifact import compressed_size
 from nas.data.dataset import Dataset
 from nas.design import Design
-from nas.errors import DivergedError, InfeasibleDesignError, NasError, UnsupportedError
-from nas.measure.complexity import count
+from nas.errors import ArtifactError, DivergedError, InfeasibleDesignError, MeasureError, NasError, UnsupportedError
+from nas.measure.complexity import Complexity, count
 from nas.measure.startup import measure_startup
-from nas.measure.target import Target
 from nas.outcome import How, Outcome, Quantity, Realisation, Reason
-from nas.pipeline import AnyTeacher, Pipeline, Product, Progress, Trace
+from nas.pipeline import AnyTeacher, Pipeline, Product
 from nas.recipe import Recipe
 from nas.record import StageResult
-from nas.scoring import score
-from nas.store import Store, sha256_bytes
+from nas.serving import Outputs, Scores, at_place, choose, services
+from nas.stages import Progress, Trace
+from nas.store import Store, artifact_entry, sha256_bytes
+from nas.target import ONNX, Target
 
 # Measures an artifact's latency: (file, target, images as the artifact takes them) → (quantity, raw samples in ms).
 Measure = Callable[[bytes, Target, np.ndarray], tuple[Quantity, np.ndarray]]
+# Fingerprint of the machine and the runtime that a target's numbers are from.
+Fingerprint = Callable[[Target], str]
+# What may be told of an artifact without running it: (file, its network's complexity, target) → estimates.
+Estimate = Callable[[bytes, Complexity, Target], Sequence[Quantity]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class EvalResult:
     labels: Mapping[str, Realisation] = field(default_factory=dict)
     stages: tuple[StageResult, ...] = ()
     artifact_sha256: str | None = None
+    forms: Mapping[str, str] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     samples: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -69,7 +73,9 @@ class Evaluator:
         pipeline: Makes artifacts.
         store: Where artifacts are kept.
         measure: How latency is measured; injected, so that tests need no clock.
-        environment_id: Fingerprint of the machine, kept with what is measured in processes of its own.
+        outputs: How other runtimes than ONNX Runtime on the CPU are run for their accuracy.
+        fingerprint: Of machine and runtime, kept with what is measured in processes of its own.
+        estimate: What is estimated of each artifact, beside what is measured.
     """
 
     def __init__(
@@ -79,14 +85,19 @@ class Evaluator:
         pipeline: Pipeline,
         store: Store,
         measure: Measure,
-        environment_id: str | None = None,
+        outputs: Outputs | None = None,
+        fingerprint: Fingerprint | None = None,
+        estimate: Estimate | None = None,
     ) -> None:
         self.recipe = recipe
         self.dataset = dataset
         self.pipeline = pipeline
         self.store = store
         self.measure = measure
-        self.environment_id = environment_id
+        self.outputs = outputs
+        self.fingerprint = fingerprint
+        self.estimate = estimate
+        self.services = services(recipe)
         self.targets = [Target.parse(name) for name in recipe.all_targets]
         self._yardsticks: dict[tuple[str, str], Quantity] = {}
 
@@ -102,29 +113,53 @@ class Evaluator:
 
     def _evaluate(self, request: EvalRequest, trace: Trace) -> EvalResult:
         product = self.pipeline.run(request.design, request.seed, request.teacher, trace)
-        artifact = self.store.put(f"artifact-{request.number:05d}", product.artifact, {"trial": request.number})
         notes = list(product.notes)
-        quantities = [
-            *self._timed(trace, "score", lambda: self._scores(product)),
-            *self._timed(trace, "count", lambda: self._counts(product, notes)),
-        ]
+        files, labels = self._files(request, product, trace, notes)
+        kept = {
+            form: self.store.put(artifact_entry(request.number, form), content, {"trial": request.number}).sha256
+            for form, content in files.items()
+        }
         samples: dict[str, np.ndarray] = {}
-        quantities += self._timed(trace, "measure", lambda: self._latencies(product, samples))
+        measured = self._timed(trace, "measure", lambda: self._latencies(files, samples, notes))
+        validation = self.dataset.validation
+        scores = Scores(files, validation.images, validation.labels, self.outputs, self.pipeline.numerics.threads)
+        serving: dict[str, Target] = {}
+        quantities = self._timed(trace, "score", lambda: self._served(scores, measured, serving, notes))
+        first = serving[self.services[0].name]
+        quantities += self._timed(trace, "count", lambda: self._counts(product, files, first, notes))
+        quantities += measured
         if any(request.design.everywhere("pruning_ratio")):
             quantities += self._timed(trace, "compare", lambda: self._uncompressed(request))
         if self.recipe.needs_fresh_process:
-            path = self.store.blob_path(artifact.sha256)
-            quantities += self._timed(trace, "startup", lambda: self._startups(path))
+            quantities += self._timed(trace, "startup", lambda: self._startups(kept))
+        for service in self.services:
+            quantities += at_place(quantities, service, serving[service.name])
         return EvalResult(
             Outcome.MEASURED,
             quantities=tuple(quantities),
-            labels=product.labels,
+            labels=labels,
             stages=tuple(trace.stages),
-            artifact_sha256=artifact.sha256,
+            artifact_sha256=kept[ONNX],
+            forms={form: sha for form, sha in kept.items() if form != ONNX},
             manifest=product.manifest.to_json(),
             notes=tuple(notes),
             samples=samples,
         )
+
+    def _files(
+        self, request: EvalRequest, product: Product, trace: Trace, notes: list[str]
+    ) -> tuple[dict[str, bytes], dict[str, Realisation]]:
+        """The artifact in each form that a target wants, and what of the compression is realised where it is served."""
+        files = {ONNX: product.artifact}
+        labels = dict(product.labels)
+        for form in dict.fromkeys(target.form for target in self.targets):
+            if form != ONNX:
+                formed = self.pipeline.in_form(form, product, request.design, request.seed, request.teacher, trace)
+                files[form] = formed.content
+                notes += formed.notes
+                if all(target.form == form for service in self.services for target in service.candidates):
+                    labels |= dict.fromkeys(formed.unrealised, Realisation.UNSUPPORTED)
+        return files, labels
 
     def _timed(self, trace: Trace, stage: str, work: Callable[[], list[Quantity]]) -> list[Quantity]:
         trace.progress(stage, 0.0)
@@ -133,26 +168,64 @@ class Evaluator:
         trace.stages.append(StageResult(stage, "", time.perf_counter() - started, False))
         return quantities
 
-    def _scores(self, product: Product) -> list[Quantity]:
-        session = open_session(product.artifact, self.pipeline.numerics.threads)
-        validation = self.dataset.validation
-        return list(score(probabilities(session, validation.images), validation.labels))
+    def _served(
+        self, scores: Scores, measured: Sequence[Quantity], serving: dict[str, Target], notes: list[str]
+    ) -> list[Quantity]:
+        """Who serves where, and the accuracy there: that of the service with the lowest, so that it holds on all."""
+        latencies = {str(q.target): q for q in measured if q.name == "latency_ms"}
+        for service in self.services:
+            if not latencies:  # no latency is asked for
+                serving[service.name] = service.candidates[0]
+                continue
+            target, wrong = choose(service, latencies, scores.is_right)
+            notes += [
+                f"{other.name} is faster, but its outputs differ: accuracy {scores.of(other)[0].value:.4f}, "
+                f"ONNX Runtime's {scores.reference[0].value:.4f}"
+                for other in wrong
+            ]
+            if target is None and not service.is_place:
+                target = service.candidates[0]
+            if target is None:
+                raise ArtifactError(f"none of the targets at {service.name} can serve the artifact")
+            serving[service.name] = target
+        served = list(dict.fromkeys(serving.values()))
+        lowest = min(served, key=lambda target: scores.of(target)[0].value)
+        return [*scores.of(lowest), *scores.of_others(served)]
 
-    def _counts(self, product: Product, notes: list[str]) -> list[Quantity]:
+    def _counts(
+        self, product: Product, files: Mapping[str, bytes], served_by: Target, notes: list[str]
+    ) -> list[Quantity]:
         complexity = count(product.network, self.pipeline.input_shape)
         notes += complexity.notes
-        return [
+        file = files[served_by.form]
+        quantities = [
             Quantity("macs", complexity.macs, "MAC", How.COUNTED),
             Quantity("flops", complexity.flops, "FLOP", How.COUNTED),
             Quantity("params", complexity.params, "1", How.COUNTED),
-            Quantity("size_bytes", len(product.artifact), "bytes", How.MEASURED),
-            Quantity("compressed_size_bytes", compressed_size(product.artifact), "bytes", How.MEASURED),
+            Quantity("size_bytes", len(file), "bytes", How.MEASURED),
+            Quantity("compressed_size_bytes", compressed_size(file), "bytes", How.MEASURED),
         ]
+        if self.estimate is not None:
+            for target in self.targets:
+                quantities += self.estimate(files[target.form], complexity, target)
+        return quantities
 
-    def _latencies(self, product: Product, samples: dict[str, np.ndarray]) -> list[Quantity]:
+    def _latencies(
+        self, files: Mapping[str, bytes], samples: dict[str, np.ndarray], notes: list[str]
+    ) -> list[Quantity]:
+        """The latency on every target. One that a place can do without may refuse the artifact, which is noted."""
+        needed = {service.name for service in self.services if not service.is_place}
         quantities = []
         for target in self.targets:
-            quantity, samples[target.name] = self.measure(product.artifact, target, self.dataset.validation.images)
+            try:
+                quantity, samples[target.name] = self.measure(
+                    files[target.form], target, self.dataset.validation.images
+                )
+            except ArtifactError as error:
+                if target.name in needed:
+                    raise
+                notes.append(f"{target.name}: {error.message}")
+                continue
             quantities.append(quantity)
         return quantities
 
@@ -169,20 +242,24 @@ class Evaluator:
         for target in self.targets:
             key = (digest, target.name)
             if key not in self._yardsticks:
-                measured, _ = self.measure(whole.artifact, target, self.dataset.validation.images)
+                file = self.pipeline.uncompressed_in_form(target.form, whole)
+                measured, _ = self.measure(file, target, self.dataset.validation.images)
                 self._yardsticks[key] = replace(measured, name="uncompressed_latency_ms")
             quantities.append(self._yardsticks[key])
         return quantities
 
-    def _startups(self, path: Path) -> list[Quantity]:
+    def _startups(self, kept: Mapping[str, str]) -> list[Quantity]:
         images = self.dataset.validation.images
-        pairs = [measure_startup(path, target, images, self.environment_id) for target in self.targets]
+        pairs = [
+            measure_startup(
+                self.store.blob_path(kept[target.form]),
+                target,
+                images,
+                self.fingerprint(target) if self.fingerprint else None,
+            )
+            for target in self.targets
+        ]
         return [quantity for pair in pairs for quantity in pair]
-
-
-def compressed_size(artifact: bytes) -> int:
-    """Bytes of a file once deflated, as a download or an app's package is: there zeros in the weights pay."""
-    return len(zlib.compress(artifact, 9))
 
 
 def _explain(error: Exception) -> tuple[Outcome, Reason]:
@@ -194,6 +271,8 @@ def _explain(error: Exception) -> tuple[Outcome, Reason]:
         return Outcome.FAILED, Reason("diverged", message)
     if isinstance(error, UnsupportedError):
         return Outcome.FAILED, Reason("unsupported", message)
+    if isinstance(error, MeasureError):
+        return Outcome.FAILED, Reason("measuring", message, transient=True)
     if isinstance(error, NasError):
         return Outcome.FAILED, Reason("refused", message)
     if isinstance(error, MemoryError) or "can't allocate memory" in message or "out of memory" in message:

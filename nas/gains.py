@@ -63,6 +63,12 @@ def baseline_of(study: Study) -> TrialRecord | None:
     return next((r for r in study.records if r.origin == BASELINE and r.outcome is Outcome.MEASURED), None)
 
 
+def finalists(study: Study) -> list[TrialRecord]:
+    """The trials that are confirmed in the end, on test data and in turns: the front, and the study's baseline."""
+    baseline = baseline_of(study)
+    return [*study.front, *([baseline] if baseline is not None and baseline not in study.front else [])]
+
+
 def mac_gain(trial: Measured) -> float | None:
     """Multiply-adds of the network before compression divided by the trial's; None where they were not counted."""
     return _ratio(trial.quantity(f"{UNCOMPRESSED}macs"), trial.quantity("macs"))
@@ -71,7 +77,10 @@ def mac_gain(trial: Measured) -> float | None:
 def latency_gain(trial: Measured, target: str | None) -> float | None:
     """Latency of the network before compression divided by the trial's; None where it was not measured there."""
     key = f"latency_ms@{target}"
-    return _ratio(trial.quantity(f"{UNCOMPRESSED}{key}"), trial.quantity(key))
+    before, after = trial.quantity(f"{UNCOMPRESSED}{key}"), trial.quantity(key)
+    if before is not None and after is not None and before.environment_id != after.environment_id:
+        return None  # measured on two machines
+    return _ratio(before, after)
 
 
 def gain_words(trial: Measured, target: str | None) -> str:

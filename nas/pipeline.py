@@ -5,9 +5,7 @@
 A person's own network that comes with its weights is loaded, not trained.
 
 What each technique does lies in ``nas.compress``, in the order of ``nas.compress.registry``; here is how one follows
-another. A stage's key is the digest of its name and code version, its parent's key, its own options, the data, the
-seed, the numeric policy and the versions that matter. So two designs that differ only after pruning share everything
-before it, whichever is evaluated first; and a stage that a design leaves out adds no key.
+another. How a stage is cached under its key is the matter of ``nas.stages``.
 """
 
 from __future__ import annotations
@@ -16,9 +14,8 @@ import copy
 import functools
 import importlib.metadata
 import io
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,12 +25,13 @@ from torch import nn
 
 from nas.artifact import Manifest, open_session, probabilities
 from nas.compress import export
+from nas.compress.program import export_program, unrealised
 from nas.compress.registry import GRAPH_TECHNIQUES, NETWORK_TECHNIQUES
 from nas.compress.technique import GraphTechnique, NetworkTechnique, Technique, Tools
 from nas.compression import CHOICES, conflict, is_known
 from nas.data.dataset import Dataset
 from nas.data.normalise import Normalisation, given_normalisation, normalisation_of
-from nas.design import Design, sha256_of
+from nas.design import Design
 from nas.errors import DivergedError, NasError, UnsupportedError, unknown_name
 from nas.families import OwnNetwork, build, load_own
 from nas.families.layout import laid_out, layout_of
@@ -41,26 +39,15 @@ from nas.outcome import Realisation
 from nas.own_module import FAMILY as OWN_MODULE
 from nas.own_module import OwnModule
 from nas.recipe import Recipe
-from nas.record import StageResult
+from nas.stages import Stages, Trace
 from nas.store import Entry, Store
+from nas.target import TORCH_PROGRAM
 from nas.teacher.given import GivenTeacher
 from nas.train import Distillation, Numerics, TrainingData, predict_logits, seeded, train
 
-# Raised by one when a stage's code changes what it produces, so that old cache entries no longer count. Techniques
-# have their own.
-CODE_VERSIONS = {"load": 1, "train": 2, "teacher": 1, "export": 1} | {
-    technique.name: technique.version for technique in (*NETWORK_TECHNIQUES, *GRAPH_TECHNIQUES)
-}
 PARITY_IMAGES = 64
 # Largest difference of a class probability between network and exported file: float32 sums in another order.
 PARITY_TOLERANCE = 1e-3
-
-# Called while a stage works: (stage, share done from 0 to 1).
-Progress = Callable[[str, float], None]
-
-
-def _ignore(stage: str, share: float) -> None:
-    """The progress callback of whoever does not watch."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +89,19 @@ class Product:
     notes: tuple[str, ...]
 
 
-@dataclass
-class Trace:
-    """The stages of one evaluation, as they happen."""
+@dataclass(frozen=True)
+class Formed:
+    """A design's artifact in another form than ONNX as it is.
 
-    progress: Progress = _ignore
-    stages: list[StageResult] = field(default_factory=list)
+    Args:
+        content: The file.
+        unrealised: Compression choices that have no effect in this form.
+        notes: What a reader should know, in words.
+    """
+
+    content: bytes
+    unrealised: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +136,7 @@ class Pipeline:
         self.recipe = recipe
         self.dataset = dataset
         self.store = store
+        self.stages = Stages(store, dataset.digest, numerics)
         self.numerics = numerics
         self.reduce_range = reduce_range
         self.own = own
@@ -194,6 +189,26 @@ class Pipeline:
         trained = self._trained(design, seed, trace)
         return Uncompressed(trained.model, self._finished(self._exported(trained, trace)))
 
+    def in_form(
+        self, form: str, product: Product, design: Design, seed: int, teacher: AnyTeacher | None, trace: Trace
+    ) -> Formed:
+        """A design's artifact in the form that some targets want instead of ONNX as it is (see ``nas.target``).
+
+        Raises:
+            UnsupportedError: The network cannot be brought into it.
+        """
+        if form == TORCH_PROGRAM:
+            left_out = unrealised(design)
+            notes = (f"as a torch program without effect: {', '.join(left_out)}",) if left_out else ()
+            return Formed(export_program(product.network, self.dataset.input, self.normalisation), left_out, notes)
+        raise UnsupportedError(f"no model can be made in the form '{form}'")
+
+    def uncompressed_in_form(self, form: str, whole: Uncompressed) -> bytes:
+        """The yardstick's file in the form that a target wants."""
+        if form == TORCH_PROGRAM:
+            return export_program(whole.network, self.dataset.input, self.normalisation)
+        return whole.artifact  # in float there is nothing to be symmetric
+
     def without_training(self, design: Design, seed: int, trace: Trace) -> tuple[nn.Module, bytes]:
         """What a design's compression makes of its trained network where every step that trains is left out.
 
@@ -223,7 +238,7 @@ class Pipeline:
     def train_key(self, design: Design, seed: int) -> str:
         """The key of a design's trained float network; designs of one architecture share it."""
         if self.own is not None and self.own.trained is not None:
-            return self._key("load", "", 0, {"module": self.own.digest})
+            return self.stages.key("load", "", 0, {"module": self.own.digest})
         budget = self.recipe.budget
         options = {
             "architecture": design.architecture_digest,
@@ -232,33 +247,7 @@ class Pipeline:
         }
         if self.own is not None:
             options["module"] = self.own.digest
-        return self._key("train", "", seed, options)
-
-    def _key(self, stage: str, parent: str, seed: int, options: Mapping[str, Any]) -> str:
-        return sha256_of(
-            {
-                "stage": stage,
-                "code": CODE_VERSIONS[stage],
-                "parent": parent,
-                "options": options,
-                "data": self.dataset.digest,
-                "seed": seed,
-                "numerics": self.numerics.to_json(),
-            }
-        )
-
-    def _cached(self, stage: str, key: str, trace: Trace, compute: Callable[[], tuple[bytes, dict[str, Any]]]) -> Entry:
-        """The stage's result from the cache, or computed and stored; noted in the trace either way."""
-        started, before = time.perf_counter(), len(trace.stages)
-        trace.progress(stage, 0.0)
-        entry = self.store.get(key)
-        cached = entry is not None
-        if entry is None:
-            blob, detail = compute()
-            entry = self.store.put(key, blob, detail)
-        inner = sum(result.seconds for result in trace.stages[before:])  # of stages run for this one, noted themselves
-        trace.stages.append(StageResult(stage, key, time.perf_counter() - started - inner, cached, entry.detail))
-        return entry
+        return self.stages.key("train", "", seed, options)
 
     def _trained(self, design: Design, seed: int, trace: Trace) -> _Network:
         """The float network that compression starts from: trained, or loaded with the weights that it came with."""
@@ -276,7 +265,7 @@ class Pipeline:
                 )  # fmt: skip
                 return _save(model), {"curve": curve}
 
-            entry = self._cached("train", key, trace, compute)
+            entry = self.stages.cached("train", key, trace, compute)
         return _Network(_load(model, entry.blob), key)
 
     def _untrained(self, design: Design) -> nn.Module:
@@ -349,13 +338,15 @@ class Pipeline:
         trace: Trace,
     ) -> tuple[_Network, Mapping[str, Any]]:
         tools = replace(tools, progress=lambda share: trace.progress(technique.name, share))
-        key = self._key(technique.name, parent.key, tools.seed, self._options(technique, config, tools, teacher_key))
+        key = self.stages.key(
+            technique.name, parent.key, tools.seed, self._options(technique, config, tools, teacher_key)
+        )
 
         def compute() -> tuple[bytes, dict[str, Any]]:
             model, detail = technique.apply(parent.model, config, tools)
             return _save(model), detail
 
-        entry = self._cached(technique.name, key, trace, compute)
+        entry = self.stages.cached(technique.name, key, trace, compute)
         # The structure from the detail and the weights from the blob, also where both were just made: so that a
         # network from the cache cannot differ.
         model = technique.restore(copy.deepcopy(parent.model), entry.detail, tools)
@@ -373,8 +364,8 @@ class Pipeline:
         tools = replace(tools, progress=lambda share: trace.progress(technique.name, share))
         seed = tools.seed if technique.trains(config) else 0
         options = self._options(technique, config, tools, teacher_key)
-        key = self._key(technique.name, body.sha256, seed, options)
-        return self._cached(technique.name, key, trace, lambda: technique.apply(body.blob, config, tools))
+        key = self.stages.key(technique.name, body.sha256, seed, options)
+        return self.stages.cached(technique.name, key, trace, lambda: technique.apply(body.blob, config, tools))
 
     def _finished(self, body: Entry) -> bytes:
         return export.attach_front_end(body.blob, self.dataset.input, self.normalisation)
@@ -399,8 +390,8 @@ class Pipeline:
 
         # A network of the study's own is trained from the seed; a given one is what it is.
         seed_of_key = 0 if isinstance(teacher, GivenTeacher) else seed
-        key = self._key("teacher", self._network_key(teacher, seed), seed_of_key, {})
-        entry = self._cached("teacher", key, trace, compute)
+        key = self.stages.key("teacher", self._network_key(teacher, seed), seed_of_key, {})
+        entry = self.stages.cached("teacher", key, trace, compute)
         return torch.from_numpy(np.load(io.BytesIO(entry.blob), allow_pickle=False)).to(self.numerics.device)
 
     def _exported(self, network: _Network, trace: Trace) -> Entry:
@@ -411,7 +402,7 @@ class Pipeline:
             return body, {"parity_max_difference": self._parity(network.model, body)}
 
         options = {"exporter": export.EXPORTER, "opset": export.OPSET}
-        return self._cached("export", self._key("export", network.key, 0, options), trace, compute)
+        return self.stages.cached("export", self.stages.key("export", network.key, 0, options), trace, compute)
 
     def _parity(self, model: nn.Module, body: bytes) -> float:
         images = self.data.normalise(self.data.images[:PARITY_IMAGES]).cpu()

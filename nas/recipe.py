@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from nas.design import Design, canonical_json, sha256_of
 from nas.errors import NasError, RecipeError, unknown_name
 from nas.objectives import Constraint, Objective
+from nas.target import Place, Target
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random")
 SPACE_SUFFIXES = (".yaml", ".yml")
@@ -205,6 +206,10 @@ class Recipe(Section):
 
     ``prior`` is a file that ``nas sensitivity`` wrote (``sensitivity-00012.json``): its network's architecture,
     compressed where that cost least, gives the first trials, see ``nas.sensitivity.prior``.
+
+    ``targets`` lists what else latency is measured on. Objectives and constraints may name a target, or a place, such
+    as ``latency_ms@cpu-b1``: then each artifact is timed on every one of ``targets`` there (runtimes, threads), and the
+    fastest serves it: its latency is the trial's, and accuracy is what that runtime makes of the artifact.
     """
 
     data: DataConfig
@@ -249,6 +254,30 @@ class Recipe(Section):
             raise ValueError(f"a constraint stands twice in {', '.join(keys)}")
         return tuple(keys)
 
+    @field_validator("targets")
+    @classmethod
+    def _targets_parse(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = [Target.parse(text).name for text in value]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a target stands twice in {', '.join(names)}")
+        return tuple(names)
+
+    @model_validator(mode="after")
+    def _places_have_targets(self) -> Recipe:
+        for name in self.served:
+            place = Place.parse(name)
+            if place is None:
+                Target.parse(name)
+            elif not self.targets_at(place):
+                raise RecipeError(
+                    f"'{name}' is served by the fastest of the recipe's targets there, but 'targets' lists none",
+                    f"such as targets: [onnxruntime-{place.device}-1t-b{place.batch}, "
+                    f"openvino-{place.device}-1t-b{place.batch}]"
+                    if place.device == "cpu"
+                    else f"such as targets: [torch-cuda-b{place.batch}-fp16, tensorrt-cuda-b{place.batch}-fp16]",
+                )
+        return self
+
     @property
     def parsed_objectives(self) -> tuple[Objective, ...]:
         return tuple(Objective.parse(text) for text in self.objectives)
@@ -258,10 +287,19 @@ class Recipe(Section):
         return tuple(Constraint.parse(text) for text in self.constraints)
 
     @property
+    def served(self) -> tuple[str, ...]:
+        """Where trials are served: the targets and places that objectives and constraints name, in their order."""
+        named = [*self.parsed_objectives, *(constraint.quantity for constraint in self.parsed_constraints)]
+        return tuple(dict.fromkeys(item.target for item in named if item.target))
+
+    @property
     def all_targets(self) -> tuple[str, ...]:
         """Every target that a trial is measured on: those listed and those that objectives and constraints name."""
-        named = [*self.parsed_objectives, *(constraint.quantity for constraint in self.parsed_constraints)]
-        return tuple(dict.fromkeys([*self.targets, *(item.target for item in named if item.target)]))
+        return tuple(dict.fromkeys([*self.targets, *(name for name in self.served if Place.parse(name) is None)]))
+
+    def targets_at(self, place: Place) -> tuple[str, ...]:
+        """The targets that a trial is measured on at a place."""
+        return tuple(name for name in self.all_targets if Target.parse(name).place == place)
 
     @property
     def needs_fresh_process(self) -> bool:

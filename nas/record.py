@@ -14,6 +14,7 @@ from nas.errors import NasError, StudyError
 from nas.objectives import Constraint
 from nas.outcome import Outcome, Quantity, Realisation, Reason
 from nas.store import write_atomically
+from nas.target import ONNX
 
 VERSION = 1
 
@@ -72,7 +73,8 @@ class TrialRecord:
         quantities: Every number, with how it was had.
         labels: For each active compression choice whether it is realised, simulated or unsupported.
         stages: What was done, in order, with times.
-        artifact_sha256: The exported file, which lies in the study's cache under this digest.
+        artifact_sha256: The exported ONNX file, which lies in the study's cache under this digest.
+        forms: Digests of the files in other forms that some targets want, by form (see ``nas.target``).
         manifest: What the artifact takes and gives (see ``nas.artifact``).
         environment: The machine and its software.
         started_at: ISO 8601, UTC.
@@ -93,6 +95,7 @@ class TrialRecord:
     labels: Mapping[str, Realisation] = field(default_factory=dict)
     stages: tuple[StageResult, ...] = ()
     artifact_sha256: str | None = None
+    forms: Mapping[str, str] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     started_at: str = ""
@@ -102,6 +105,10 @@ class TrialRecord:
     def quantity(self, key: str) -> Quantity | None:
         """The quantity of that key (``accuracy``, ``latency_ms@onnxruntime-cpu-1t-b1``), or None."""
         return next((quantity for quantity in self.quantities if quantity.key == key), None)
+
+    def file_for(self, form: str) -> str | None:
+        """Digest of the trial's file in a form; None where it was not made."""
+        return self.artifact_sha256 if form == ONNX else self.forms.get(form)
 
     def value(self, key: str) -> float:
         """The value of the quantity of that key.

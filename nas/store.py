@@ -177,3 +177,8 @@ def _read_index(path: Path) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(digest, str) or not isinstance(detail, dict):
         raise ValueError(f"{path} is no index")
     return digest, detail
+
+
+def artifact_entry(trial: int, form: str = "onnx") -> str:
+    """The key under which a trial's artifact is kept, in each form that a target wants (see ``nas.target``)."""
+    return f"artifact-{trial:05d}" if form == "onnx" else f"artifact-{trial:05d}-{form}"

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +20,12 @@ import yaml
 
 from nas.errors import RecipeError, StudyError
 from nas.front import Reference, pareto_front, reference_from
+from nas.measurements import environments, measured_anew, read_measurements, timed_in_turns
 from nas.outcome import Outcome, Quantity
 from nas.recipe import Recipe, load_recipe
 from nas.record import TrialRecord, read_records, record_path
 from nas.store import Store, write_atomically
+from nas.target import ONNX, Place
 
 RECIPE_FILE = "recipe.yaml"
 INPUTS_FILE = "inputs.json"
@@ -35,9 +37,9 @@ class StudyFolder:
     """The layout of a study's folder: the one place that knows where things lie.
 
     ``recipe.yaml``, ``inputs.json`` (digests of space, data and what else the recipe names), ``trials/NNNNN.json`` (the
-    truth), ``samples/`` (raw latency samples), ``failures/`` (tracebacks), ``cache/`` (trained networks, artifacts),
-    ``test_scores.json``, ``optuna.sqlite3`` (the sampler's memory), and what ``front``, ``report`` and ``sensitivity``
-    write.
+    truth), ``samples/`` (raw latency samples), ``measurements/`` (latencies taken later), ``failures/`` (tracebacks),
+    ``cache/`` (trained networks, artifacts), ``test_scores.json``, ``optuna.sqlite3`` (the sampler's memory), and what
+    ``front``, ``report`` and ``sensitivity`` write.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,6 +48,7 @@ class StudyFolder:
         self.inputs = path / INPUTS_FILE
         self.trials = path / "trials"
         self.samples = path / "samples"
+        self.measurements = path / "measurements"
         self.failures = path / "failures"
         self.cache = path / "cache"
         self.test_scores = path / "test_scores.json"
@@ -53,6 +56,7 @@ class StudyFolder:
         self.front_csv = path / "front.csv"
         self.front_json = path / "front.json"
         self.picture = path / "pareto.png"
+        self.flops_picture = path / "flops.png"
         self.page = path / "report.html"
 
     def sensitivity(self, trial: int, layers: bool, suffix: str) -> Path:
@@ -66,12 +70,28 @@ class StudyFolder:
     def own(self) -> list[Path]:
         """Everything here that a study wrote, in the order in which it is deleted: what makes it a study goes last."""
         aside = [path for path in self.path.glob(".*.part") if path.is_file()]
-        memory = [self.storage.with_name(self.storage.name + suffix) for suffix in ("-wal", "-shm", "-journal", "")]
         sensitivities = [path for path in self.path.glob("sensitivity-*") if SENSITIVITY_FILE.fullmatch(path.name)]
-        written = [self.front_csv, self.front_json, self.picture, self.page, self.test_scores, *sensitivities]
-        work = [self.trials, self.samples, self.failures, self.cache]
-        everything = [*aside, *memory, *written, *work, self.recipe, self.inputs]
+        pictures = [self.picture, self.flops_picture]
+        written = [self.front_csv, self.front_json, *pictures, self.page, self.test_scores, *sensitivities]
+        work = [self.trials, self.samples, self.measurements, self.failures, self.cache]
+        everything = [*aside, *self._sampler_files(), *written, *work, self.recipe, self.inputs]
         return [path for path in everything if path.exists()]
+
+    def _sampler_files(self) -> list[Path]:
+        """The sampler's memory: the log of what is not yet in it before the file itself."""
+        return [self.storage.with_name(self.storage.name + suffix) for suffix in ("-wal", "-shm", "-journal", "")]
+
+    def forget_sampler(self) -> None:
+        """Deletes the sampler's memory, which the next search makes again from the records.
+
+        Raises:
+            StudyError: It cannot be deleted.
+        """
+        try:
+            for path in self._sampler_files():
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StudyError(f"the sampler's memory {self.storage} cannot be deleted: {error.strerror}") from error
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -170,12 +190,28 @@ class StudyFolder:
 
 
 class Study:
-    """A study as it stands on disk, for reading."""
+    """A study as it stands on disk, for reading.
 
-    def __init__(self, folder: StudyFolder, recipe: Recipe, records: list[TrialRecord]) -> None:
+    Args:
+        folder: Where it lies.
+        recipe: What it searches.
+        records: Its trials.
+        in_turns: Those of them whose latencies were timed in turns, with these latencies, by number. They stand in for
+            the records, but do not decide who is on the front (see ``nas.measurements``).
+    """
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        recipe: Recipe,
+        records: list[TrialRecord],
+        in_turns: Mapping[int, TrialRecord] | None = None,
+    ) -> None:
         self.folder = folder
         self.recipe = recipe
-        self.records = records
+        self.as_told = records
+        self.in_turns = dict(in_turns or {})
+        self.records = [self.in_turns.get(record.number, record) for record in records]
 
     @classmethod
     def open(cls, path: Path) -> Study:
@@ -188,7 +224,8 @@ class Study:
         if not folder.is_study():
             raise StudyError(f"there is no study in {path}", "run 'nas search RECIPE' first, or name its folder")
         recipe = _load_own_recipe(folder.recipe)
-        return cls(folder, recipe, read_trials(folder, recipe))
+        records = read_trials(folder, recipe)
+        return cls(folder, recipe, records, timed_in_turns(records, read_measurements(folder.measurements)))
 
     @property
     def name(self) -> str:
@@ -212,8 +249,19 @@ class Study:
 
     @cached_property
     def front(self) -> list[TrialRecord]:
-        """The non-dominated feasible measured trials, cheapest first (by the first objective that is a cost)."""
-        return pareto_front(self.records, self.recipe.parsed_objectives, self.recipe.parsed_constraints)
+        """The non-dominated feasible measured trials, cheapest first (by the first objective that is a cost).
+
+        Raises:
+            StudyError: Their latencies were measured on more than one machine, and so cannot be compared.
+        """
+        check_one_machine(self.folder, self.recipe, self.as_told)
+        objectives = self.recipe.parsed_objectives
+        members = {r.number for r in pareto_front(self.as_told, objectives, self.recipe.parsed_constraints)}
+        cost = next(objective.key for objective in objectives if not objective.maximise)
+        return sorted(
+            (record for record in self.records if record.number in members),
+            key=lambda record: (record.value(cost), record.number),
+        )
 
     @cached_property
     def reference(self) -> Reference | None:
@@ -257,13 +305,14 @@ class Study:
         """The study's cache."""
         return Store(self.folder.cache, self.recipe.cache_limit_mb * 10**6)
 
-    def artifact(self, record: TrialRecord) -> bytes:
-        """The artifact of a measured trial, checked against its digest.
+    def artifact(self, record: TrialRecord, form: str = ONNX) -> bytes:
+        """The artifact of a measured trial in a form, checked against its digest.
 
         Raises:
             StudyError: It is not in the cache, or was changed.
         """
-        content = self.store.read_blob(record.artifact_sha256) if record.artifact_sha256 else None
+        sha256 = record.file_for(form)
+        content = self.store.read_blob(sha256) if sha256 else None
         if content is None:
             raise StudyError(
                 f"the artifact of trial {record.number} is not in {self.folder.cache}",
@@ -278,7 +327,7 @@ def read_trials(folder: StudyFolder, recipe: Recipe) -> list[TrialRecord]:
     Raises:
         StudyError: A record is damaged or lacks a quantity; the message names the file.
     """
-    records = read_records(folder.trials)
+    records = measured_anew(read_records(folder.trials), read_measurements(folder.measurements))
     asked = [*recipe.parsed_objectives, *(constraint.quantity for constraint in recipe.parsed_constraints)]
     for record in records:
         missing = [quantity.key for quantity in asked if record.quantity(quantity.key) is None]
@@ -288,6 +337,70 @@ def read_trials(folder: StudyFolder, recipe: Recipe) -> list[TrialRecord]:
                 "move it out of the study folder; the next search evaluates that trial again",
             )
     return records
+
+
+def check_one_machine(
+    folder: StudyFolder, recipe: Recipe, records: Sequence[TrialRecord], here: Mapping[str, str] | None = None
+) -> None:
+    """Makes sure that what is compared was measured in one environment.
+
+    Args:
+        folder: The study's folder.
+        recipe: Whose objectives and constraints are compared.
+        records: The trials.
+        here: Fingerprint of this machine by target, where trials are to be added.
+
+    Raises:
+        StudyError: It was not; the message says which trials were measured where, the hint how to mend it.
+    """
+    for key, target in _compared(recipe):
+        found = environments(records, key)
+        if here is not None and target in here and found:
+            found.setdefault(here[target], [])
+        if len(found) < 2:
+            continue
+        where = "; ".join(
+            f"{_numbers(numbers)} on {_machine(records, numbers)} ({fingerprint})"
+            if numbers
+            else f"new trials here ({fingerprint})"
+            for fingerprint, numbers in found.items()
+        )
+        raise StudyError(
+            f"{key} of {folder.path} was measured in different environments, which cannot stand on one front: {where}",
+            f"measure all again here: nas measure {folder.path}",
+        )
+
+
+def _compared(recipe: Recipe) -> list[tuple[str, str]]:
+    """The keys of what a recipe compares, with their targets: of a place all that compete for it, as each runtime has
+    a fingerprint of its own.
+    """
+    named = [*recipe.parsed_objectives, *(constraint.quantity for constraint in recipe.parsed_constraints)]
+    found = []
+    for item in named:
+        if item.target is not None:
+            place = Place.parse(item.target)
+            names = (item.target,) if place is None else recipe.targets_at(place)
+            found += [(f"{item.name}@{name}", name) for name in names]
+    return list(dict.fromkeys(found))
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """``trials 0 to 11, 14``: runs of neighbours shortened."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    words = words if len(words) <= 4 else [*words[:3], "…"]
+    return f"trial{'' if len(numbers) == 1 else 's'} {', '.join(words)}"
+
+
+def _machine(records: Sequence[TrialRecord], numbers: Sequence[int]) -> str:
+    environment = next((record.environment for record in records if record.number in numbers), {})
+    return f"{environment.get('cpu', 'another machine')}, {environment.get('cores', '?')} cores"
 
 
 def _load_own_recipe(path: Path) -> Recipe:

@@ -23,6 +23,7 @@ from nas.data.normalise import Normalisation
 from nas.design import Value
 from nas.errors import DivergedError, UnsupportedError, one_line
 from nas.families.layout import laid_out, layout_of
+from nas.lease import Working, working
 from nas.recipe import TrainingConfig
 
 WARMUP_STEPS = 20
@@ -166,8 +167,9 @@ def train(
     """Trains a network in place and returns its curve: for each epoch the mean loss, the accuracy on the (augmented)
     training batches, and the seconds that it took.
 
-    Call it inside ``seeded`` for repeatable results. ``after_step`` is called after each step of the optimiser;
-    ``parameters`` are what is trained, all of the network's by default.
+    Call it inside ``seeded`` for repeatable results. Between batches it makes way for whoever measures on this machine
+    (``nas.lease``). ``after_step`` is called after each step of the optimiser; ``parameters`` are what is trained, all
+    of the network's by default.
 
     Raises:
         DivergedError: The loss became NaN or infinite.
@@ -181,29 +183,31 @@ def train(
     batch = min(config.batch_size, len(data.labels))
     steps_per_epoch = len(data.labels) // batch
     steps, step = epochs * steps_per_epoch, 0
+    quiet = working_on(device)
     curve = []
     for epoch in range(epochs):
         started = time.perf_counter()
         order = torch.randperm(len(data.labels), generator=generator).to(device)
         loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device)
         for chosen in torch.split(order[: steps_per_epoch * batch], batch):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * learning_rate_factor(step, steps, steps_per_epoch)
-            images = augment(data.normalise(data.images[chosen]), config.augmentation, generator)
-            labels = data.labels[chosen]
-            with torch.autocast(device.type, torch.bfloat16, enabled=numerics.precision == "bfloat16"):
-                logits = _forward(model, laid_out(images, model), numerics)
-            loss = criterion(logits.float(), labels)
-            if distillation is not None:
-                loss = _distilled(loss, logits.float(), distillation, chosen)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            if after_step is not None:
-                after_step()
-            loss_sum += loss.detach()
-            correct += (logits.detach().argmax(1) == labels).sum()
-            step += 1
+            with quiet:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * learning_rate_factor(step, steps, steps_per_epoch)
+                images = augment(data.normalise(data.images[chosen]), config.augmentation, generator)
+                labels = data.labels[chosen]
+                with torch.autocast(device.type, torch.bfloat16, enabled=numerics.precision == "bfloat16"):
+                    logits = _forward(model, laid_out(images, model), numerics)
+                loss = criterion(logits.float(), labels)
+                if distillation is not None:
+                    loss = _distilled(loss, logits.float(), distillation, chosen)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                if after_step is not None:
+                    after_step()
+                loss_sum += loss.detach()
+                correct += (logits.detach().argmax(1) == labels).sum()
+                step += 1
         mean_loss = float(loss_sum) / steps_per_epoch
         if not math.isfinite(mean_loss):
             raise DivergedError(
@@ -217,6 +221,11 @@ def train(
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
         raise DivergedError("training diverged: a weight is NaN or infinite", "lower training.learning_rate")
     return curve
+
+
+def working_on(device: torch.device) -> Working:
+    """What to hold for each batch, so that nobody's measurement is disturbed; a GPU's queue is ended for a measurer."""
+    return working(settle=torch.cuda.synchronize if device.type == "cuda" else None)
 
 
 def _forward(model: nn.Module, images: Tensor, numerics: Numerics) -> Tensor:
@@ -256,5 +265,9 @@ def predict_logits(model: nn.Module, data: TrainingData, batch: int = 512) -> Te
     augmentation leaves an image's meaning alone.
     """
     model.eval()
-    parts = [model(laid_out(data.normalise(images), model)) for images in torch.split(data.images, batch)]
+    quiet = working_on(data.images.device)
+    parts = []
+    for images in torch.split(data.images, batch):
+        with quiet:
+            parts.append(model(laid_out(data.normalise(images), model)))
     return torch.cat(parts).float()

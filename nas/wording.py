@@ -10,11 +10,10 @@ import math
 from collections.abc import Sequence
 
 from nas.compression import split_name
-from nas.measure.target import Target
 from nas.objectives import KINDS, Constraint, QuantityKind
 from nas.outcome import Quantity, Realisation
+from nas.target import Place, Target
 
-RUNTIME_WORDS = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
 # What a label means to whoever reads a trial's numbers.
 LABEL_WORDS = {
     Realisation.REALISED: "realised",
@@ -170,14 +169,17 @@ def constraint_words(constraint: Constraint) -> str:
 
 
 def target_words(name: str) -> str:
-    """A target in words: ``ONNX Runtime, CPU, 1 thread, batch 1``.
+    """A target or place in words: ``ONNX Runtime, CPU, 1 thread, batch 1``; ``the fastest, CPU, batch 1``.
 
     Raises:
-        NasError: It is no target; see ``Target.parse``.
+        NasError: It is neither; see ``Target.parse``.
     """
+    if (place := Place.parse(name)) is not None:
+        return f"the fastest, {place.device.upper()}, batch {place.batch}"
     target = Target.parse(name)
-    runtime = RUNTIME_WORDS.get(target.runtime, target.runtime)
-    return f"{runtime}, {target.device.upper()}, {plural(target.threads, 'thread')}, batch {target.batch}"
+    threads = [plural(target.threads, "thread")] if target.threads is not None else []
+    precision = [target.precision] if target.precision else []
+    return ", ".join([target.kind.title, target.device.upper(), *threads, f"batch {target.batch}", *precision])
 
 
 def frames_per_second(latency: Quantity) -> float:
@@ -188,4 +190,5 @@ def frames_per_second(latency: Quantity) -> float:
     """
     if latency.name != "latency_ms" or latency.target is None:
         raise ValueError(f"frames per second need a latency on a target, but got {latency.key}")
-    return 1000 * Target.parse(latency.target).batch / latency.value
+    where = Place.parse(latency.target) or Target.parse(latency.target)
+    return 1000 * where.batch / latency.value

@@ -19,11 +19,12 @@ from nas.artifact import Manifest
 from nas.errors import DivergedError, InfeasibleDesignError, NasError, SpaceError, UnsupportedError
 from nas.evaluate import EvalRequest, EvalResult, Evaluator
 from nas.measure.complexity import count
-from nas.measure.target import Target
+from nas.target import Target
 from nas.outcome import How, Outcome, Quantity, Realisation
-from nas.pipeline import Pipeline, Teacher, Trace
+from nas.pipeline import Pipeline, Teacher
 from nas.record import TrialRecord
 from nas.scoring import score
+from nas.stages import Trace
 from nas.store import Store, sha256_bytes
 
 TARGET, SECOND = "onnxruntime-cpu-1t-b1", "onnxruntime-cpu-1t-b8"

@@ -22,12 +22,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("choice", "own_module"),
     ("space", "describe", "front", "store", "artifact", "scoring", "lease"),
     ("record", "recipe"),
+    ("measurements", "serving"),
     ("data", "families", "study", "augment"),
     ("train", "measure"),
     ("compress", "teacher"),
-    ("pipeline", "wording"),
+    ("stages", "wording"),
+    ("pipeline",),
     ("evaluate", "profile", "gains", "estimate"),
-    ("report", "deploy"),
+    ("report", "deploy", "remeasure"),
     ("sensitivity",),
     ("search",),
     ("console",),
@@ -44,6 +46,7 @@ WITH_TORCH = (
     "train",
     "compress",
     "teacher",
+    "stages",
     "pipeline",
     "evaluate",
     "profile",
@@ -52,7 +55,7 @@ WITH_TORCH = (
     "cli",
 )
 SINGLE_WITH_TORCH = (
-    *("nas.measure.complexity", "nas.measure.platform"),
+    *("nas.measure.activations", "nas.measure.complexity", "nas.measure.cross_check", "nas.measure.platform"),
     *("nas.sensitivity.analysis", "nas.sensitivity.parts", "nas.sensitivity.run"),
 )
 TORCH = {"torch", "torchvision", "torch_pruning", "ptflops", "safetensors"}

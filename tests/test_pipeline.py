@@ -31,8 +31,9 @@ from nas.design import Design
 from nas.errors import DivergedError, InfeasibleDesignError, NasError, UnsupportedError
 from nas.families import build
 from nas.outcome import Realisation
-from nas.pipeline import AnyTeacher, Pipeline, Product, Teacher, Trace
+from nas.pipeline import AnyTeacher, Pipeline, Product, Teacher
 from nas.recipe import Recipe, TeacherConfig
+from nas.stages import Trace
 from nas.store import Store, sha256_bytes
 from nas.teacher.given import GivenTeacher, load_teacher
 from nas.train import Numerics

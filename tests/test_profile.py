@@ -18,7 +18,7 @@ from nas.errors import ArtifactError, InfeasibleDesignError, UnsupportedError
 from nas.measure.clock import Policy
 from nas.measure.complexity import LayerComplexity
 from nas.measure.platform import Platform
-from nas.measure.target import Target, usable_cores
+from nas.target import Target, usable_cores
 from nas.outcome import How
 from nas.profile import Profile, profile_design, profile_onnx, render
 from nas.profile.names import short_names

@@ -11,7 +11,7 @@ from onnx_models import tiny_artifact
 
 from nas.describe import describe
 from nas.errors import NasError, SpaceError
-from nas.measure.target import Target
+from nas.target import Target
 from nas.profile import subject as profiling
 from nas.profile.subject import profile_subject
 from nas.store import sha256_bytes

@@ -89,7 +89,7 @@ def compress(
     """
     from nas.commands.own_study import Files, Options, write_study
     from nas.commands.search import run_study, with_limits
-    from nas.measure.target import Target
+    from nas.target import Target
     from nas.recipe import load_recipe
     from nas.space import load_space
     from nas.study import StudyFolder

@@ -53,14 +53,21 @@ def print_front(console: Console, study: Study) -> None:
 
 
 def write_reports(console: Console, study: Study) -> None:
-    """Writes tables, picture and page, and says where."""
+    """Writes tables, pictures and page, and says where, and how far FLOPs are from the clock."""
     with console.status("drawing …"):
+        from nas.report.disagreement import rankings
         from nas.report.files import write_front_files
+        from nas.report.flops_picture import draw_flops
         from nas.report.page import write_page
         from nas.report.picture import draw_front
 
         paths = write_front_files(study)
         draw_front(study, study.folder.picture)
+        draw_flops(study, study.folder.flops_picture)
         write_page(study, study.folder.page)
-    for path in [*paths, study.folder.picture, study.folder.page]:
+        ranking = next(iter(rankings(study)), None)
+    if ranking is not None and study.measured:
+        for words in ranking.short:
+            console.print(words, soft_wrap=True)
+    for path in [*paths, study.folder.picture, study.folder.flops_picture, study.folder.page]:
         console.print(f"wrote {path}", soft_wrap=True)

@@ -32,7 +32,7 @@ from nas.compress.technique import Tools
 from nas.compression import CRITERIA
 from nas.errors import UnsupportedError, unknown_name
 from nas.families.layout import laid_out
-from nas.train import seeded
+from nas.train import seeded, working_on
 
 TAYLOR_BATCHES = 16
 TAYLOR_BATCH_SIZE = 64
@@ -105,13 +105,16 @@ class Taylor(Criterion):
             model.to(numerics.device).eval()
             chosen = torch.randperm(len(data.labels), generator=generator)[: TAYLOR_BATCHES * TAYLOR_BATCH_SIZE]
             batches = torch.split(chosen.to(data.labels.device), TAYLOR_BATCH_SIZE)
+            quiet = working_on(data.labels.device)
             for batch in batches:
-                model.zero_grad(set_to_none=True)
-                logits = model(laid_out(data.normalise(data.images[batch]), model))
-                nn.functional.cross_entropy(logits.float(), data.labels[batch]).backward()  # type: ignore[no-untyped-call]
-                for weight, total in zip(weights, sums, strict=True):
-                    if weight.grad is not None:
-                        total += weight.detach() * weight.grad**2 / len(batches)
+                with quiet:
+                    model.zero_grad(set_to_none=True)
+                    logits = model(laid_out(data.normalise(data.images[batch]), model))
+                    loss = nn.functional.cross_entropy(logits.float(), data.labels[batch])
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    for weight, total in zip(weights, sums, strict=True):
+                        if weight.grad is not None:
+                            total += weight.detach() * weight.grad**2 / len(batches)
             model.zero_grad(set_to_none=True)
         model.cpu()
         for weight, total in zip(weights, sums, strict=True):

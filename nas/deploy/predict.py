@@ -13,7 +13,7 @@ from nas.data.images import read_image
 from nas.deploy.deployment import Deployment
 from nas.deploy.verify import check_signature
 from nas.errors import DataError
-from nas.measure.target import usable_cores
+from nas.target import usable_cores
 
 TOP = 5
 AT_ONCE = 64  # files read before they are classified, so that many files need little memory

@@ -30,7 +30,7 @@ from nas.deploy.readme import readme
 from nas.deploy.verify import Verification, scores_on_test, verify_deployment
 from nas.errors import ArtifactError, NasError
 from nas.gains import compare
-from nas.measure.target import Target
+from nas.target import Target
 from nas.outcome import Quantity
 from nas.record import TrialRecord
 from nas.store import sha256_bytes, sync_folder, write_atomically

@@ -122,6 +122,9 @@ def sample_timed(timed: Timed, policy: Policy) -> np.ndarray:
     Args:
         timed: The call, which gives its own duration.
         policy: When to stop.
+
+    Raises:
+        ValueError: The clock is too coarse for the call: it gives nothing but 0.
     """
     with _garbage_collector_off():
         _warm_up(timed, policy)
@@ -161,9 +164,10 @@ def bootstrap_interval(samples: np.ndarray, blocks: int | None = None) -> tuple[
     """The 95 % interval of the median, by the percentile bootstrap over blocks of neighbouring samples.
 
     Neighbouring samples are alike (a timer tick, a cache that another call emptied), so blocks of them are drawn, not
-    single ones, which would give an interval that is too narrow (H. R. Künsch, The jackknife and the bootstrap for
-    general stationary observations, Annals of Statistics 17, 1989). The median of a resample is read off counts: one
-    row for each block, one column for each distinct value, so that the cost does not grow with resamples · samples.
+    single ones, which would give an interval that is too narrow (the blocks do not overlap, as in E. Carlstein, The
+    use of subseries values for estimating the variance of a general statistic from a stationary sequence, Annals of
+    Statistics 14, 1986). The median of a resample is read off counts: one row for each block, one column for each
+    distinct value, so that the cost does not grow with resamples · samples.
 
     Args:
         samples: Durations of one unit, in the order taken, at least ``FEWEST_SAMPLES``.
@@ -176,10 +180,11 @@ def bootstrap_interval(samples: np.ndarray, blocks: int | None = None) -> tuple[
     count = len(samples)
     number = min(count, blocks or max(FEWEST_BLOCKS, min(MOST_BLOCKS, round(count ** (2 / 3)))))
     block_of = np.arange(count) * number // count
-    # Where there are too many distinct values their quantiles stand for them, far finer than the interval is wide.
+    # Where there are too many distinct values their quantiles stand for them, densely where the medians lie.
     grid = np.unique(samples)
     if len(grid) > MOST_VALUES:
-        grid = np.unique(np.quantile(samples, np.linspace(0, 1, MOST_VALUES + 1), method="nearest"))
+        shares = np.concatenate([np.linspace(0, 1, MOST_VALUES // 2), np.linspace(0.4, 0.6, MOST_VALUES // 2)])
+        grid = np.unique(np.quantile(samples, shares, method="nearest"))
     column = np.minimum(np.searchsorted(grid, samples), len(grid) - 1)
     counts = np.zeros((number, len(grid)))
     np.add.at(counts, (block_of, column), 1.0)
@@ -226,6 +231,8 @@ def _sample_window(timed: Timed, policy: Policy) -> np.ndarray:
                 taken >= policy.minimum_samples or (elapsed >= too_long and taken >= FEWEST_SAMPLES)
             ):
                 return np.concatenate(blocks)[:taken]
+        if elapsed == 0:
+            raise ValueError(f"the clock is too coarse: {taken} calls took no time")
 
 
 @contextmanager

@@ -8,7 +8,10 @@ FLOPs are no well-defined number, so the definition stands here once and holds e
 - for **one image** (batch 1), in evaluation mode, on the **float network** after pruning, before conversion.
 
 So a convolution of k×k from C_in to C_out channels in g groups takes H_out · W_out · C_out · C_in / g · k² MACs, and a
-linear layer inputs · outputs. What was run but not counted is listed by name.
+linear layer inputs · outputs. Attention and recurrent layers are the matrix products that they are made of: they are
+counted with torch's fused operators for them switched off. What was run but not counted is listed by name.
+
+What activations take, and how many bytes are moved, is defined in ``nas.measure.activations``.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import copy
 import io
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +30,12 @@ from ptflops import get_model_complexity_info
 from ptflops.aten_ops import ATEN_OPS_MAPPING
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from nas.errors import NasError
+from nas.measure.activations import LayerStack, Memory, watch_memory
+from nas.measure.cross_check import counted_by_torch, disagreements, unfused
 
 FLOPS_PER_MAC = 2
-
-# ptflops and torch's counter disagreeing by more than this share is worth a warning.
-CROSS_CHECK_TOLERANCE = 0.02
 
 # Operators without arithmetic (views, copies, shapes), which are not worth listing as uncounted.
 _MOVES_DATA = frozenset(
@@ -58,7 +59,9 @@ _MOVES_DATA = frozenset(
 _CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten._convolution)
 
 # Names of operators that do multiply-adds: uncounted, they make the total too small.
-_MULTIPLIES = re.compile(r"(^|_)(mm|mv|bmm|dot|addmv|baddbmm|addbmm|addr|lstm|gru|rnn|attention|conv\w*|linear)(_|$)")
+_MULTIPLIES = re.compile(
+    r"(^|_)(mm|mv|bmm|dot|addmv|baddbmm|addbmm|addr|lstm|gru|rnn|attention|encoder|conv\w*|linear)(_|$)"
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class LayerComplexity:
         params: Its own parameters, biases and frozen ones included; a shared one counts at the first that holds it.
         macs: Its multiply-adds, 0 where it has none.
         flops: 2 · macs.
+        activation_bytes: Of what it gives, all its outputs together; where it runs several times, the last time.
+        bytes_moved: What it reads (inputs, weights) and writes, in all its runs; 0 where it only gives another view.
     """
 
     name: str
@@ -80,17 +85,24 @@ class LayerComplexity:
     params: int
     macs: int
     flops: int
+    activation_bytes: int
+    bytes_moved: int
 
 
 @dataclass(frozen=True)
 class Complexity:
-    """A network's operations and parameters, in total and per layer; the layers add up to the total.
+    """A network's operations, parameters and memory, in total and per layer.
+
+    The layers add up to the total of multiply-adds and parameters. Not so of the memory: not all activations live at
+    the same time, and functions between layers move bytes too, such as the addition of a shortcut.
 
     Args:
         macs: Multiply-adds of one image.
         flops: 2 · macs.
         conv_macs: The part of ``macs`` that convolutions do; linear layers do the rest.
         params: Number of parameters, biases and frozen ones included.
+        peak_activation_bytes: The most that activations take at once, the image included, parameters not.
+        bytes_moved: What operators read (weights included) and write.
         layers: In the order in which they first ran.
         uncounted: What ran and was not counted, each with where or how often.
         notes: What a reader should know, such as a disagreement of the two counters.
@@ -100,13 +112,15 @@ class Complexity:
     flops: int
     conv_macs: int
     params: int
+    peak_activation_bytes: int
+    bytes_moved: int
     layers: tuple[LayerComplexity, ...]
     uncounted: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 
 def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
-    """Counts a network's multiply-adds and parameters (see the definition at the top of this file).
+    """Counts a network's multiply-adds, parameters and activations (see the definitions at the top of this file).
 
     ptflops (``backend="aten"``) counts every convolution and matrix product that torch dispatches; it is given its own
     formulae with the bias left out. It changes what it counts (evaluation mode, added methods), so it gets a copy. Not
@@ -121,40 +135,42 @@ def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
     """
     network = copy.deepcopy(model).eval()
     image = _zeros(network, input_shape)
-    checked_flops = _cross_check(network, image)
-    watch = _Watch(network)
-    with watch:
-        macs = _count_with_ptflops(network, image, watch.ptflops_formulae())
+    with unfused(network):
+        checked_flops = counted_by_torch(network, image)
+        stack = LayerStack(network)
+        watch = _Watch(stack)
+        with watch:
+            macs = _count_with_ptflops(network, image, watch.ptflops_formulae())
+    stack.reset()
+    memory = watch_memory(network, image, stack)
     params = _own_parameters(model)
-    notes = [*_disagreement(macs * FLOPS_PER_MAC, checked_flops), *watch.missed_multiply_adds()]
     return Complexity(
         macs=macs,
         flops=macs * FLOPS_PER_MAC,
         conv_macs=watch.conv_macs,
         params=sum(params.values()),
-        layers=_layers(model, watch, params),
+        peak_activation_bytes=memory.peak_bytes,
+        bytes_moved=sum(memory.moved.values()),
+        layers=_layers(model, stack, watch.macs, memory, params),
         uncounted=watch.uncounted(),
-        notes=tuple(notes),
+        notes=(*disagreements(watch.flops_by_operator, checked_flops), *watch.missed_multiply_adds(checked_flops)),
     )
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees which layer each operator runs in, while ptflops counts.
 
-    Hooks on every layer of the (copied) network keep a stack of the layers being run; ptflops' formulae, wrapped, book
-    what they count on the innermost; as a dispatch mode around ptflops' own it sees the operators that none counts.
+    ptflops' formulae, wrapped, book what they count on the layer that runs; as a dispatch mode around ptflops' own it
+    sees the operators that none counts.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, stack: LayerStack) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs: dict[str, int] = defaultdict(int)
+        self.flops_by_operator: dict[str, int] = defaultdict(int)
         self.conv_macs = 0
-        self.output_shapes: dict[str, tuple[int, ...]] = {}
-        self._running = [""]
+        self._stack = stack
         self._uncounted: dict[str, list[str]] = defaultdict(list)
-        for name, module in network.named_modules():
-            module.register_forward_pre_hook(self._enter(name))
-            module.register_forward_hook(self._leave(name))
 
     def ptflops_formulae(self) -> dict[Any, Callable[[Any, Any], int]]:
         """ptflops' formulae by operator, each without the bias and booked on the layer that runs."""
@@ -164,44 +180,31 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Operators with arithmetic that were not counted: ``relu: stages.0.act, stages.1.act``."""
         return tuple(f"{name}: {', '.join(dict.fromkeys(where))}" for name, where in self._uncounted.items())
 
-    def missed_multiply_adds(self) -> list[str]:
-        """A warning for each operator that does multiply-adds and was not counted."""
+    def missed_multiply_adds(self, checked_flops: Mapping[str, int]) -> list[str]:
+        """A warning for each operator that does multiply-adds and was counted by neither counter."""
+        checked = {name.strip("_") for name in checked_flops}
         return [
             f"'{name}' does multiply-adds that were not counted; the real total is larger"
             for name in self._uncounted
-            if _MULTIPLIES.search(name)
+            if _MULTIPLIES.search(name) and name not in checked
         ]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         name = func.overloadpacket.__name__
         if func.overloadpacket not in ATEN_OPS_MAPPING and name not in _MOVES_DATA:
-            self._uncounted[name.strip("_")].append(self._running[-1] or "(network)")
+            self._uncounted[name.strip("_")].append(self._stack.innermost or "(network)")
         return func(*args, **(kwargs or {}))
 
     def _booked(self, operator: Any, formula: Callable[[Any, Any], int]) -> Callable[[Any, Any], int]:
         def counted(inputs: Any, outputs: Any) -> int:
             macs = int(formula(_without_bias(operator, inputs), outputs))
-            self.macs[self._running[-1]] += macs
+            self.macs[self._stack.innermost] += macs
+            self.flops_by_operator[operator.__name__] += FLOPS_PER_MAC * macs
             if operator in _CONVOLUTIONS:
                 self.conv_macs += macs
             return macs
 
         return counted
-
-    def _enter(self, name: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            self._running.append(name)
-            self.output_shapes.setdefault(name, ())
-
-        return hook
-
-    def _leave(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._running.pop()
-            first = output[0] if isinstance(output, tuple | list) and output else output
-            self.output_shapes[name] = tuple(first.shape) if isinstance(first, torch.Tensor) else ()
-
-        return hook
 
 
 def _without_bias(operator: Any, inputs: Any) -> Any:
@@ -231,28 +234,6 @@ def _count_with_ptflops(network: nn.Module, image: torch.Tensor, formulae: Mappi
     return int(macs)
 
 
-def _cross_check(network: nn.Module, image: torch.Tensor) -> int:
-    """FLOPs by torch's own counter; also the first run of the network, so that its errors are seen as they are."""
-    try:
-        with FlopCounterMode(display=False) as counter:
-            network(image)
-    except NasError:
-        raise
-    except Exception as error:
-        shape = "×".join(str(size) for size in image.shape)
-        raise NasError(f"the network cannot be run on an input of {shape}: {' '.join(str(error).split())}") from error
-    return int(counter.get_total_flops())
-
-
-def _disagreement(flops: int, checked_flops: int) -> Iterator[str]:
-    difference = abs(flops - checked_flops)
-    if difference > CROSS_CHECK_TOLERANCE * max(flops, checked_flops):
-        yield (
-            f"ptflops counts {flops:,} FLOPs but torch's FlopCounterMode {checked_flops:,}, "
-            f"{100 * difference / max(flops, checked_flops):.1f} % apart"
-        )
-
-
 def _zeros(network: nn.Module, input_shape: tuple[int, int, int]) -> torch.Tensor:
     """One image of zeros of the network's floating-point type, on its device."""
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
@@ -270,16 +251,24 @@ def _own_parameters(model: nn.Module) -> dict[str, int]:
     return own
 
 
-def _layers(model: nn.Module, watch: _Watch, params: Mapping[str, int]) -> tuple[LayerComplexity, ...]:
+def _layers(
+    model: nn.Module, stack: LayerStack, macs: Mapping[str, int], memory: Memory, params: Mapping[str, int]
+) -> tuple[LayerComplexity, ...]:
     """Rows for the layers that have no layers inside, and for others that compute or hold something themselves."""
     modules = dict(model.named_modules())
-    order = [*watch.output_shapes, *(name for name in modules if name not in watch.output_shapes)]
-    rows: list[LayerComplexity] = []
-    for name in order:
-        module, macs = modules[name], watch.macs.get(name, 0)
-        ran_alone = name in watch.output_shapes and not any(True for _ in module.children())
-        if ran_alone or macs or params[name]:
-            shape = watch.output_shapes.get(name, ())
-            kind = type(module).__name__
-            rows.append(LayerComplexity(name or "(network)", kind, shape, params[name], macs, FLOPS_PER_MAC * macs))
-    return tuple(rows)
+    ran = stack.output_shapes
+    order = [*ran, *(name for name in modules if name not in ran)]
+    return tuple(
+        LayerComplexity(
+            name=name or "(network)",
+            kind=type(modules[name]).__name__,
+            output_shape=ran.get(name, ()),
+            params=params[name],
+            macs=macs.get(name, 0),
+            flops=FLOPS_PER_MAC * macs.get(name, 0),
+            activation_bytes=stack.output_bytes.get(name, 0),
+            bytes_moved=memory.moved.get(name, 0),
+        )
+        for name in order
+        if macs.get(name) or params[name] or (name in ran and not any(True for _ in modules[name].children()))
+    )

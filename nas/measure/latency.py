@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -138,8 +138,9 @@ def read_latency(
     policy: Policy,
     watch: Watcher,
     clock: Clock = time.perf_counter_ns,
+    alone: AbstractContextManager[object] | None = None,
 ) -> Reading:
-    """Times one call of a loaded model, on images that are ready; the caller has pinned the process.
+    """Times one call of a loaded model, on images that are ready.
 
     Windows are taken until one is undisturbed, ``MAXIMUM_WINDOWS`` at most; the least disturbed one counts.
 
@@ -150,18 +151,20 @@ def read_latency(
         policy: When to stop sampling.
         watch: Looks at the machine around each window.
         clock: Gives nanoseconds, monotonic.
+        alone: Held while samples are taken, not while the call is made ready: the machine's lease, the pinned cores.
 
     Raises:
         ArtifactError: The model does not take these images.
     """
     timed = session.timed(session.call(images), clock)
     windows: list[Window] = []
-    before = watch.look()
-    while len(windows) < MAXIMUM_WINDOWS and (not windows or windows[-1].troubles):
-        samples_ns = sample_timed(timed, policy)
-        after = watch.look()
-        windows.append(Window(samples_ns, summarise(samples_ns, target.batch), watch.between(before, after)))
-        before = after
+    with alone or nullcontext():
+        before = watch.look()
+        while len(windows) < MAXIMUM_WINDOWS and (not windows or windows[-1].troubles):
+            samples_ns = sample_timed(timed, policy)
+            after = watch.look()
+            windows.append(Window(samples_ns, summarise(samples_ns, target.batch), watch.between(before, after)))
+            before = after
     best = min(windows, key=lambda window: window._badness)
     return Reading(target, best, len(windows), session.threads)
 
@@ -212,7 +215,6 @@ def measure_latency(
     clock: Clock = time.perf_counter_ns,
 ) -> tuple[Quantity, np.ndarray]:
     """TEMPORARY"""
-    from nas.measure.quiet import Watch
     from nas.measure.runtimes.onnx_runtime import OnnxRuntime
 
     session = OnnxRuntime().load(content, target)

@@ -20,6 +20,9 @@ from nas.target import Target
 ROUNDS = 20
 TURN = Policy(warmup_ms=3.0, minimum_samples=8, minimum_ms=20.0, maximum_ms=1000.0)
 
+# Images go to the process in parts of so many bytes at most: each is copied at either end.
+PART_BYTES = 2**27
+
 
 class Measurer:
     """Measures models on targets, each runtime and number of threads in a process of its own that stays up.
@@ -28,7 +31,7 @@ class Measurer:
 
     Args:
         policy: When to stop sampling; the default policy where None.
-        timeout_seconds: Longest that one measurement may take before its process is replaced.
+        timeout_seconds: Longest that a measurement may take without getting on before its process is replaced.
     """
 
     def __init__(self, policy: Policy | None = None, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
@@ -100,9 +103,16 @@ class Measurer:
         Raises:
             As ``measure``.
         """
+        if len(images) == 0:
+            raise ValueError("there are no outputs without images")
         target.check_cores()
-        result: np.ndarray = self.process(target).ask(Outputs(content, target, np.ascontiguousarray(images), batch))
-        return result
+        process = self.process(target)
+        part = batch * max(1, PART_BYTES // (batch * max(1, images[0].nbytes)))
+        requests = (
+            Outputs(content, target, np.ascontiguousarray(images[start : start + part]), batch)
+            for start in range(0, len(images), part)
+        )
+        return np.concatenate([process.ask(request) for request in requests])
 
     def turns(
         self, contents: Sequence[bytes], target: Target, images: np.ndarray, rounds: int = ROUNDS, turn: Policy = TURN

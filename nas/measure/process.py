@@ -4,35 +4,50 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import IO, Any
 
-from nas.errors import ArtifactError, MeasureError, UnsupportedError
-from nas.measure.protocol import Answer, Request
+from nas.errors import MeasureError
+from nas.measure.protocol import Alive, Answer, Request
 
 TIMEOUT_SECONDS = 120.0
 
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
+_DEATH_HINT = "the next measurement starts another; SIGKILL often means that memory ran out"
+
+# What arrives from the other end, or why nothing does.
+_Reply = Alive | Answer | BaseException
+
 
 class MeasuringProcess:
     """A process that measures; it starts at the first request, and a new one does after a failure.
 
+    Threads may share it: their requests are answered one after the other.
+
     Args:
         threads: Threads that its libraries may start; the target's.
-        timeout_seconds: Longest that one request may take.
+        timeout_seconds: Longest that a request may take without getting on. Waiting until others have finished
+            training or measuring on this machine does not count.
     """
 
     def __init__(self, threads: int | None = 1, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self.threads = threads
         self.timeout_seconds = timeout_seconds
+        self._one_at_a_time = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
+        self._exchange: threading.Thread | None = None
         self._errors: IO[bytes] | None = None
 
     @property
@@ -46,30 +61,49 @@ class MeasuringProcess:
         Raises:
             UnsupportedError: The target cannot be measured here.
             ArtifactError: The model does not load or run, or does not take the images.
-            MeasureError: The process died or did not answer in time; the next request starts another.
+            MeasureError: The process died or did not get on in time, and the next request starts another; or others
+                used the machine for longer than anybody waits.
         """
-        connection = self._started()
-        try:
-            connection.send(request)
-            if not connection.poll(self.timeout_seconds):
-                raise TimeoutError
-            answer = connection.recv()
-        except TimeoutError:
-            self._end()
-            raise MeasureError(
-                f"the measuring process gave no answer within {self.timeout_seconds:g} s and was ended",
-                "the model may hang in the runtime, or the machine be very slow",
-            ) from None
-        except (EOFError, OSError):
-            raise MeasureError(f"the measuring process died ({self._post_mortem()})") from None
-        except BaseException:  # an interruption: what it works on is of no use to anybody
-            self._end()
-            raise
-        return _value(answer)
+        with self._one_at_a_time:
+            try:
+                answer = self._answer(request)
+            except Empty:
+                self._end()
+                raise MeasureError(
+                    f"the measuring process gave no answer within {self.timeout_seconds:g} s and was ended",
+                    "the model may hang in the runtime, or the machine be very slow",
+                ) from None
+            except (EOFError, OSError):
+                raise MeasureError(f"the measuring process died ({self._post_mortem()})", _DEATH_HINT) from None
+            except BaseException:  # an interruption: what it works on is of no use to anybody
+                self._end()
+                raise
+        if answer.error is not None:
+            raise answer.error
+        if answer.bug:
+            raise RuntimeError(f"the measuring process met a bug:\n{answer.bug}")
+        return answer.value
 
     def close(self) -> None:
         """Ends the process."""
         self._end()
+
+    def _answer(self, request: Request) -> Answer:
+        """Sends and receives in a thread: a process that is stopped takes nothing, and both would block for ever."""
+        connection = self._started()
+        message = ForkingPickler.dumps(request)
+        replies: SimpleQueue[_Reply] = SimpleQueue()
+        self._exchange = threading.Thread(target=_exchange, args=(connection, message, replies), daemon=True)
+        self._exchange.start()
+        limit = self.timeout_seconds
+        while True:
+            reply = replies.get(timeout=limit)
+            if isinstance(reply, BaseException):
+                raise reply
+            if isinstance(reply, Answer):
+                self._exchange.join()
+                return reply
+            limit = self.timeout_seconds if reply.patience_seconds is None else reply.patience_seconds
 
     def _started(self) -> Connection[Any, Any]:
         if self._process is not None and self._process.poll() is not None:
@@ -77,33 +111,35 @@ class MeasuringProcess:
         if self._connection is None:
             ours, theirs = Pipe()
             self._errors = tempfile.TemporaryFile(prefix="nas-measure-")  # noqa: SIM115  closed with the process
-            # -P keeps the caller's folder off the module path, where a file could pass for a package.
-            command = [sys.executable, "-P", "-m", "nas.measure.server", str(theirs.fileno())]
-            # A session of its own: Ctrl-C in the terminal is for the search, which then ends this process itself.
-            self._process = subprocess.Popen(
-                command,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._errors,
-                stderr=self._errors,
-                env=child_environment(self.threads),
-                start_new_session=True,
-            )
-            theirs.close()
+            try:
+                self._process = _start(theirs.fileno(), self._errors, child_environment(self.threads))
+            except BaseException:
+                ours.close()
+                self._errors.close()
+                raise
+            finally:
+                theirs.close()
             self._connection = ours
         return self._connection
 
     def _end(self) -> int | None:
-        """Kills the process, if any, and gives its exit status."""
+        """Kills the process, if any, with all that it started, and gives its exit status."""
+        process, connection, exchange, errors = self._process, self._connection, self._exchange, self._errors
+        self._process = self._connection = self._exchange = self._errors = None
         status = None
-        if self._process is not None:
-            self._process.kill()
-            status = self._process.wait()
-        if self._connection is not None:
-            self._connection.close()
-        if self._errors is not None:
-            self._errors.close()
-        self._process = self._connection = self._errors = None
+        if process is not None:
+            if process.returncode is None:  # so its number is still its own; it leads a group
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            status = process.wait()
+        if connection is not None:
+            _hang_up(connection)
+            if exchange is not None:
+                exchange.join()
+            connection.close()
+        if errors is not None:
+            errors.close()
         return status
 
     def _post_mortem(self) -> str:
@@ -140,11 +176,58 @@ def child_environment(threads: int | None) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"} | count
 
 
-def _value(answer: Answer) -> Any:
-    if answer.missing is not None:
-        raise UnsupportedError(answer.missing.message, answer.missing.hint)
-    if answer.error:
-        raise ArtifactError(answer.error)
-    if answer.bug:
-        raise RuntimeError(f"the measuring process met a bug:\n{answer.bug}")
-    return answer.value
+def _start(descriptor: int, output: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Starts the process with its end of the connection; whatever it prints goes to a file, not to the terminal.
+
+    Linux ends it together with the *thread* that started it (see ``nas.measure.server``). Where that is not the main
+    one, a thread that lasts as long as this process starts it.
+    """
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            # -P keeps the caller's folder off the module path, where a file could pass for a package.
+            [sys.executable, "-P", "-m", "nas.measure.server", str(descriptor)],
+            pass_fds=[descriptor],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            # Ctrl-C in the terminal is for the search, which then ends this process itself.
+            start_new_session=True,
+        )
+
+    if threading.current_thread() is threading.main_thread():
+        return start()
+    started: SimpleQueue[subprocess.Popen[bytes] | BaseException] = SimpleQueue()
+
+    def start_and_stay() -> None:
+        try:
+            started.put(start())
+        except BaseException as error:
+            started.put(error)
+        else:
+            threading.Event().wait()
+
+    threading.Thread(target=start_and_stay, name="nas-measure", daemon=True).start()
+    process = started.get()
+    if isinstance(process, BaseException):
+        raise process
+    return process
+
+
+def _exchange(connection: Connection[Any, Any], message: memoryview, replies: SimpleQueue[_Reply]) -> None:
+    """Sends a request and hands on what comes, up to the answer or the end of the connection."""
+    try:
+        connection.send_bytes(message)
+        reply: Any = None
+        while not isinstance(reply, Answer):
+            reply = connection.recv()
+            replies.put(reply)
+    except BaseException as error:
+        replies.put(error)
+
+
+def _hang_up(connection: Connection[Any, Any]) -> None:
+    """Wakes a thread that waits at our end, also where something that the process started still has the other."""
+    with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)

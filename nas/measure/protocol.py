@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from nas.errors import NasError
 from nas.measure.clock import Policy
-from nas.measure.runtimes.base import Missing
 from nas.target import Target
 
 
 @dataclass(frozen=True)
 class Describe:
-    """Asks whether a target can be measured here: ``Missing``, or the runtime's environment as a dict."""
+    """Asks whether a target can be measured here: ``UnsupportedError``, or the runtime's environment as a dict."""
 
     target: Target
 
@@ -84,17 +84,26 @@ Request = Describe | Measure | Outputs | Interleave
 
 
 @dataclass(frozen=True)
+class Alive:
+    """Said before the answer, as often as a request gets on: its time limit counts from here again.
+
+    Args:
+        patience_seconds: Longest until the next word, where others are waited for; None for the time limit.
+    """
+
+    patience_seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a request came to.
 
     Args:
         value: The result; None where there is an error.
-        missing: Why the target cannot be measured here.
-        error: What was wrong with the model, in a line.
+        error: What was wrong with the model, the target or the machine.
         bug: A traceback, where it was none of these.
     """
 
     value: Any = None
-    missing: Missing | None = None
-    error: str = ""
+    error: NasError | None = None
     bug: str = ""

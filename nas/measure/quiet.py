@@ -154,20 +154,24 @@ def core_seconds(root: Path = _PROC) -> dict[int, float]:
     except OSError:
         return {}
     for line in lines:
-        name, *numbers = line.split()
-        if name.startswith("cpu") and name != "cpu" and len(numbers) >= 8:
-            user, nice, system, _idle, _waiting, irq, softirq, steal = (int(number) for number in numbers[:8])
-            seconds[int(name[3:])] = (user + nice + system + irq + softirq + steal) / _TICKS_PER_SECOND
+        words = line.split()
+        if len(words) > 8 and (core := words[0].removeprefix("cpu")).isdigit():
+            user, nice, system, _idle, _waiting, irq, softirq, steal = (int(number) for number in words[1:9])
+            seconds[int(core)] = (user + nice + system + irq + softirq + steal) / _TICKS_PER_SECOND
     return seconds
 
 
 def _others(begin: Counters, end: Counters, cores: Collection[int], own: float, elapsed: float) -> float | None:
-    """Cores' worth of processor time that others used on some cores; None where the system does not say."""
+    """Cores' worth of processor time that others used on some cores; None where the system does not say.
+
+    It counts in ticks, so that of each core at most one may be somebody's or nobody's: so little is taken for none,
+    without which a short window would always look disturbed.
+    """
     shared = [core for core in cores if core in begin.core_seconds and core in end.core_seconds]
     if not shared or not any(end.core_seconds.values()):
         return None
-    busy = sum(end.core_seconds[core] - begin.core_seconds[core] for core in shared)
-    return max(0.0, (busy - own) / elapsed)
+    busy = sum(end.core_seconds[core] - begin.core_seconds[core] for core in shared) - own
+    return busy / elapsed if busy > len(shared) / _TICKS_PER_SECOND else 0.0
 
 
 def _waited_seconds(root: Path) -> float | None:
@@ -179,17 +183,18 @@ def _waited_seconds(root: Path) -> float | None:
 
 
 def _mhz(root: Path, core: int) -> float | None:
-    try:
-        text = (root / "cpuinfo").read_text()
-    except OSError:
-        return None
+    """From ``/proc/cpuinfo``, up to the core's own lines: where there are many cores the rest takes milliseconds."""
     number = None
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "processor":
-            number = int(value)
-        elif name.strip() == "cpu MHz" and number == core:
-            return float(value)
+    try:
+        with (root / "cpuinfo").open() as lines:
+            for line in lines:
+                name, _, value = line.partition(":")
+                if name.strip() == "processor":
+                    number = int(value)
+                elif name.strip() == "cpu MHz" and number == core:
+                    return float(value)
+    except (OSError, ValueError):
+        return None
     return None
 
 

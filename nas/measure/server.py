@@ -3,7 +3,8 @@
     python -P -m nas.measure.server DESCRIPTOR
 
 Requests come and answers go through the inherited connection of that number. It ends when the other end does. A
-measurement holds the machine's lease (``nas.lease``), which the kernel takes back from a process that dies.
+measurement holds the machine's lease (``nas.lease``) while it samples, which the kernel takes back from a process that
+dies; loading and compiling do not. What gets on, or waits for others, says so: the time limit is for what hangs.
 """
 
 from __future__ import annotations
@@ -15,37 +16,48 @@ import sys
 import time
 import traceback
 from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
-from nas.errors import ArtifactError, NasError
-from nas.lease import measuring
-from nas.measure.clock import sample_timed
-from nas.measure.latency import Reading, cores_for, pinned, read_latency
-from nas.measure.protocol import Answer, Describe, Interleave, Measure, Outputs, Request, Turns
+from nas.errors import MeasureError, NasError, UnsupportedError
+from nas.lease import PATIENCE_S, measuring, working
+from nas.measure.clock import Policy, sample_timed
+from nas.measure.latency import Reading, Watcher, cores_for, pinned, read_latency
+from nas.measure.protocol import Alive, Answer, Describe, Interleave, Measure, Outputs, Request, Turns
 from nas.measure.quiet import Watch
-from nas.measure.runtimes.base import Missing, Runtime, Session
+from nas.measure.runtimes.base import Runtime, Session
 from nas.measure.runtimes.registry import load_runtime
 from nas.target import Target
 
 # Models kept loaded: one is measured, then scored.
 KEPT_SESSIONS = 2
 
+# A model that computes nothing is sampled for so long at most.
+OVERHEAD_MS = 50.0
 
-class _Unsupported(Exception):
-    def __init__(self, missing: Missing) -> None:
-        self.missing = missing
+# Others are waited for as long as the lease does; then it gives up by itself, and says more than the other end could.
+_PATIENCE = Alive(PATIENCE_S + 60)
+
+Tell = Callable[[Alive], None]
 
 
 class Server:
-    """Answers requests, one after the other."""
+    """Answers requests, one after the other.
 
-    def __init__(self) -> None:
-        self.watch = Watch()
-        self.usable = self.watch.usable
+    Args:
+        tell: Takes what is said before an answer.
+    """
+
+    def __init__(self, tell: Tell = lambda _: None) -> None:
+        self.tell = tell
+        watch = Watch()
+        self.watch: Watcher = watch
+        self.usable = watch.usable
         self.runtimes: dict[str, Runtime] = {}
         self.sessions: OrderedDict[tuple[str, str], Session] = OrderedDict()
         self.overheads: dict[tuple[str, str, tuple[int, ...]], float] = {}
@@ -54,12 +66,10 @@ class Server:
         """Answers one request; what is wrong with it is an answer too."""
         try:
             return Answer(self._value(request))
-        except _Unsupported as unsupported:
-            return Answer(missing=unsupported.missing)
         except NasError as error:
-            return Answer(error=str(error))
+            return Answer(error=error)
         except MemoryError:
-            return Answer(error="there is not enough memory to measure the model")
+            return Answer(error=MeasureError("there is not enough memory to measure the model"))
         except Exception:
             return Answer(bug=traceback.format_exc())
 
@@ -71,9 +81,7 @@ class Server:
             case Measure():
                 return self._measure(runtime, request)
             case Outputs():
-                session = self._session(runtime, request.content, request.target)
-                parts = range(0, len(request.images), request.batch)
-                return np.concatenate([session.run(request.images[i : i + request.batch]) for i in parts])
+                return self._outputs(runtime, request)
             case Interleave():
                 return self._interleave(runtime, request)
 
@@ -82,7 +90,7 @@ class Server:
         if runtime is None:
             runtime = self.runtimes[target.runtime] = load_runtime(target.runtime)
         if (missing := runtime.missing(target)) is not None:
-            raise _Unsupported(missing)
+            raise UnsupportedError(missing.message, missing.hint)
         return runtime
 
     def _session(self, runtime: Runtime, content: bytes, target: Target) -> Session:
@@ -100,17 +108,18 @@ class Server:
         if target.threads is not None and session.threads != target.threads:
             said = session.threads
             session.close()
-            raise ArtifactError(f"{target.kind.title} runs with {said} threads where {target.threads} were asked for")
+            raise UnsupportedError(f"{target.kind.title} runs with {said} threads where '{target.name}' was asked for")
         return session
 
     def _measure(self, runtime: Runtime, request: Measure) -> Reading:
-        target = request.target
-        session = self._session(runtime, request.content, target)
-        cores = cores_for(target.threads, self.usable)
-        with measuring(), pinned(cores):
-            overhead = self._overhead(runtime, request) if request.overhead else None
-            reading = read_latency(session, target, request.images, request.policy, self.watch)
-        return replace(reading, cores=cores, overhead_ms=overhead)
+        session = self._session(runtime, request.content, request.target)
+        overhead = self._overhead(runtime, request) if request.overhead else None
+        reading = self._read(session, request, request.policy)
+        return replace(reading, cores=self._cores(request.target), overhead_ms=overhead)
+
+    def _read(self, session: Session, request: Measure, policy: Policy) -> Reading:
+        alone = self._alone(self._cores(request.target))
+        return read_latency(session, request.target, request.images, policy, self.watch, alone=alone)
 
     def _overhead(self, runtime: Runtime, request: Measure) -> float:
         """Median of a model that computes nothing, which is measured once in the life of this process."""
@@ -118,19 +127,33 @@ class Server:
         key = (target.name, str(images.dtype), images.shape)
         if key not in self.overheads:
             session = self._load(runtime, runtime.identity(images), target)
-            short = replace(request.policy, minimum_ms=min(50.0, request.policy.minimum_ms))
-            self.overheads[key] = read_latency(session, target, images, short, self.watch).window.summary.median_ms
-            session.close()
+            try:
+                short = replace(request.policy, minimum_ms=min(OVERHEAD_MS, request.policy.minimum_ms))
+                self.overheads[key] = self._read(session, request, short).window.summary.median_ms
+            finally:
+                session.close()
         return self.overheads[key]
+
+    def _outputs(self, runtime: Runtime, request: Outputs) -> np.ndarray:
+        """Scoring is work as training is: it waits while another process measures."""
+        session = self._session(runtime, request.content, request.target)
+        parts = []
+        for start in range(0, len(request.images), request.batch):
+            with self._waited_for(working()):
+                parts.append(session.run(request.images[start : start + request.batch]))
+        return np.concatenate(parts)
 
     def _interleave(self, runtime: Runtime, request: Interleave) -> Turns:
         target = request.target
-        sessions = [self._load(runtime, content, target) for content in request.contents]
+        sessions: list[Session] = []
         try:
-            with measuring(), pinned(cores_for(target.threads, self.usable)):
-                timed = [s.timed(s.call(request.images), time.perf_counter_ns) for s in sessions]
-                samples: list[list[np.ndarray]] = [[] for _ in sessions]
-                troubles = []
+            for content in request.contents:
+                sessions.append(self._load(runtime, content, target))
+                self.tell(Alive())
+            timed = [session.timed(session.call(request.images), time.perf_counter_ns) for session in sessions]
+            samples: list[list[np.ndarray]] = [[] for _ in sessions]
+            troubles = []
+            with self._alone(self._cores(target)):
                 before = self.watch.look()
                 for _ in range(request.rounds):
                     for call, taken in zip(timed, samples, strict=True):
@@ -138,14 +161,32 @@ class Server:
                     after = self.watch.look()
                     troubles.append(self.watch.between(before, after).troubles)
                     before = after
+                    self.tell(Alive())
         finally:
             for session in sessions:
                 session.close()
         return Turns(tuple(tuple(taken) for taken in samples), tuple(troubles))
 
+    def _cores(self, target: Target) -> tuple[int, ...]:
+        return cores_for(target.threads, self.usable) if hasattr(os, "sched_setaffinity") else ()
+
+    @contextmanager
+    def _alone(self, cores: Collection[int]) -> Iterator[None]:
+        """The machine for us, once others have finished, and this process on some of its cores."""
+        with self._waited_for(measuring()), pinned(cores):
+            yield
+
+    @contextmanager
+    def _waited_for(self, lease: AbstractContextManager[None]) -> Iterator[None]:
+        """Holds a lease; waiting for others takes its own time, not the request's."""
+        self.tell(_PATIENCE)
+        with lease:
+            self.tell(Alive())
+            yield
+
 
 def _end_with_parent() -> None:
-    """Asks Linux to end this process when the one that started it ends, also while a model hangs in it."""
+    """Asks Linux to end this process when the thread that started it ends, also while a model hangs in here."""
     if not sys.platform.startswith("linux"):
         return
     import ctypes
@@ -160,14 +201,14 @@ def _end_with_parent() -> None:
 def main(descriptor: int) -> None:
     """Answers requests until the other end is closed."""
     _end_with_parent()
-    connection = Connection(descriptor)
-    server = Server()
+    os.set_inheritable(descriptor, False)  # a compiler that we start would keep it open
+    connection: Connection[Any, Any] = Connection(descriptor)
+    server = Server(connection.send)
     while True:
         try:
-            request = connection.recv()
+            connection.send(server.answer(connection.recv()))
         except (EOFError, OSError):
             return
-        connection.send(server.answer(request))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,30 @@
-"""Run in a fresh process by ``nas.measure.startup``: loads one model, runs it once, prints what that took as JSON.
+"""Run in a fresh process by ``nas.measure.startup``: loads one model, runs it once, says what that took.
 
-    python -m nas.measure.startup_probe MODEL.onnx IMAGES.npy THREADS
+    python -P -m nas.measure.startup_probe MODEL IMAGES.npy TARGET SECONDS
 
-It imports numpy and onnxruntime alone, as a service that has only to serve would.
+It prints one line of JSON: ``load_ms``, ``peak_memory_bytes``, ``baseline_bytes`` and, where torch serves on a GPU,
+``device_peak_bytes``; or ``error`` (the kind of error), ``message`` and ``hint``. It loads what its target's runtime
+needs and nothing else, as a service that has only to serve would.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime  # noqa: F401  imported before the clock starts: loading a library is not loading a model
 
-from nas.artifact import open_session
-from nas.errors import ArtifactError
+from nas.errors import NasError, UnsupportedError
+from nas.lease import measuring
+from nas.measure.latency import cores_for, pinned
+from nas.measure.runtimes.base import Runtime
+from nas.measure.runtimes.registry import load_runtime
+from nas.target import Target
 
 
 def peak_memory_bytes() -> int:
@@ -33,20 +42,73 @@ def peak_memory_bytes() -> int:
         return int(peak) if sys.platform == "darwin" else int(peak) * 1024
 
 
-def main(arguments: list[str]) -> None:
-    path, images_path, threads = arguments
-    images = np.load(images_path)
+def prepared(target: Target) -> Runtime:
+    """The target's runtime with its packages imported: loading a library is not loading a model.
+
+    Raises:
+        UnsupportedError: It cannot run on that target here.
+    """
+    runtime = load_runtime(target.runtime)
+    if (missing := runtime.missing(target)) is not None:
+        raise UnsupportedError(missing.message, missing.hint)
+    # What describes itself has loaded itself, where it is torch; these two are described by their metadata.
+    runtime.environment(target)
+    if target.runtime in ("onnxruntime", "tensorrt"):
+        import onnxruntime  # noqa: F401
+    elif target.runtime == "openvino":
+        import openvino  # noqa: F401
+    return runtime
+
+
+def first_output(runtime: Runtime, path: Path, images: np.ndarray, target: Target) -> dict[str, float]:
+    """Times a model from its file to its first output, and looks at the memory before and after.
+
+    Raises:
+        ArtifactError: It does not load or run.
+    """
     before = peak_memory_bytes()
     start = time.perf_counter_ns()
-    with open(path, "rb") as file:
-        session = open_session(file.read(), int(threads))
-    session.run(None, {session.get_inputs()[0].name: images})
+    session = runtime.load(path.read_bytes(), target)
+    session.run(images)
     load_ms = (time.perf_counter_ns() - start) / 1e6
-    print(json.dumps({"load_ms": load_ms, "peak_memory_bytes": peak_memory_bytes(), "baseline_bytes": before}))
+    result = {"load_ms": load_ms, "peak_memory_bytes": peak_memory_bytes(), "baseline_bytes": before}
+    if (device := _device_peak_bytes(target)) is not None:
+        result["device_peak_bytes"] = device
+    return result
+
+
+def _device_peak_bytes(target: Target) -> int | None:
+    """Most that torch has allocated on the GPU so far; None where torch does not serve, for no other runtime tells."""
+    torch: Any = sys.modules.get("torch")  # loaded by its runtime, or not needed
+    if target.device != "cuda" or torch is None or not torch.cuda.is_initialized():
+        return None
+    return int(torch.cuda.max_memory_allocated())
+
+
+def _limit(seconds: float) -> None:
+    """Lets the system end this process after so many seconds, also while a model hangs in a runtime."""
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def main(arguments: list[str]) -> None:
+    """Does what the module says; the time limit begins when the machine is ours."""
+    path, images_path, target = Path(arguments[0]), arguments[1], Target.parse(arguments[2])
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else frozenset[int]()
+    try:
+        images = np.load(images_path)
+        runtime = prepared(target)
+        with measuring(), pinned(cores_for(target.threads, usable)):
+            _limit(float(arguments[3]))
+            answer: dict[str, Any] = first_output(runtime, path, images, target)
+            _limit(0)
+    except NasError as error:
+        answer = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+    # A line of its own at the end: runtimes may have printed something of theirs.
+    print(f"\n{json.dumps(answer)}", flush=True)
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except ArtifactError as error:
-        sys.exit(error.message)
+    main(sys.argv[1:])
+    os._exit(0)  # runtimes' threads may hang at the interpreter's end

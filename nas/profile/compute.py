@@ -19,7 +19,7 @@ from nas.measure.clock import Policy
 from nas.measure.complexity import Complexity, count
 from nas.measure.latency import measure_session
 from nas.measure.platform import Platform, calibrate, estimated_ms
-from nas.measure.target import Target
+from nas.target import Target
 from nas.outcome import How, Quantity
 from nas.profile.graph import count_onnx, fixed_batch, input_shapes, parse_onnx
 

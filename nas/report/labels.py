@@ -74,6 +74,7 @@ def place(
     obstacles: np.ndarray,
     frame: Box,
     unit: float = 1.0,
+    nameless: np.ndarray | None = None,
 ) -> list[Placement | None]:
     """Places one label for each point, the first ones first.
 
@@ -83,6 +84,8 @@ def place(
         obstacles: N×2 points that no label may cover; a line is given as points along it.
         frame: What labels have to stay inside of.
         unit: Pixels of one unit of distance, so that the placement does not depend on the resolution.
+        nameless: N×2 points without labels that look like those with; a label is nearest to none of these either,
+            unless a line joins it to its own, or the two points are as good as one.
 
     Returns:
         For each point where its label goes, or None where it finds no room.
@@ -90,10 +93,12 @@ def place(
     taken: list[Box] = []
     leaders = np.empty((0, 2))
     named = np.array(points, dtype=float).reshape(-1, 2)
+    bare = np.empty((0, 2)) if nameless is None else nameless
     placements: list[Placement | None] = []
     for index, (point, size) in enumerate(zip(points, sizes, strict=True)):
         found = None
         others = named[np.linalg.norm(named - named[index], axis=1) > CLEARANCE * unit]
+        apart = bare[np.linalg.norm(bare - named[index], axis=1) > CLEARANCE * unit]
         for box, anchor in _candidates(point, size, unit):
             room = box.grown(2 * unit)
             leader = _along(anchor, point, unit)
@@ -104,7 +109,11 @@ def place(
                 and not room.covers(leaders)
                 and not any(other.grown(unit).covers(leader) for other in taken)
                 and not _near(leader, others, CLEARANCE * unit)
-                and _unmistakable(box, named, index, math.dist(anchor, point) > LEADER_DISTANCE * unit, unit)
+                and not (box.distances(named) < CLEARANCE * unit).any()
+                and (
+                    math.dist(anchor, point) > LEADER_DISTANCE * unit
+                    or _nearest(box, np.concatenate([named, apart]), index)
+                )
             ):
                 found = Placement(box, anchor)
                 taken.append(box)
@@ -120,12 +129,10 @@ def _near(points: np.ndarray, others: np.ndarray, distance: float) -> bool:
     return bool((gaps < distance).any())
 
 
-def _unmistakable(box: Box, named: np.ndarray, own: int, has_leader: bool, unit: float) -> bool:
-    """Whether a label keeps clear of all named points and, unless a line joins it to its own, is nearest to that."""
-    distances = box.distances(named)
-    if (distances < CLEARANCE * unit).any():
-        return False
-    return has_leader or bool(distances[own] <= distances.min())
+def _nearest(box: Box, points: np.ndarray, own: int) -> bool:
+    """Whether of N×2 points none is nearer to a label than its own."""
+    distances = box.distances(points)
+    return bool(distances[own] <= distances.min())
 
 
 def along(corners: np.ndarray, step: float) -> np.ndarray:

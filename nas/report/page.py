@@ -18,17 +18,19 @@ from nas.gains import baseline_of
 from nas.objectives import Objective
 from nas.outcome import Outcome
 from nas.record import TrialRecord
+from nas.report.agreement import signed
 from nas.report.columns import front_notes, knee_number, number_columns, table_rows
 from nas.report.commands import pick_commands
+from nas.report.disagreement import rankings
 from nas.report.files import encoded, write_output
 from nas.report.payload import embedded_json, page_data
 from nas.study import Study
-from nas.wording import display, plain_name, plural
+from nas.wording import display, percent, plain_name, plural, target_words
 
 FOLDER = Path(__file__).parent
 TEMPLATE = "page.html.j2"
 STYLE = "page.css"
-SCRIPTS = ("data.js", "scales.js", "chart.js", "colour.js", "view.js", "card.js", "tables.js", "main.js")
+SCRIPTS = ("data.js", "scales.js", "chart.js", "colour.js", "view.js", "card.js", "tables.js", "flops.js", "main.js")
 BEST = {
     "accuracy": "Most accurate",
     "balanced_accuracy": "Best balanced",
@@ -82,13 +84,18 @@ def render_page(study: Study) -> str:
         from plotly.offline import get_plotlyjs
 
         scripts.insert(0, get_plotlyjs())
+    compared = rankings(study)
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
     return environment.get_template(TEMPLATE).render(
         **_content(study),
+        rankings=compared if study.measured else [],
+        target_words=target_words,
+        signed=signed,
+        percent=percent,
         policy=_policy(scripts),
         style=Markup(_read(STYLE)),
         scripts=[Markup(script) for script in scripts],
-        data=Markup(embedded_json(page_data(study))),
+        data=Markup(embedded_json(page_data(study, compared))),
     )
 
 

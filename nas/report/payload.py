@@ -7,20 +7,21 @@ meant by their position in it. ``static/data.js`` reads this; a change here is a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nas.describe import describe, describe_lines
 from nas.design import canonical_json
 from nas.front import hypervolume_history
 from nas.gains import baseline_of, compare, gain_words
-from nas.measure.target import Target
 from nas.outcome import Outcome, Quantity
 from nas.record import StageResult, TrialRecord
 from nas.report.categories import convolution, precision
 from nas.report.columns import knee_number, latency_targets
 from nas.report.commands import command_for
+from nas.report.disagreement import Ranking, rankings
 from nas.study import Study
+from nas.target import Place, Target
 from nas.wording import LABEL_WORDS, UNCOMPRESSED, choice_words, constraint_words, kind_of, plain_name, target_words
 
 LONGEST_LIST = 16  # longer lists in a stage's detail are left out
@@ -45,8 +46,8 @@ class Table:
         return self._positions[key]
 
 
-def page_data(study: Study) -> dict[str, Any]:
-    """All that the page's scripts show, as JSON holds it."""
+def page_data(study: Study, compared: Sequence[Ranking] | None = None) -> dict[str, Any]:
+    """All that the page's scripts show, as JSON holds it; ``compared`` is what ``rankings`` says of the study."""
     recipe, reference = study.recipe, study.reference
     objectives, constraints = recipe.parsed_objectives, recipe.parsed_constraints
     history = hypervolume_history(study.records, reference, objectives, constraints) if reference else []
@@ -63,6 +64,7 @@ def page_data(study: Study) -> dict[str, Any]:
         "knee": knee_number(study),
         "baseline": baseline.number if baseline is not None else None,
         "history": [[number, float(f"{volume:.6g}")] for number, volume in history],
+        "flops": [_ranking(ranking) for ranking in (rankings(study) if compared is None else compared)],
         "quantities": [_kind(key) for key in packer.keys.items],
         "environments": packer.environments.items,
         "texts": packer.texts.items,
@@ -154,6 +156,15 @@ class _Packer:
         return [self.texts.position(stage.stage), round(stage.seconds, 3), int(stage.cached), _detail(stage.detail)]
 
 
+def _ranking(ranking: Ranking) -> dict[str, Any]:
+    """What the page draws of FLOPs against latency: the latency's key, the trials, the worst pairs of them."""
+    return {
+        "key": ranking.key,
+        "trials": [point.number for point in ranking.points],
+        "worst": [[pair.fewer.number, pair.more.number] for pair in ranking.worst],
+    }
+
+
 def _kind(key: str) -> dict[str, Any]:
     """What the page has to know of a quantity to show it and draw it."""
     name, _, target = key.partition("@")
@@ -164,7 +175,7 @@ def _kind(key: str) -> dict[str, Any]:
         "title": plain_name(key),
         "target": target or None,
         "targetWords": target_words(target) if target else None,
-        "batch": Target.parse(target).batch if target else None,
+        "batch": (Place.parse(target) or Target.parse(target)).batch if target else None,
         "unit": kind.unit if kind else "",
         "maximise": bool(kind and kind.maximise),
         "log": bool(kind and kind.log_axis),

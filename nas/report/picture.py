@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +14,21 @@ from nas.gains import baseline_of
 from nas.objectives import Objective
 from nas.outcome import Quantity
 from nas.record import TrialRecord
+from nas.report.canvas import (
+    BOTTOM,
+    DPI,
+    FURTHER_FONTS,
+    LEFT,
+    TOP,
+    canvas,
+    draw_labels,
+    draw_legend,
+    pixels_of_a_point,
+    write_heading,
+    write_instead,
+)
 from nas.report.categories import short_name
-from nas.report.files import write_output
-from nas.report.labels import LEADER_DISTANCE, Box, along, place
+from nas.report.labels import along
 from nas.report.scales import colour_scale, set_cost_scale, set_quality_scale
 from nas.report.scatter import ACCENT, FAINT, GRID, INK, LIMIT, draw_baseline, draw_points
 from nas.study import Study
@@ -28,22 +37,10 @@ from nas.wording import constraint_words, plain_name, plural, target_words
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
 
-SIZE_INCHES, DPI = (8.4, 5.25), 200
-LEFT, BOTTOM, RIGHT, TOP = 0.085, 0.12, 0.975, 0.85
-MARKER_RADIUS = 5  # points, rounded up
+__all__ = ["DPI", "FURTHER_FONTS", "View", "draw_front"]  # the first two also for other pictures
+
 BAR_WIDTH = 0.016  # of a colour scale beside the picture
-LEGEND_PLACES: list[Any] = [  # the first that hides least
-    *("lower right", "upper left", "lower left", "upper right"),
-    *("center right", "center left", "lower center", "upper center", "center"),
-]
-# Fonts with the characters that DejaVu Sans lacks, such as Chinese and Japanese ones; those installed are used.
-FURTHER_FONTS = [
-    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Source Han Sans SC", "Source Han Sans"),
-    *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "IPAGothic", "Arial Unicode MS"),
-    *("PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic"),
-]
 
 
 @dataclass(frozen=True)
@@ -113,45 +110,18 @@ def draw_front(study: Study, path: Path) -> None:
     Raises:
         StudyError: The file cannot be written.
     """
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.font_manager import fontManager
-
-    installed = set(fontManager.get_font_names())
-    style: dict[Any, Any] = {
-        "font.family": ["DejaVu Sans", *(font for font in FURTHER_FONTS if font in installed)],
-        "font.size": 9,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": FAINT,
-        "axes.linewidth": 0.8,
-        "svg.hashsalt": "nas",
-    }
-    with rc_context(style), warnings.catch_warnings():
-        # A character that no installed font has is drawn as a placeholder; that needs no warning on each search.
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
-        figure = Figure(figsize=SIZE_INCHES, dpi=DPI, facecolor="white")
-        FigureCanvasAgg(figure)
-        axes = figure.add_axes((LEFT, BOTTOM, RIGHT - LEFT, TOP - BOTTOM))
+    with canvas(path, f"Front of {study.name}") as (figure, axes):
         view = View.of(study)
         _titles(figure, view)
         if study.measured:
             _draw(figure, axes, view)
         else:
-            axes.set_axis_off()
-            text = "No trial was measured yet." if study.records else "This study has no trials yet."
-            axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, color=FAINT, transform=axes.transAxes)
-        buffer = io.BytesIO()
-        kind = path.suffix.removeprefix(".") or "png"
-        figure.savefig(buffer, format=kind, metadata={"Title": f"Front of {study.name}"})
-    write_output(path, buffer.getvalue())
+            write_instead(axes, "No trial was measured yet." if study.records else "This study has no trials yet.")
 
 
 def _titles(figure: Figure, view: View) -> None:
     study, recipe = view.study, view.study.recipe
     heading = f"{study.name}: {plain_name(view.quality.key)} against {plain_name(view.cost.key)}"
-    figure.text(LEFT, 0.945, heading, fontsize=13, weight="bold", parse_math=False)
     parts = [f"{len(study.front)} of {plural(len(study.records), 'trial')} on the front"]
     others = [plain_name(o.key) for o in recipe.parsed_objectives if o not in (view.quality, view.cost)]
     if others:
@@ -161,7 +131,7 @@ def _titles(figure: Figure, view: View) -> None:
         parts.append(f"hypervolume {volume:.3f}")
     if view.cost.target and not others:  # else there is no room, and the axis names it too
         parts.append(target_words(view.cost.target))
-    figure.text(LEFT, 0.895, "  ·  ".join(parts), fontsize=9, color=FAINT)
+    write_heading(figure, heading, parts)
 
 
 def _draw(figure: Figure, axes: Axes, view: View) -> None:
@@ -191,8 +161,8 @@ def _draw(figure: Figure, axes: Axes, view: View) -> None:
     below = int((points[:, 1] < floor).sum())
     if below:
         _note(axes, f"▾ {plural(below, 'trial')} below")
-    _legend(figure, axes, view, entries, corners)
-    _label_members(figure, axes, view, corners)
+    _legend(axes, view, entries, corners)
+    _label_members(axes, view, corners)
 
 
 def _note(axes: Axes, text: str) -> None:
@@ -250,7 +220,7 @@ def _arms(quantity: Quantity) -> np.ndarray | None:
     return np.maximum([[quantity.value - quantity.low], [quantity.high - quantity.value]], 0.0)
 
 
-def _legend(figure: Figure, axes: Axes, view: View, entries: list[Any], corners: np.ndarray) -> None:
+def _legend(axes: Axes, view: View, entries: list[Any], corners: np.ndarray) -> None:
     """The legend, where it hides none of the points, of the front's line and of the words: the first such place."""
     from matplotlib.lines import Line2D
 
@@ -258,84 +228,26 @@ def _legend(figure: Figure, axes: Axes, view: View, entries: list[Any], corners:
         member: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgecolor": INK, "markerfacecolor": "white"}
         line = Line2D([], [], color=INK, linewidth=1.3, label="front, with 95 % intervals", **member)
         entries = [line, *entries]
-    if not entries:
-        return
-    above_note = (0, 0.045, 1, 0.955)  # left, bottom, width and height, of the axes
-    legend = axes.legend(handles=entries, fontsize=8, handletextpad=0.5, bbox_to_anchor=above_note)
-    legend.get_frame().set(edgecolor="none", facecolor="white", alpha=0.85)
-    legend.set_zorder(3.8)
-    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of the Agg canvas
-    unit = figure.dpi / 72
-    words = [_filled(text.get_window_extent(renderer), unit) for text in axes.texts]
-    drawn = np.concatenate([*_drawn(axes, view, corners, unit), *words])
-
-    def hidden(loc: Any) -> int:
-        legend.set_loc(loc)
-        box = legend.get_window_extent(renderer).padded(MARKER_RADIUS * unit)
-        return int(((drawn > box.min) & (drawn < box.max)).all(axis=1).sum())
-
-    legend.set_loc(min(LEGEND_PLACES, key=hidden))
+    draw_legend(axes, entries, _drawn(axes, view, corners))
 
 
-def _label_members(figure: Figure, axes: Axes, view: View, corners: np.ndarray) -> None:
+def _label_members(axes: Axes, view: View, corners: np.ndarray) -> None:
     """Names as many members of the front as find room: the knee, the ends, then those far from others.
 
     The baseline is named before any of them.
     """
-    if not view.named:
-        return
-    from matplotlib.patheffects import withStroke
-
-    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of the Agg canvas
-    unit = figure.dpi / 72
-    to_pixels = axes.transData.transform
-    order = _by_importance(view, to_pixels(view.at(view.study.front)))
+    order = _by_importance(view, axes.transData.transform(view.at(view.study.front)))
     if view.baseline is not None:
         order = [view.baseline, *(record for record in order if record is not view.baseline)]
-    style: dict[str, Any] = {"fontsize": 7.5, "ha": "left", "va": "bottom", "zorder": 6, "xycoords": "figure fraction"}
-    halo = [withStroke(linewidth=2, foreground="white", alpha=0.8)]
     names = [f"{short_name(r, view.shown)}{' (baseline)' if r is view.baseline else ''}" for r in order]
-    texts = [axes.annotate(name, (0, 0), path_effects=halo, **style) for name in names]
-    extents = [text.get_window_extent(renderer) for text in texts]
-    points = [(float(x), float(y)) for x, y in to_pixels(view.at(order))]
-    window = axes.get_window_extent(renderer)
-    frame = Box(window.x0, window.y0, window.x1, window.y1).grown(-2 * unit)
-    obstacles = _obstacles(axes, view, corners, renderer, unit)
-    placements = place(points, [(e.width, e.height) for e in extents], obstacles, frame, unit)
-    share = np.array([1 / figure.bbox.width, 1 / figure.bbox.height])  # the same in every file format
-    for text, point, placement in zip(texts, points, placements, strict=True):
-        if placement is None:
-            text.remove()
-            continue
-        text.xy = (placement.box.left * share[0], placement.box.bottom * share[1])
-        text.set_position(text.xy)
-        if math.dist(placement.anchor, point) > LEADER_DISTANCE * unit:
-            leader = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.5, "shrinkA": 1.5, "shrinkB": 4}
-            ends: dict[str, Any] = {
-                "xycoords": style["xycoords"],
-                "textcoords": style["xycoords"],
-                "arrowprops": leader,
-            }
-            axes.annotate("", np.array(point) * share, np.array(placement.anchor) * share, **ends)
+    draw_labels(axes, names, view.at(order), _drawn(axes, view, corners))
 
 
-def _obstacles(axes: Axes, view: View, corners: np.ndarray, renderer: Any, unit: float) -> np.ndarray:
-    """N×2 pixels that no label may cover: measured trials, the front's line, the legend. Error bars may be."""
-    legend = axes.get_legend()
-    boxes = [] if legend is None else [_filled(legend.get_window_extent(renderer), unit)]
-    return np.concatenate([*_drawn(axes, view, corners, unit), *boxes])
-
-
-def _drawn(axes: Axes, view: View, corners: np.ndarray, unit: float) -> list[np.ndarray]:
-    """Measured trials, and points along the front's line, each N×2 pixels."""
+def _drawn(axes: Axes, view: View, corners: np.ndarray) -> np.ndarray:
+    """N×2 pixels that nothing may cover: measured trials, and points along the front's line. Error bars may be."""
     to_pixels = axes.transData.transform
-    return [to_pixels(view.at([*view.shown, *view.barred])), along(to_pixels(corners), 3 * unit)]
-
-
-def _filled(box: Bbox, unit: float) -> np.ndarray:
-    """N×2 pixels that fill a box so densely that nothing which covers a part of it misses all."""
-    grid = np.meshgrid(np.arange(box.x0, box.x1, 4 * unit), np.arange(box.y0, box.y1, 4 * unit))
-    return np.stack(grid, -1).reshape(-1, 2)
+    points = to_pixels(view.at([*view.shown, *view.barred]))
+    return np.concatenate([points, along(to_pixels(corners), 3 * pixels_of_a_point(axes))])
 
 
 def _by_importance(view: View, pixels: np.ndarray) -> list[TrialRecord]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LOG_RATIO = 3.0  # costs that span more than this are drawn on a logarithmic axis
 ERROR_RATIO = 8.0  # and qualities whose distances from 1 do, on one of that distance
+TICKS_BELOW_RATIO = ((8.0, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)), (1000.0, (1.0, 2.0, 5.0)))  # of a logarithmic axis
 LEAST_SPAN, SPAN_OF_ONE = 0.01, 0.1  # of a quality's axis, for a front of several values or of one
 LEAST_ERROR = 5e-4  # the distance from 1 that a perfect quality is drawn at
 QUALITY_TICKS = tuple(
@@ -23,20 +24,23 @@ QUALITY_TICKS = tuple(
 )
 
 
-def set_cost_scale(axes: Axes, cost: Objective, values: Sequence[float]) -> None:
-    """Scale, range, ticks and title of the axis to the right: logarithmic where the values span much."""
+def set_cost_scale(axes: Axes, cost: Objective, values: Sequence[float], up: bool = False) -> None:
+    """Scale, range, ticks and title of the axis to the right, or upward: logarithmic where the values span much."""
     low, high = min(values), max(values)
+    axis = axes.yaxis if up else axes.xaxis
+    set_limits = axes.set_ylim if up else axes.set_xlim
     if _logarithmic(cost, low, high):
-        axes.set_xscale("log")
+        (axes.set_yscale if up else axes.set_xscale)("log")
         margin = (high / low) ** 0.06
-        axes.set_xlim(low / margin, high * margin)
-        _logarithmic_ticks(axes.xaxis, low, high)
+        set_limits(low / margin, high * margin)
+        _logarithmic_ticks(axis, low, high)
     else:
         margin = max((high - low) * 0.06, high * 0.15 if high < 1.2 * low else 0.0, 1e-9)
-        axes.set_xlim(max(0.0, low - margin), high + margin)
-    axes.xaxis.set_major_formatter(_formatter(cost))
+        set_limits(max(0.0, low - margin), high + margin)
+    axis.set_major_formatter(_formatter(cost))
     title = cost.kind.title.partition(" (bytes")[0]
-    axes.set_xlabel(f"{title}{f' on {cost.target}' if cost.target else ''}: less is better", labelpad=7)
+    axis.set_label_text(f"{title}{f' on {cost.target}' if cost.target else ''}: less is better")
+    axis.labelpad = 7
 
 
 def set_quality_scale(axes: Axes, quality: Objective, values: np.ndarray, front: np.ndarray) -> float:
@@ -118,10 +122,11 @@ def _logarithmic(objective: Objective, low: float, high: float) -> bool:
 
 
 def _logarithmic_ticks(axis: Any, low: float, high: float) -> None:
-    """1, 2, 5 of each decade; powers of ten alone where there are many decades."""
+    """1, 2, 5 of each decade; powers of ten alone where there are many decades, and more where there is hardly one."""
     from matplotlib.ticker import LogLocator, NullLocator
 
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if high / low < 1000 else (1.0,)))
+    subs = next((subs for ratio, subs in TICKS_BELOW_RATIO if high / low < ratio), (1.0,))
+    axis.set_major_locator(LogLocator(base=10, subs=subs))
     axis.set_minor_locator(NullLocator())
 
 

@@ -18,13 +18,14 @@ import numpy as np
 
 from nas.design import Design
 from nas.evaluate import EvalRequest, EvalResult
-from nas.gains import baseline_of
+from nas.gains import finalists
 from nas.outcome import Outcome
-from nas.pipeline import AnyTeacher, Progress, Teacher
+from nas.pipeline import AnyTeacher, Teacher
 from nas.recipe import Recipe
 from nas.record import TrialRecord, write_record
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.space import SearchSpace
+from nas.stages import Progress
 from nas.store import write_atomically
 from nas.study import Study, StudyFolder, read_trials
 from nas.teacher.given import GivenTeacher
@@ -243,6 +244,7 @@ class Loop:
             labels=result.labels,
             stages=result.stages,
             artifact_sha256=result.artifact_sha256,
+            forms=result.forms,
             manifest=result.manifest,
             notes=result.notes,
         )
@@ -255,13 +257,8 @@ class Loop:
 
     def _trim_cache(self, study: Study) -> None:
         """Keeps the cache within its limit; the artifacts of front and baseline always stay."""
-        study.store.evict({record.artifact_sha256 for record in finalists(study) if record.artifact_sha256})
-
-
-def finalists(study: Study) -> list[TrialRecord]:
-    """The trials that are scored on test data in the end: the front, and the baseline that it is compared with."""
-    baseline = baseline_of(study)
-    return [*study.front, *([baseline] if baseline is not None and baseline not in study.front else [])]
+        kept = [sha for record in finalists(study) for sha in (record.artifact_sha256, *record.forms.values())]
+        study.store.evict({sha for sha in kept if sha})
 
 
 def _digest(teacher: AnyTeacher | None) -> str | None:

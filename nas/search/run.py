@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nas import data, families
-from nas.artifact import open_session, probabilities
 from nas.data.dataset import Dataset
 from nas.data.normalise import Normalisation
 from nas.errors import RecipeError, SpaceError, StudyError
-from nas.evaluate import Evaluator, Measure
+from nas.evaluate import Evaluator
 from nas.families import OwnNetwork
-from nas.measure.environment import environment, environment_id, has_fast_bfloat16, has_vnni
-from nas.measure.latency import measure_latency
-from nas.measure.target import Target, usable_cores
+from nas.gains import finalists
+from nas.measure.environment import has_fast_bfloat16, has_vnni
+from nas.measure.measurer import Measurer
 from nas.own_module import INCLUDED
-from nas.pipeline import AnyTeacher, Pipeline, Teacher, Trace, normalisation_for, own_network
+from nas.pipeline import AnyTeacher, Pipeline, Teacher, normalisation_for, own_network
 from nas.recipe import Recipe
 from nas.record import record_path
-from nas.scoring import score
-from nas.search.loop import Ended, Loop, Watcher, finalists
+from nas.remeasure import time_front
+from nas.search.loop import Ended, Loop, Watcher
 from nas.search.optuna_bridge import storage_errors
 from nas.sensitivity.prior import first_designs
 from nas.sensitivity.result import Sensitivity, load_sensitivity
+from nas.serving import Outputs, Scores, server_of, services
 from nas.space import SearchSpace, load_space, size_words
-from nas.store import Store, sha256_bytes, write_atomically
-from nas.study import Study, StudyFolder
+from nas.stages import Trace
+from nas.store import Store, artifact_entry, sha256_bytes, write_atomically
+from nas.study import Study, StudyFolder, check_one_machine, read_trials
+from nas.target import ONNX, Target, usable_cores
 from nas.teacher.given import GivenTeacher, load_teacher
 from nas.train import Numerics, numerics_for
 from nas.wording import display, plural
 
 
 def search(
-    recipe: Recipe, path: Path, watcher: Watcher, fresh: bool = False, measure: Measure | None = None
+    recipe: Recipe, path: Path, watcher: Watcher, fresh: bool = False, measurer: Measurer | None = None
 ) -> tuple[Study, Ended]:
     """Runs a study to the end of its budget, or takes up the one that lies in the folder.
 
@@ -45,7 +48,7 @@ def search(
         path: The study's folder.
         watcher: Hears of every trial.
         fresh: Delete what the folder holds and start over; the caller has asked.
-        measure: How latency is measured; the real thing by default.
+        measurer: Measures latencies; one of its own by default, which ends with the search.
 
     Returns:
         The study, and why it ended.
@@ -53,11 +56,14 @@ def search(
     Raises:
         NasError: The recipe, space, data or folder cannot be used; nothing was changed.
     """
+    if measurer is None:
+        with Measurer() as own_measurer:
+            return search(recipe, path, watcher, fresh, own_measurer)
     space = load_space(recipe.space)
     families.check_space(space)
     check_teaching(space, recipe)
-    for target in recipe.all_targets:
-        Target.parse(target).check_cores()
+    targets = [Target.parse(name) for name in recipe.all_targets]
+    here = {target.name: measurer.environment_id(target) for target in targets}  # refuses what cannot be measured
     dataset = data.load(recipe.data)
     numerics = numerics_for(recipe.training, has_fast_bfloat16(), usable_cores())
     own = own_network(space.module, dataset)
@@ -79,17 +85,27 @@ def search(
         inputs |= {"prior": prior.digest} if prior else {}
         folder.start(recipe, inputs)
         store = Store(folder.cache, recipe.cache_limit_mb * 10**6)
-        surroundings = environment()
-        fingerprint = environment_id(surroundings)
-        measure = measure or partial(measure_latency, environment_id=fingerprint)
+        check_one_machine(folder, recipe, read_trials(folder, recipe), here)
+        surroundings = surroundings_of(measurer, targets)
         pipeline = Pipeline(recipe, dataset, store, numerics, reduce_range=not has_vnni(), own=own)
-        evaluator = Evaluator(recipe, dataset, pipeline, store, measure, fingerprint)
+        evaluator = Evaluator(
+            recipe, dataset, pipeline, store, measurer.measure, measurer.outputs, measurer.environment_id
+        )
         with storage_errors(folder.storage):
             ended = Loop(folder, recipe, space, evaluator.evaluate, surroundings, watcher, given, priors).run()
         study = Study.open(path)
         restore_artifacts(study, pipeline, watcher, given)
-        score_front(study, dataset)
+        score_front(study, dataset, measurer.outputs)
+        time_front(study, measurer, dataset.validation.images, lambda share: watcher.progress("finalists", share))
+        study = Study.open(path)
     return study, ended
+
+
+def surroundings_of(measurer: Measurer, targets: Sequence[Target]) -> dict[str, Any]:
+    """The machine, its software, and what each target's runtime says of itself: what a record keeps."""
+    return dict(measurer.machine) | {
+        "runtimes": {target.name: dict(measurer.environment(target)) for target in targets}
+    }
 
 
 def check_teaching(space: SearchSpace, recipe: Recipe) -> None:
@@ -158,30 +174,45 @@ def restore_artifacts(study: Study, pipeline: Pipeline, watcher: Watcher, given:
         given: The teacher that the recipe names, if any.
     """
     for record in finalists(study):
-        if record.artifact_sha256 is None or study.store.read_blob(record.artifact_sha256) is not None:
+        wanted = {ONNX: record.artifact_sha256, **record.forms}
+        gone = [form for form, sha in wanted.items() if sha is not None and study.store.read_blob(sha) is None]
+        if not gone:
             continue
         watcher.note(f"the artifact of trial {record.number} is gone from the cache; making it again")
         teacher: AnyTeacher | None = given
         if record.teacher_trial is not None:
             teacher = Teacher(record.teacher_trial, study.record(record.teacher_trial).design)
-        artifact = pipeline.run(record.design, record.seed, teacher, Trace(watcher.progress)).artifact
-        if sha256_bytes(artifact) != record.artifact_sha256:
-            raise StudyError(
-                f"the artifact of trial {record.number} is gone from the cache, and this machine makes another one",
-                f"move {record_path(study.folder.trials, record.number)} away; the next search evaluates it anew",
-            )
-        study.store.put(f"artifact-{record.number:05d}", artifact, {"trial": record.number})
+        trace = Trace(watcher.progress)
+        product = pipeline.run(record.design, record.seed, teacher, trace)
+        for form in gone:
+            made = product.artifact
+            if form != ONNX:
+                made = pipeline.in_form(form, product, record.design, record.seed, teacher, trace).content
+            if sha256_bytes(made) != wanted[form]:
+                raise StudyError(
+                    f"the artifact of trial {record.number} is gone from the cache, and this machine makes another one",
+                    f"move {record_path(study.folder.trials, record.number)} away; the next search evaluates it anew",
+                )
+            study.store.put(artifact_entry(record.number, form), made, {"trial": record.number})
 
 
-def score_front(study: Study, dataset: Dataset) -> None:
-    """Scores the finalists' artifacts on the test data, which no trial saw, and writes the scores into the folder."""
-    threads = usable_cores()
-    scores = {}
+def score_front(study: Study, dataset: Dataset, outputs: Outputs) -> None:
+    """Scores the finalists' artifacts on the test data, which no trial saw, and writes the scores into the folder.
+
+    Each is scored by the runtime that serves it; where there are several, the lowest accuracy counts, as in a trial.
+    """
+    written = {}
     for record in finalists(study):
-        session = open_session(study.artifact(record), threads)
-        quantities = score(probabilities(session, dataset.test.images), dataset.test.labels, "test_")
-        scores[str(record.number)] = [quantity.to_json() for quantity in quantities]
-    write_atomically(study.folder.test_scores, json.dumps(scores, indent=1).encode())
+        files = {ONNX: study.artifact(record)}
+        files |= {form: study.artifact(record, form) for form in record.forms}
+        scores = Scores(files, dataset.test.images, dataset.test.labels, outputs, usable_cores(), "test_")
+        serving = [
+            server_of(record.quantity(f"latency_ms@{service.name}")) or service.candidates[0]
+            for service in services(study.recipe)
+        ]
+        quantities = min((scores.of(target) for target in serving), key=lambda pair: pair[0].value)
+        written[str(record.number)] = [quantity.to_json() for quantity in quantities]
+    write_atomically(study.folder.test_scores, json.dumps(written, indent=1).encode())
 
 
 def _summary(recipe: Recipe, space: SearchSpace, dataset: Dataset, numerics: Numerics) -> str:

@@ -16,10 +16,11 @@ from nas.artifact import open_session, probabilities
 from nas.design import Design
 from nas.errors import ArtifactError, UnsupportedError
 from nas.measure.complexity import Complexity, count
-from nas.pipeline import Pipeline, Trace, Uncompressed
+from nas.pipeline import Pipeline, Uncompressed
 from nas.record import TrialRecord
 from nas.sensitivity.parts import Part, compression_of, own_counts, single_layers, stages
 from nas.sensitivity.result import SETTINGS, Effect, Sensitivity, Setting, Stage
+from nas.stages import Trace
 
 # Called as the analysis goes on: (what is at work, steps done, steps in all).
 Progress = Callable[[str, float, int], None]

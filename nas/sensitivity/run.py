@@ -11,7 +11,7 @@ from nas.data.dataset import Dataset
 from nas.design import Design
 from nas.errors import StudyError
 from nas.measure.environment import has_fast_bfloat16, has_vnni
-from nas.measure.target import usable_cores
+from nas.target import usable_cores
 from nas.outcome import Outcome
 from nas.own_module import FAMILY as OWN_MODULE
 from nas.pipeline import Pipeline, own_network

@@ -16,6 +16,7 @@ from nas.data.dataset import Dataset
 from nas.data.normalise import Normalisation, given_normalisation
 from nas.design import sha256_of
 from nas.errors import DataError, TeacherError
+from nas.lease import working
 from nas.outcome import Quantity
 from nas.recipe import TeacherConfig
 from nas.scoring import score
@@ -125,7 +126,8 @@ class GivenTeacher:
         for start in range(0, len(images), network.batch):
             batch = images[start : start + network.batch]
             filled = np.concatenate([batch, np.repeat(batch[-1:], network.batch - len(batch), axis=0)])
-            parts.append(_run(network, self._prepared(filled), self.classes)[: len(batch)])
+            with working():
+                parts.append(_run(network, self._prepared(filled), self.classes)[: len(batch)])
             progress((start + len(batch)) / len(images))
         return np.concatenate(parts)
 

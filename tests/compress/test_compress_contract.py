@@ -21,7 +21,8 @@ from nas.compression import CHOICES, IDENTITY, ORDER
 from nas.design import Value
 from nas.measure.complexity import count
 from nas.outcome import Realisation
-from nas.pipeline import Pipeline, Product, Teacher, Trace
+from nas.pipeline import Pipeline, Product, Teacher
+from nas.stages import Trace
 from nas.store import Store
 
 TECHNIQUES: dict[str, Technique[Any]] = {t.name: t for t in (*NETWORK_TECHNIQUES, *GRAPH_TECHNIQUES)}

@@ -29,7 +29,8 @@ from nas.families.layout import layout_of
 from nas.families.weights import read_weights
 from nas.outcome import Realisation
 from nas.own_module import INCLUDED, OwnModule
-from nas.pipeline import Pipeline, Product, Teacher, Trace, own_network
+from nas.pipeline import Pipeline, Product, Teacher, own_network
+from nas.stages import Trace
 from nas.store import Store
 
 NETWORKS = Path(foreign_networks.__file__)

@@ -7,7 +7,7 @@ import pytest
 
 from nas.measure import environment as module
 from nas.measure.environment import FEATURES, cpu_features, environment, environment_id, has_fast_bfloat16, has_vnni
-from nas.measure.target import usable_cores
+from nas.target import usable_cores
 
 CPUINFO = """processor\t: 0
 model name\t: Some CPU @ 2.00GHz

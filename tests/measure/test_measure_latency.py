@@ -1,158 +1,228 @@
+"""Latency of a loaded model, with a session, a clock and a look at the machine that the test decides."""
+
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from onnx import helper
-from onnx_models import make_model, tiny_artifact
+from fake_measuring import MS, FakeSession, FakeWatch, milliseconds
 
-from nas.errors import ArtifactError, UnsupportedError
-from nas.measure.clock import Policy
-from nas.measure.latency import MAXIMUM_WINDOWS, measure_latency, single_core
-from nas.measure.target import Target, usable_cores
+from nas.measure.clock import Policy, timed_by
+from nas.measure.latency import (
+    MAXIMUM_WINDOWS,
+    OVERHEAD_BOUND,
+    Reading,
+    batch_of,
+    cores_for,
+    pinned,
+    read_latency,
+)
+from nas.measure.quiet import Surroundings
 from nas.outcome import How
+from nas.target import Target
 
 TARGET = Target.parse("onnxruntime-cpu-1t-b1")
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
 SHORT = Policy(warmup_ms=0, minimum_samples=20, minimum_ms=0, maximum_ms=1000)
-MS = 1_000_000
+
+QUIET = Surroundings()
+BUSY = Surroundings(busy_cores=1.0)
 
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
 
 
-def scripted_clock(steps_ms: Iterable[float]) -> Callable[[], int]:
-    """A clock that each reading finds so much later than the one before."""
-    readings = itertools.accumulate(round(step * MS) for step in steps_ms)
-    return lambda: next(readings)
+def read(watch: FakeWatch, *durations_ms: float, target: Target = TARGET) -> Reading:
+    return read_latency(FakeSession(durations=milliseconds(*durations_ms)), target, IMAGES[:1], SHORT, watch)
 
 
-def steady_pace() -> float:
-    """A machine that is always at its best."""
-    return 1.0
-
-
-def calls(*durations_ms: float) -> list[float]:
-    """Steps of a warm-up or a window: one to its beginning, then one to each call's start and one to its end."""
-    return [0.0, *itertools.chain.from_iterable((0.0, duration) for duration in durations_ms)]
+def window(*durations_ms: float) -> list[float]:
+    """Durations of one window: the warm-up's one call, and twenty that are kept."""
+    assert 20 % len(durations_ms) == 0
+    return [durations_ms[0], *durations_ms * (20 // len(durations_ms))]
 
 
 @pytest.mark.parametrize("batch", [1, 4, 8])
 def test_latency_is_the_median_with_its_statistics(batch: int) -> None:
-    target = Target("onnxruntime", "cpu", 1, batch)
-    clock = scripted_clock([*calls(9), *calls(*[2.0, 2.02, 2.04, 2.06] * 5)])
-    quantity, samples = measure_latency(tiny_artifact(), target, IMAGES, SHORT, "abc", clock, steady_pace)
+    target = replace(TARGET, batch=batch)
+    reading = read(FakeWatch(), *window(2.0, 2.02, 2.04, 2.06), target=target)
+    quantity = reading.quantity("abc")
     assert quantity.key == f"latency_ms@onnxruntime-cpu-1t-b{batch}"
     assert (quantity.unit, quantity.how, quantity.environment_id) == ("ms", How.MEASURED, "abc")
     assert quantity.value == pytest.approx(2.03)
-    assert (quantity.low, quantity.high) == (pytest.approx(2.02), pytest.approx(2.04))
-    assert quantity.detail["fps"] == pytest.approx(1000 * batch / 2.03)
-    assert quantity.detail["batch"] == batch
-    assert (quantity.detail["samples"], quantity.detail["windows"]) == (20, 1)
-    assert quantity.detail["unstable"] is False
-    assert quantity.detail["iqr"] == pytest.approx(0.03)
-    assert quantity.detail["p95"] == pytest.approx(2.06)
-    assert samples.dtype == np.float32
-    np.testing.assert_allclose(samples, [2.0, 2.02, 2.04, 2.06] * 5, rtol=1e-6)
+    assert quantity.low is not None
+    assert quantity.high is not None
+    assert 2.0 <= quantity.low <= 2.03 <= quantity.high <= 2.06
+    detail = quantity.detail
+    assert detail["fps"] == pytest.approx(1000 * batch / 2.03)
+    assert (detail["batch"], detail["threads"]) == (batch, 1)
+    assert (detail["samples"], detail["windows"], detail["unstable"]) == (20, 1, False)
+    assert detail["iqr"] == pytest.approx(0.03)
+    assert detail["p95"] == pytest.approx(2.06)
+    assert reading.samples_ms.dtype == np.float32
+    np.testing.assert_allclose(reading.samples_ms, [2.0, 2.02, 2.04, 2.06] * 5, rtol=1e-6)
+
+
+def test_what_was_seen_of_the_machine_is_kept() -> None:
+    around = Surroundings(1.0123456, 0.2, 0.04, 0.01, 2600.0, 0.001)
+    reading = replace(read(FakeWatch(around), 1.0), cores=(2, 3), detail={"provider": "a runtime's own word"})
+    detail = reading.quantity().detail
+    assert detail["slowdown"] == 1.012
+    assert (detail["busy_cores"], detail["busy_same_cores"], detail["waited"]) == (0.2, 0.04, 0.01)
+    assert detail["mhz"] == 2600.0
+    assert detail["cores"] == "2,3"
+    assert detail["provider"] == "a runtime's own word"
+    assert not {"why_unstable", "overhead_ms", "overhead_bound"} & set(detail)
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    session = FakeSession(threads=None)
+    target = Target("torch", "cuda", None, 1)
+    detail = read_latency(session, target, IMAGES[:1], SHORT, FakeWatch()).quantity().detail
+    assert not {"busy_cores", "busy_same_cores", "waited", "mhz", "threads", "cores"} & set(detail)
 
 
 def test_numbers_are_plain_python_so_that_json_holds_them() -> None:
-    quantity, _ = measure_latency(tiny_artifact(), TARGET, IMAGES, SHORT)
-    assert {type(value) for value in quantity.detail.values()} <= {float, int, bool}
+    around = Surroundings(1.0, 0.2, 0.04, 0.01, 2600.0, 0.001)
+    quantity = replace(read(FakeWatch(around), 1.0), cores=(1,), overhead_ms=0.01).quantity()
+    assert {type(value) for value in quantity.detail.values()} <= {float, int, bool, str}
     assert type(quantity.value) is type(quantity.low) is type(quantity.high) is float
-    assert quantity.low <= quantity.value <= quantity.high  # type: ignore[operator]
+
+
+def test_a_quiet_window_is_enough() -> None:
+    watch = FakeWatch(QUIET)
+    assert read(watch, 1.0).windows == 1
+    assert watch.looks == 2
 
 
 def test_disturbed_window_is_taken_again_and_the_steadier_kept() -> None:
     disturbed, steady = [1.0] * 10 + [2.0] * 10, [1.0] * 20
-    clock = scripted_clock([*calls(1), *calls(*disturbed), *calls(1), *calls(*steady)])
-    quantity, samples = measure_latency(tiny_artifact(), TARGET, IMAGES, SHORT, clock=clock, pace=steady_pace)
+    reading = read(FakeWatch(), *window(*disturbed), *window(*steady))
+    quantity = reading.quantity()
     assert (quantity.value, quantity.detail["windows"], quantity.detail["unstable"]) == (1.0, 2, False)
-    assert samples.tolist() == steady
+    assert reading.samples_ms.tolist() == steady
+
+
+def test_window_beside_others_is_taken_again_though_its_samples_are_steady() -> None:
+    """All samples alike, and twice too slow: only a look at the machine tells."""
+    reading = read(FakeWatch(BUSY, BUSY, QUIET), *window(2.0), *window(2.0), *window(1.0))
+    quantity = reading.quantity()
+    assert (quantity.value, quantity.detail["windows"], quantity.detail["unstable"]) == (1.0, 3, False)
+    assert reading.window.surroundings == QUIET
 
 
 def test_unsteady_machine_is_not_waited_for() -> None:
     worse, bad = [1.0] * 10 + [2.0] * 10, [1.0] * 10 + [1.5] * 10
-    clock = scripted_clock([*calls(1), *calls(*worse), *calls(1), *calls(*bad), *calls(1), *calls(*worse)])
-    quantity, samples = measure_latency(tiny_artifact(), TARGET, IMAGES, SHORT, clock=clock, pace=steady_pace)
+    watch = FakeWatch()
+    reading = read(watch, *window(*worse), *window(*bad), *window(*worse))
+    quantity = reading.quantity()
     assert (quantity.detail["windows"], quantity.detail["unstable"]) == (MAXIMUM_WINDOWS, True)
-    assert samples.tolist() == bad
+    assert watch.looks == MAXIMUM_WINDOWS + 1
+    assert quantity.detail["why_unstable"] == "spread, drift"
+    assert reading.samples_ms.tolist() == bad
 
 
-def test_a_window_on_a_slowed_machine_is_taken_again() -> None:
-    """All samples alike, and twice too slow: only the pace tells."""
-    slow, right = [2.0] * 20, [1.0] * 20
-    clock = scripted_clock([*calls(2), *calls(*slow), *calls(2), *calls(*slow), *calls(1), *calls(*right)])
-    paces = iter([1.9, 2.0, 1.0, 1.0])
-    quantity, samples = measure_latency(tiny_artifact(), TARGET, IMAGES, SHORT, clock=clock, pace=lambda: next(paces))
-    assert (quantity.value, quantity.detail["windows"], quantity.detail["unstable"]) == (1.0, 3, False)
-    assert quantity.detail["slowdown"] == 1.0
-    assert samples.tolist() == right
+def test_of_disturbed_windows_the_one_on_the_faster_machine_is_kept() -> None:
+    """Pace before scatter: a slow spell scatters less than a fast one beside a neighbour."""
+    slow, slower, fast = (replace(BUSY, slowdown=pace) for pace in (1.5, 1.9, 1.0))
+    reading = read(FakeWatch(slow, fast, slower), *window(1.5), *window(0.98, 1.02), *window(1.9))
+    quantity = reading.quantity()
+    assert quantity.value == pytest.approx(1.0)
+    assert (quantity.detail["slowdown"], quantity.detail["why_unstable"]) == (1.0, "load")
 
 
 def test_a_machine_that_stays_slow_is_said_to_be() -> None:
-    clock = scripted_clock([*calls(2), *calls(*[2.0] * 20)] * MAXIMUM_WINDOWS)
-    paces = iter([1.5, 1.5, 1.3, 1.5])
-    quantity, _ = measure_latency(tiny_artifact(), TARGET, IMAGES, SHORT, clock=clock, pace=lambda: next(paces))
-    assert quantity.detail["unstable"] is True
-    assert quantity.detail["slowdown"] == 1.5
-    assert quantity.detail["windows"] == MAXIMUM_WINDOWS
+    detail = read(FakeWatch(replace(BUSY, slowdown=1.5)), 2.0).quantity().detail
+    assert (detail["unstable"], detail["slowdown"], detail["why_unstable"]) == (True, 1.5, "pace, load")
 
 
-def test_fewer_images_than_the_batch_are_used_over_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[np.ndarray] = []
+@pytest.mark.parametrize(
+    ("overhead_ms", "bound"),
+    [(1.0 / OVERHEAD_BOUND + 0.01, True), (1.0 / OVERHEAD_BOUND - 0.01, False), (5.0, True)],
+)
+def test_a_model_near_the_cost_of_a_call_is_bound_by_it(overhead_ms: float, bound: bool) -> None:
+    detail = replace(read(FakeWatch(), 1.0), overhead_ms=overhead_ms).quantity().detail
+    assert (detail["overhead_ms"], detail["overhead_bound"]) == (overhead_ms, bound)
 
-    class Input:
-        name = "images"
 
-    class Session:
-        def get_inputs(self) -> list[type[Input]]:
-            return [Input]
+def test_the_clock_is_the_sessions_to_use() -> None:
+    class Timed(FakeSession):
+        timed = staticmethod(timed_by)  # type: ignore[assignment]
 
-        def run(self, outputs: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-            given.append(feeds["images"])
-            return []
+    readings = iter(range(0, 10_000 * MS, 3 * MS))
+    reading = read_latency(Timed(), TARGET, IMAGES[:1], SHORT, FakeWatch(), clock=lambda: next(readings))
+    assert set(reading.samples_ms.tolist()) == {3.0}
 
-    monkeypatch.setattr("nas.measure.latency.open_session", lambda content, threads: Session())
-    measure_latency(b"", Target("onnxruntime", "cpu", 1, 3), IMAGES[:2], SHORT)
-    np.testing.assert_array_equal(given[0], IMAGES[[0, 1, 0]])
-    assert given[0].dtype == np.uint8
+
+def test_the_call_is_made_ready_before_the_machine_is_taken() -> None:
+    """A model that compiles for a minute must not keep others from the machine meanwhile."""
+    log: list[str] = []
+
+    @contextmanager
+    def alone() -> Iterator[None]:
+        log.append("alone")
+        yield
+        log.append("others again")
+
+    read_latency(FakeSession("m", log=log), TARGET, IMAGES[:1], SHORT, FakeWatch(BUSY), alone=alone())
+    assert log[:2] == ["prepare m", "alone"]
+    assert set(log[2:-1]) == {"time m"}
+    assert len(log[2:-1]) == MAXIMUM_WINDOWS * 21
+    assert log[-1] == "others again"
+
+
+def test_fewer_images_than_the_batch_are_used_over_again() -> None:
+    np.testing.assert_array_equal(batch_of(IMAGES[:2], 3), IMAGES[[0, 1, 0]])
+    np.testing.assert_array_equal(batch_of(IMAGES, 2), IMAGES[:2])
+    turned = batch_of(IMAGES.transpose(0, 3, 1, 2), 4)
+    assert turned.flags.c_contiguous
+    assert turned.dtype == np.uint8
+    with pytest.raises(ValueError, match="at least one image, but got none"):
+        batch_of(IMAGES[:0], 1)
+
+
+@pytest.mark.parametrize(
+    ("threads", "usable", "cores"),
+    [(1, {0, 1, 2, 3}, (3,)), (2, {7, 0, 3}, (3, 7)), (3, {0, 1}, (0, 1)), (None, {1, 0}, (0, 1))],
+)
+def test_threads_are_kept_on_the_last_cores(threads: int | None, usable: set[int], cores: tuple[int, ...]) -> None:
+    assert cores_for(threads, usable) == cores
 
 
 @needs_affinity
-def test_single_thread_is_kept_on_one_core_and_let_go() -> None:
+def test_every_thread_is_kept_on_the_cores_and_let_go() -> None:
     before = os.sched_getaffinity(0)
-    with single_core(1):
-        assert os.sched_getaffinity(0) == {max(before)}
-    assert os.sched_getaffinity(0) == before
-    with single_core(2):
-        assert os.sched_getaffinity(0) == before
+    core = max(before)
+    started, end = threading.Event(), threading.Event()
+    numbers: list[int] = []
+
+    def pool_thread() -> None:
+        numbers.append(threading.get_native_id())
+        started.set()
+        end.wait()
+
+    thread = threading.Thread(target=pool_thread)
+    thread.start()
+    try:
+        assert started.wait(30)
+        with pinned((core,)):
+            assert os.sched_getaffinity(0) == {core}
+            assert os.sched_getaffinity(numbers[0]) == {core}
+        assert os.sched_getaffinity(0) == os.sched_getaffinity(numbers[0]) == before
+        with pinned(()):
+            assert os.sched_getaffinity(0) == before
+    finally:
+        end.set()
+        thread.join()
 
 
 @needs_affinity
-def test_core_is_let_go_when_the_model_fails() -> None:
+def test_cores_are_let_go_when_the_model_fails() -> None:
     before = os.sched_getaffinity(0)
-    with pytest.raises(ArtifactError, match="the model cannot be run"):
-        measure_latency(tiny_artifact(), TARGET, IMAGES.astype(np.float32), SHORT)
+    with pytest.raises(ZeroDivisionError), pinned((max(before),)):
+        _ = 1 / 0
     assert os.sched_getaffinity(0) == before
-
-
-def test_wrong_images_and_models_are_explained() -> None:
-    with pytest.raises(ArtifactError, match="ONNX Runtime cannot load the model"):
-        measure_latency(b"no model", TARGET, IMAGES, SHORT)
-    with pytest.raises(ArtifactError, match=r"the model cannot be run: .*Got invalid dimensions"):
-        measure_latency(tiny_artifact(), TARGET, IMAGES[:, :2], SHORT)
-    with pytest.raises(ValueError, match="at least one image"):
-        measure_latency(tiny_artifact(), TARGET, IMAGES[:0], SHORT)
-    constant = make_model(
-        [helper.make_node("RandomNormal", [], ["probabilities"], shape=[1])], {"images": np.zeros(1, np.float32)}, [1]
-    )
-    with pytest.raises(ArtifactError, match="the model must have one input"):
-        measure_latency(constant, TARGET, IMAGES, SHORT)
-
-
-def test_more_threads_than_cores_are_unsupported() -> None:
-    with pytest.raises(UnsupportedError, match="threads, but this process may use"):
-        measure_latency(tiny_artifact(), Target("onnxruntime", "cpu", usable_cores() + 1, 1), IMAGES, SHORT)

@@ -7,14 +7,17 @@ import torch
 
 from nas.errors import UnsupportedError
 from nas.measure.platform import (
+    CACHE_BYTES,
     CONV_CHANNELS,
     CONV_KERNEL,
     CONV_SIZE,
     MATMUL_SIZE,
+    MEMORY_BYTES,
+    Platform,
     calibrate,
     estimated_ms,
 )
-from nas.measure.target import usable_cores
+from nas.target import usable_cores
 
 MS = 1_000_000
 
@@ -27,6 +30,20 @@ def test_speeds_are_operations_over_the_median_time() -> None:
     convolution = 2 * CONV_SIZE**2 * CONV_CHANNELS**2 * CONV_KERNEL**2
     assert platform.flops_per_second_conv == pytest.approx(convolution / 0.002)
     assert not platform.unstable
+
+
+def test_bytes_and_integers_are_counted_likewise() -> None:
+    ticks = itertools.count(0, 2 * MS)
+    platform = calibrate(1, seconds=0.2, clock=lambda: next(ticks))
+    assert platform.int8_ops_per_second == pytest.approx(2 * MATMUL_SIZE**3 / 0.002)
+    assert platform.bytes_per_second_cache == pytest.approx(2 * CACHE_BYTES / 0.002)  # read and written
+    assert platform.bytes_per_second_memory == pytest.approx(2 * MEMORY_BYTES / 0.002)
+
+
+def test_what_fits_in_the_cache_is_moved_at_its_speed() -> None:
+    platform = Platform(1e9, 1e9, 1, bytes_per_second_cache=4e10, bytes_per_second_memory=1e10)
+    assert platform.bytes_per_second(2 * CACHE_BYTES) == 4e10
+    assert platform.bytes_per_second(2 * CACHE_BYTES + 1) == 1e10
 
 
 def test_disturbed_calibration_says_so() -> None:

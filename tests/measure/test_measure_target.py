@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from nas.errors import RecipeError, UnsupportedError
-from nas.measure.target import Target, usable_cores
+from nas.target import Target, usable_cores
 
 
 @pytest.mark.parametrize("threads", [1, 2, 16])

@@ -41,6 +41,18 @@ def test_a_lone_point_is_labelled_above_and_to_its_left() -> None:
     assert placement.box.left < 400
 
 
+@given(st.lists(coordinates, min_size=1, max_size=8), st.lists(coordinates, min_size=1, max_size=30))
+def test_no_label_seems_to_name_a_point_without_one(
+    points: list[tuple[float, float]], nameless: list[tuple[float, float]]
+) -> None:
+    placements = place(points, [(90, 12)] * len(points), np.array(nameless), FRAME, 1.0, np.array(nameless))
+    for point, placement in zip(points, placements, strict=True):
+        if placement is not None and np.hypot(*(np.array(placement.anchor) - point)) <= LEADER_DISTANCE:
+            apart = np.array([other for other in nameless if np.hypot(*np.subtract(other, point)) > CLEARANCE])
+            own = placement.box.distances(np.array([point]))
+            assert (placement.box.distances(apart.reshape(-1, 2)) >= own).all()
+
+
 def test_where_there_is_no_room_there_is_no_label() -> None:
     everywhere = np.stack(np.meshgrid(np.arange(0, 800, 5), np.arange(0, 500, 5)), -1).reshape(-1, 2)
     assert place([(400, 250)], [(90, 12)], everywhere, FRAME) == [None]

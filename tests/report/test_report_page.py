@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import LATENCY, make_design, make_recipe, make_record, write_study
+from fakes import LATENCY, TARGET, make_design, make_recipe, make_record, write_study
 
 from nas.describe import describe
 from nas.design import Design
 from nas.errors import StudyError
-from nas.outcome import Outcome, Realisation, Reason
+from nas.outcome import How, Outcome, Quantity, Realisation, Reason
 from nas.record import StageResult
 from nas.report.page import render_page, write_page
 from nas.report.payload import embedded_json, page_data
@@ -353,3 +353,70 @@ def test_a_card_says_whom_a_design_learned_from(tmp_path: Path) -> None:
         position = FIELDS.index("teacher")
         assert data["trials"][0][position] is None
         assert data["texts"][data["trials"][1][position]] == words
+
+
+def ranked(folder: Path, swapped: bool = True, count: int = 8, estimates: bool = False) -> Study:
+    """Designs of which more FLOPs are slower, but for the first two where these are swapped."""
+    records = []
+    for n in range(count):
+        latency = 0.1 * 1.5 ** ({0: 1, 1: 0}.get(n, n) if swapped else n)
+        guess = Quantity("roofline_ms", 1.05 * latency, "ms", How.ESTIMATED, target=TARGET)
+        record = make_record(n, 0.9, latency, design=make_design(pruning_ratio=n / 10))
+        kept = tuple(q for q in record.quantities if q.name != "flops")
+        more = (Quantity("flops", 1e6 * 2**n, "FLOP", How.COUNTED), *([guess] if estimates else []))
+        records.append(dataclasses.replace(record, quantities=(*kept, *more)))
+    return write_study(folder / "ranked", records)
+
+
+def test_flops_stand_beside_latency_with_what_they_get_wrong(tmp_path: Path) -> None:
+    page = Page(render_page(ranked(tmp_path)))
+    text = " ".join(page.text.split())
+    assert "Kendall's τ of FLOPs and latency is 0.93 over 8 designs: FLOPs put 1 of 28 pairs in the wrong order" in text
+    assert "Trial 0 does 2.0× fewer FLOPs than trial 1, but is 1.5× slower: without pruned 10 %" in text
+    assert "(1.00 M and 2.00 M FLOPs, 0.150 and 0.100 ms)" in text
+    assert "Known without measuring" not in text
+    assert page.data["flops"] == [{"key": LATENCY, "trials": list(range(8)), "worst": [[0, 1]]}]
+    ids = {attributes.get("id") for _, attributes in page.elements}
+    assert {"flops", "flops-key", "flops-legend"} <= ids
+
+
+def test_estimates_have_their_table(tmp_path: Path) -> None:
+    html = render_page(ranked(tmp_path, estimates=True))
+    html = html.partition("Known without measuring")[2].partition("</table>")[0]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", html)]
+    expected = [["FLOPs", "8", "0.93", "–"], ["roofline: FLOPs and bytes moved", "8", "1.00", "100 %"]]
+    assert rows == expected
+
+
+@pytest.mark.parametrize(
+    ("swapped", "count", "says"),
+    [(False, 8, "FLOPs put none of 28 pairs in the wrong order"), (True, 3, "Too few designs to compare FLOPs")],
+)
+def test_where_flops_get_nothing_wrong_the_page_says_so(tmp_path: Path, swapped: bool, count: int, says: str) -> None:
+    page = Page(render_page(ranked(tmp_path, swapped, count)))
+    assert says in page.text
+    assert not any(attributes.get("class") == "worst" for _, attributes in page.elements)
+    assert page.data["flops"][0]["worst"] == []
+
+
+def test_every_target_has_a_paragraph(tmp_path: Path) -> None:
+    other = "onnxruntime-cpu-2t-b8"
+    study = ranked(tmp_path)
+    more = [Quantity("latency_ms", 1.0 + n, "ms", How.MEASURED, target=other) for n in range(8)]
+    records = [
+        dataclasses.replace(record, quantities=(*record.quantities, quantity))
+        for record, quantity in zip(study.records, more, strict=True)
+    ]
+    page = Page(render_page(write_study(tmp_path / "two", records)))
+    assert [ranking["key"] for ranking in page.data["flops"]] == [LATENCY, f"latency_ms@{other}"]
+    first, second = page.text.index("ONNX Runtime, CPU, 1 thread, batch 1"), page.text.rindex("2 threads, batch 8")
+    assert first < page.text.index("is 0.93 over 8 designs") < second < page.text.index("is 1.00 over 8 designs")
+
+
+@pytest.mark.parametrize("recipe", [{"objectives": ["accuracy", "flops"], "targets": []}, {}])
+def test_without_latency_or_trials_flops_have_no_section(tmp_path: Path, recipe: dict) -> None:
+    record = make_record(0)
+    without = dataclasses.replace(record, quantities=tuple(q for q in record.quantities if q.name != "latency_ms"))
+    study = write_study(tmp_path / "without", [without] if recipe else [], make_recipe(**recipe))
+    page = Page(render_page(study))
+    assert not any(attributes.get("id") in ("flops", "flops-title") for _, attributes in page.elements)

@@ -17,7 +17,7 @@ from nas.compression import BITS
 from nas.errors import StudyError
 from nas.objectives import Objective
 from nas.outcome import How, Outcome, Quantity
-from nas.report import picture
+from nas.report import canvas, picture
 from nas.report.categories import CODEBOOK, MIXED, convolution, precision, short_name
 from nas.report.picture import View, draw_front
 from nas.report.scales import set_cost_scale, set_quality_scale
@@ -82,7 +82,7 @@ def test_members_are_labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         asked.append(len(points))
         return [None] * len(points)
 
-    monkeypatch.setattr("nas.report.picture.place", nowhere)
+    monkeypatch.setattr(canvas, "place", nowhere)
     draw_front(study, tmp_path / "without.png")
     assert asked == [len(study.front)]
     assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
@@ -157,6 +157,17 @@ def test_costs_get_a_logarithmic_axis_where_they_span_much(values: list[float], 
     low, high = axes.get_xlim()
     assert low <= min(values)
     assert high >= max(values)
+
+
+@pytest.mark.parametrize("values", [[0.01, 0.0301], [0.0109, 0.045], [0.003, 0.02], [1.0, 50.0]])
+def test_a_logarithmic_axis_has_ticks_enough_to_read_it(values: list[float]) -> None:
+    axes = Figure().add_axes((0, 0, 1, 1))
+    for up in (False, True):
+        set_cost_scale(axes, Objective.parse(LATENCY), values, up)
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        assert axis.get_scale() == "log"
+        assert 3 <= sum(low <= tick <= high for tick in axis.get_majorticklocs()) <= 10
+        assert axis.get_label_text() == f"latency (ms) on {TARGET}: less is better"
 
 
 @pytest.mark.parametrize(
@@ -273,13 +284,13 @@ def test_the_baseline_is_a_star_in_the_picture_and_named_first(
 ) -> None:
     study = with_baseline(tmp_path, accuracy, latency_ms, constraints=constraints)
     asked: list[list[tuple[float, float]]] = []
-    place = picture.place
+    place = canvas.place
 
     def watched(points: list, *rest: Any) -> list:
         asked.append(points)
         return place(points, *rest)
 
-    monkeypatch.setattr(picture, "place", watched)
+    monkeypatch.setattr(canvas, "place", watched)
     axes = kept_figure(study, tmp_path / "p.png", monkeypatch).axes[0]
     (star,) = (line for line in axes.lines if line.get_marker() == "*")
     assert [*star.get_xdata(), *star.get_ydata()] == [latency_ms, accuracy]

@@ -10,11 +10,11 @@ from nas.choice import Choice
 from nas.design import Design
 from nas.evaluate import EvalRequest, EvalResult
 from nas.outcome import How, Outcome, Quantity, Reason
-from nas.pipeline import Progress
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.loop import Ended, Loop
 from nas.space import SearchSpace
+from nas.stages import Progress
 from nas.study import Study, StudyFolder
 from nas.teacher.given import GivenTeacher
 

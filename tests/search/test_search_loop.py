@@ -12,10 +12,10 @@ from search_fakes import FakeEvaluate, fake_recipe, make_space, run_loop
 
 from nas.artifact import InputSpec
 from nas.choice import Choice
+from nas.gains import finalists
 from nas.outcome import Outcome, Reason
 from nas.recipe import SAMPLERS, TeacherConfig
 from nas.record import TrialRecord, record_path
-from nas.search.loop import finalists
 from nas.search.optuna_bridge import Bridge
 from nas.space import SearchSpace
 from nas.study import Study

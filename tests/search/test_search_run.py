@@ -22,9 +22,9 @@ from nas.choice import Choice
 from nas.compress.export import export_body
 from nas.errors import RecipeError, SpaceError, StudyError, TeacherError, UnsupportedError
 from nas.families import build
+from nas.gains import finalists
 from nas.outcome import Outcome
 from nas.recipe import Recipe, TeacherConfig, parse_recipe
-from nas.search.loop import finalists
 from nas.search.run import check_teaching, search
 from nas.space import SearchSpace
 from nas.store import sha256_bytes

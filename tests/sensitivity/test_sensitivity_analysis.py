@@ -18,10 +18,11 @@ from nas.errors import UnsupportedError
 from nas.measure.complexity import count
 from nas.outcome import Outcome
 from nas.own_module import parse_module
-from nas.pipeline import Pipeline, Trace, own_network
+from nas.pipeline import Pipeline, own_network
 from nas.record import TrialRecord
 from nas.sensitivity.analysis import NOTHING_TO_PRUNE, analyse, difference
 from nas.sensitivity.result import SETTINGS, Sensitivity, Setting, Stage
+from nas.stages import Trace
 from nas.store import Store
 
 IMAGES = 150

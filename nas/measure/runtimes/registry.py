@@ -15,4 +15,8 @@ def load_runtime(name: str) -> Runtime:
         from nas.measure.runtimes.onnx_runtime import OnnxRuntime
 
         return OnnxRuntime()
+    if name == "openvino":
+        from nas.measure.runtimes.open_vino import OpenVino
+
+        return OpenVino()
     raise KeyError(name)

@@ -101,6 +101,7 @@ function start() {
     button.addEventListener("click", () => choose(Number(button.dataset.open), button));
   }
   if (plot.element) startScatter();
+  if (flopsPlot.element) startFlops();
   if (document.getElementById("history")) seenOnce(document.getElementById("history"), drawHistory);
   if (document.getElementById("all-table")) startList();
   const first = DATA.knee ?? DATA.front[0] ?? (DATA.trials.length ? DATA.trials[0][AT.number] : null);
@@ -110,6 +111,7 @@ function start() {
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     if (plot.xScale) drawScatter();
+    if (flopsPlot.x) drawFlops();
     const history = document.getElementById("history");
     if (history && history.data) drawHistory();
   });

@@ -34,9 +34,9 @@ function changeView() {
   Plotly.relayout(plot.element, update);
 }
 
-function showTip(row, event) {
+function showTip(row, event, keys = [plot.y, plot.x]) {
   const tip = document.getElementById("tip");
-  const lines = [plot.y, plot.x].map((key) =>
+  const lines = keys.map((key) =>
     h(
       "div",
       { class: "figure" },

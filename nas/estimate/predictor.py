@@ -1,0 +1,231 @@
+"""The learned predictor: a cost for each kernel, learned from the latencies of whole networks, and added up.
+
+A latency is the cost of the call plus the costs of its kernels, which run one after the other. What one kernel costs is
+never measured by itself; it is learned in two steps from what networks took in all.
+
+1. *Base*: for each kind of kernel a linear function of what it computes and moves, with coefficients of 0 or more, by
+   least squares of the relative error. For kinds that were never seen there is one such function of all kinds together.
+2. *Correction*: a Gaussian process over kernels of a kind (in logarithms of their sizes). As the sum of Gaussian
+   processes is one too, networks are correlated as their kernels are: cov(a, b) = Σ k(i, j) over kernels i of a, j of b
+   (an additive Gaussian process; D. Duvenaud, H. Nickisch, C. Rasmussen, NIPS 2011). Costs are jagged (blocks, padded
+   channels, paths for special sizes), so k is the exponential kernel, scaled by the costs that the base gives.
+
+The posterior's deviation grows where a network's kernels are unlike all that was learned from. All is deterministic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas.estimate.kernels import Kernel
+
+Network = Sequence[Kernel]
+
+# With fewer measured networks there is nothing to learn from.
+LEAST_NETWORKS = 20
+# The most that a predictor learns from: its time grows with the cube, and so many are fitted in about a second.
+MOST_NETWORKS = 2000
+
+# Channels and depths are padded to these by vector kernels: floats in blocks of 16, bytes in fours.
+COLUMNS, DEPTHS = 16, 4
+# Part of a base cost below which the correction's scale does not go: a kernel takes at least a fraction of a µs.
+LEAST_COST_MS = 0.0005
+# A prediction is at least this share of the base's, whatever the correction says of kernels far from all known ones.
+LEAST_SHARE = 0.1
+
+# What the marginal likelihood chooses from: length in powers of two, scale against the base's cost, relative noise.
+LENGTHS = (1.5, 3.0, 6.0)
+SCALES = (0.25, 0.5, 1.0)
+NOISES = (0.01, 0.02, 0.04)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted latency.
+
+    Args:
+        ms: In milliseconds.
+        deviation: Standard deviation of its relative error, as the model sees it.
+        unknown: Kinds of kernels that the predictor has never seen.
+    """
+
+    ms: float
+    deviation: float
+    unknown: tuple[str, ...]
+
+
+def describe(kernel: Kernel) -> np.ndarray:
+    """Where a kernel stands among those of its kind: base-2 logarithms of its sizes."""
+    sizes = (
+        kernel.outputs,
+        kernel.inputs,
+        kernel.channels,
+        kernel.depth,
+        kernel.taps,
+        kernel.stride,
+        kernel.width,
+    )
+    return np.log2(np.maximum(1, np.array(sizes, dtype=np.float64)))
+
+
+def amounts(kernel: Kernel) -> np.ndarray:
+    """What a kernel does, in thousands (but the first, which is 1), as its base cost is linear in it."""
+    rounded = _up(kernel.channels, COLUMNS) * _up(kernel.depth, DEPTHS) * kernel.rows if kernel.depth else 0
+    gathered = kernel.rows * kernel.depth
+    positions = kernel.rows if kernel.depth else 0
+    weights = kernel.weights if kernel.depth else 0
+    parts = (kernel.macs, rounded, gathered, kernel.outputs, kernel.inputs, weights, positions)
+    return np.array([1.0, *(part / 1000 for part in parts)])
+
+
+def general_amounts(kernel: Kernel) -> np.ndarray:
+    """What a kernel of any kind does: once itself, float and integer multiply-adds and bytes, the latter in thousands."""
+    macs = kernel.macs / 1000
+    return np.array([1.0, *((0.0, macs) if kernel.is_integer else (macs, 0.0)), kernel.moved_bytes / 1000])
+
+
+AMOUNTS, GENERAL = 8, 4
+
+
+def _up(value: int, to: int) -> int:
+    return math.ceil(value / to) * to
+
+
+class _Layout:
+    """The distinct kernels of some networks, and how often each stands in which."""
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        index: dict[Kernel, int] = {}
+        places = [[index.setdefault(kernel, len(index)) for kernel in network] for network in networks]
+        self.kernels = list(index)
+        self.counts = np.zeros((len(networks), len(index)))
+        for row, columns in enumerate(places):
+            np.add.at(self.counts[row], columns, 1)
+
+
+def correlations(some: Sequence[Kernel], others: Sequence[Kernel], length: float) -> np.ndarray:
+    """The exponential kernel between kernels of one kind, 0 between those of different kinds."""
+    from sklearn.gaussian_process.kernels import Matern
+
+    result = np.zeros((len(some), len(others)))
+    shape = Matern(length_scale=length, nu=0.5)
+    left, right = _by_kind(some), _by_kind(others)
+    for kind in left.keys() & right.keys():
+        rows, columns = left[kind], right[kind]
+        values = shape(
+            np.array([describe(some[row]) for row in rows]), np.array([describe(others[column]) for column in columns])
+        )
+        result[np.ix_(rows, columns)] = values
+    return result
+
+
+def _by_kind(kernels: Sequence[Kernel]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for place, kernel in enumerate(kernels):
+        found.setdefault(kernel.kind, []).append(place)
+    return found
+
+
+class _Base:
+    """The linear cost of each kernel."""
+
+    def __init__(self, layout: _Layout, ms: np.ndarray) -> None:
+        self.kinds = {kind: place for place, kind in enumerate(sorted({kernel.kind for kernel in layout.kernels}))}
+        by_kind = np.zeros((len(layout.kernels), AMOUNTS * len(self.kinds)))
+        for row, kernel in enumerate(layout.kernels):
+            start = AMOUNTS * self.kinds[kernel.kind]
+            by_kind[row, start : start + AMOUNTS] = amounts(kernel)
+        general = np.array([general_amounts(kernel) for kernel in layout.kernels])
+        self.coefficients, self.call_ms = _not_negative(layout.counts @ by_kind, ms)
+        self.general, _ = _not_negative(layout.counts @ general, ms)
+
+    def cost(self, kernel: Kernel) -> float:
+        """Milliseconds."""
+        if kernel.kind not in self.kinds:
+            return float(general_amounts(kernel) @ self.general)
+        start = AMOUNTS * self.kinds[kernel.kind]
+        return float(amounts(kernel) @ self.coefficients[start : start + AMOUNTS])
+
+
+def _not_negative(features: np.ndarray, ms: np.ndarray) -> tuple[np.ndarray, float]:
+    """Coefficients of 0 or more, and a constant of 0 or more, with the least squares of the relative error."""
+    from sklearn.linear_model import LinearRegression
+
+    rows = np.column_stack([features, np.ones(len(ms))]) / ms[:, None]
+    fitted = LinearRegression(positive=True, fit_intercept=False).fit(rows, np.ones(len(ms)))
+    return fitted.coef_[:-1], float(fitted.coef_[-1])
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A correction for one choice of length, scale and noise."""
+
+    length: float
+    scale: float
+    factor: np.ndarray
+    dual: np.ndarray
+    likelihood: float
+
+
+class Predictor:
+    """Predicts latencies on one target from a network's kernels.
+
+    Args:
+        networks: The kernels of each measured network.
+        ms: Their latencies in milliseconds.
+        noise: Relative standard error of each latency, where known: half the width of its 95 % interval over 1.96.
+
+    Raises:
+        ValueError: There are fewer than ``LEAST_NETWORKS``, or their numbers differ.
+    """
+
+    def __init__(self, networks: Sequence[Network], ms: Sequence[float], noise: Sequence[float] | None = None) -> None:
+        if len(networks) < LEAST_NETWORKS:
+            raise ValueError(f"a predictor needs at least {LEAST_NETWORKS} measured networks, but got {len(networks)}")
+        self._ms = np.asarray(ms, dtype=np.float64)
+        own = np.zeros(len(networks)) if noise is None else np.asarray(noise, dtype=np.float64)
+        if not len(networks) == len(self._ms) == len(own):
+            raise ValueError(f"{len(networks)} networks need as many latencies, but got {len(self._ms)} and {len(own)}")
+        self._layout = _Layout(networks)
+        self._base = _Base(self._layout, self._ms)
+        self._costs = np.array([self._base.cost(kernel) for kernel in self._layout.kernels])
+        self._fit = self._corrected(own)
+
+    def predict(self, network: Network) -> Prediction:
+        """The latency of a network with these kernels."""
+        layout = _Layout([network])
+        costs = np.array([self._base.cost(kernel) for kernel in layout.kernels])
+        base = float(layout.counts[0] @ costs) + self._base.call_ms
+        fit = self._fit
+        weights = layout.counts[0] * (costs + LEAST_COST_MS) * fit.scale
+        across = correlations(layout.kernels, self._layout.kernels, fit.length) * (self._costs + LEAST_COST_MS)
+        covariance = fit.scale * (self._layout.counts @ (weights @ across)) / self._ms
+        ms = max(base + float(covariance @ fit.dual), LEAST_SHARE * base)
+        spread = weights @ correlations(layout.kernels, layout.kernels, fit.length) @ weights
+        explained = np.linalg.solve(fit.factor, covariance)
+        deviation = math.sqrt(max(0.0, float(spread - explained @ explained))) / ms
+        unknown = {kernel.kind for kernel in network} - self._base.kinds.keys()
+        return Prediction(ms, deviation, tuple(sorted(unknown)))
+
+    def _corrected(self, own: np.ndarray) -> _Fit:
+        """The correction with the greatest marginal likelihood."""
+        counts, ms = self._layout.counts, self._ms
+        residuals = (ms - counts @ self._costs - self._base.call_ms) / ms
+        scaled = counts * (self._costs + LEAST_COST_MS) / ms[:, None]
+        best: _Fit | None = None
+        for length in LENGTHS:
+            shared = scaled @ correlations(self._layout.kernels, self._layout.kernels, length) @ scaled.T
+            for scale in SCALES:
+                for noise in NOISES:
+                    factor = np.linalg.cholesky(scale**2 * shared + np.diag(noise**2 + own**2))
+                    whitened = np.linalg.solve(factor, residuals)
+                    likelihood = -0.5 * float(whitened @ whitened) - float(np.log(np.diag(factor)).sum())
+                    if best is None or likelihood > best.likelihood:
+                        dual = np.linalg.solve(factor.T, whitened)
+                        best = _Fit(length, scale, factor, dual, likelihood)
+        assert best is not None
+        return best

@@ -1,1 +1,0 @@
-from nas.target import Target, usable_cores  # noqa: F401

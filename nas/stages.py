@@ -1,0 +1,82 @@
+"""A pipeline's stages as pure functions of their keys: how a key is made, how a result is kept and taken up again.
+
+A stage's key is the digest of its name and code version, its parent's key, its own options, the data, the seed, the
+numeric policy and the versions that matter. So two designs that differ only after a stage share everything before it,
+whichever is evaluated first; and a stage that a design leaves out adds no key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nas.compress.registry import GRAPH_TECHNIQUES, NETWORK_TECHNIQUES
+from nas.design import sha256_of
+from nas.record import StageResult
+from nas.store import Entry, Store
+from nas.train import Numerics
+
+# Raised by one when a stage's code changes what it produces, so that old cache entries no longer count. Techniques
+# have their own.
+CODE_VERSIONS = {"load": 1, "train": 2, "teacher": 1, "export": 1} | {
+    technique.name: technique.version for technique in (*NETWORK_TECHNIQUES, *GRAPH_TECHNIQUES)
+}
+
+# Called while a stage works: (stage, share done from 0 to 1).
+Progress = Callable[[str, float], None]
+
+
+def _ignore(stage: str, share: float) -> None:
+    """The progress callback of whoever does not watch."""
+
+
+@dataclass
+class Trace:
+    """The stages of one evaluation, as they happen."""
+
+    progress: Progress = _ignore
+    stages: list[StageResult] = field(default_factory=list)
+
+
+class Stages:
+    """Makes keys for one data set and numeric policy, and runs stages with a cache.
+
+    Args:
+        store: The cache.
+        data_digest: Of the data set.
+        numerics: On what and in which precision networks train.
+    """
+
+    def __init__(self, store: Store, data_digest: str, numerics: Numerics) -> None:
+        self.store = store
+        self.data_digest = data_digest
+        self.numerics = numerics
+
+    def key(self, stage: str, parent: str, seed: int, options: Mapping[str, Any]) -> str:
+        """The key of a stage that follows the one of the key ``parent`` (empty for the first)."""
+        return sha256_of(
+            {
+                "stage": stage,
+                "code": CODE_VERSIONS[stage],
+                "parent": parent,
+                "options": options,
+                "data": self.data_digest,
+                "seed": seed,
+                "numerics": self.numerics.to_json(),
+            }
+        )
+
+    def cached(self, stage: str, key: str, trace: Trace, compute: Callable[[], tuple[bytes, dict[str, Any]]]) -> Entry:
+        """The stage's result from the cache, or computed and stored; noted in the trace either way."""
+        started, before = time.perf_counter(), len(trace.stages)
+        trace.progress(stage, 0.0)
+        entry = self.store.get(key)
+        cached = entry is not None
+        if entry is None:
+            blob, detail = compute()
+            entry = self.store.put(key, blob, detail)
+        inner = sum(result.seconds for result in trace.stages[before:])  # of stages run for this one, noted themselves
+        trace.stages.append(StageResult(stage, key, time.perf_counter() - started - inner, cached, entry.detail))
+        return entry
