@@ -12,8 +12,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from nas import __version__
+from nas.commands.calibrate import calibrate
 from nas.commands.compress import compress
 from nas.commands.doctor import doctor
+from nas.commands.measure import measure
 from nas.commands.search import search
 from nas.commands.sensitivity import sensitivity
 from nas.commands.terminal import make_console, print_front, write_reports
@@ -50,10 +52,12 @@ def _common(
         os.environ["NAS_DEBUG"] = "1"
 
 
+app.command()(calibrate)
 app.command()(search)
 app.command()(compress)
 app.command()(doctor)
 app.command()(sensitivity)
+app.command()(measure)
 
 
 @app.command()

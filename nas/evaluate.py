@@ -202,6 +202,7 @@ class Evaluator:
             Quantity("macs", complexity.macs, "MAC", How.COUNTED),
             Quantity("flops", complexity.flops, "FLOP", How.COUNTED),
             Quantity("params", complexity.params, "1", How.COUNTED),
+            Quantity("peak_activation_bytes", complexity.peak_activation_bytes, "bytes", How.COUNTED),
             Quantity("size_bytes", len(file), "bytes", How.MEASURED),
             Quantity("compressed_size_bytes", compressed_size(file), "bytes", How.MEASURED),
         ]

@@ -4,6 +4,9 @@ The two are different questions. The baseline is one network for the whole study
 model that a person brought along. The network before compression is another one for each trial: the same architecture
 as trained, exported and timed in the same way, which tells how much of what pruning took off the count of
 multiply-adds also came off the clock.
+
+Where a trial takes little longer than a call that computes nothing (``overhead_bound``), its time is the runtime's and
+not the network's: a ratio of latencies is then told as a fact and not as a gain.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from nas.study import Study
 from nas.wording import UNCOMPRESSED, display, plain_name, significant, times
 
 BASELINE = "baseline"  # the origin of its record
+
+# Said in place of a gain in time that is none of the network's.
+OVERHEAD_WORDS = "overhead-bound"
 
 
 class Measured(Protocol):
@@ -69,6 +75,12 @@ def finalists(study: Study) -> list[TrialRecord]:
     return [*study.front, *([baseline] if baseline is not None and baseline not in study.front else [])]
 
 
+def overhead_bound(trial: Measured, target: str | None) -> bool:
+    """Whether a trial's latency on a target (or at a place) is within 3 times that of a call that computes nothing."""
+    latency = trial.quantity(f"latency_ms@{target}")
+    return latency is not None and bool(latency.detail.get("overhead_bound"))
+
+
 def mac_gain(trial: Measured) -> float | None:
     """Multiply-adds of the network before compression divided by the trial's; None where they were not counted."""
     return _ratio(trial.quantity(f"{UNCOMPRESSED}macs"), trial.quantity("macs"))
@@ -87,8 +99,12 @@ def gain_words(trial: Measured, target: str | None) -> str:
     """Both gains: ``MACs 3.9× fewer, 2.1× faster than uncompressed``; empty where there are none.
 
     Where fewer multiply-adds save no time the words say so: ``MACs 1.3× fewer, but 1.1× slower than uncompressed``.
+    Where the trial is overhead-bound no gain of time is told: ``MACs 3.9× fewer than uncompressed; overhead-bound``.
     """
     macs, latency = mac_gain(trial), latency_gain(trial, target)
+    if latency is not None and overhead_bound(trial, target):
+        fewer = f"MACs {times(macs, 'fewer', 'more', 'no fewer')} than uncompressed; " if macs is not None else ""
+        return f"{fewer}{OVERHEAD_WORDS}"
     parts = []
     if macs is not None:
         parts.append(f"MACs {times(macs, 'fewer', 'more', 'no fewer')}")
@@ -141,12 +157,20 @@ def _first_cost(study: Study) -> Objective:
 
 
 def _cost_words(record: TrialRecord, baseline: TrialRecord, cost: Objective) -> str:
-    """``2.3× faster than the baseline``, ``3.1× fewer FLOPs than the baseline``, ``as much file size as …``."""
+    """``2.3× faster than the baseline``, ``3.1× fewer FLOPs than the baseline``, ``as much file size as …``.
+
+    Of an overhead-bound trial: ``overhead-bound (0.0120 ms, the baseline's 0.0281 ms)``.
+    """
     ratio = _ratio(baseline.quantity(cost.key), record.quantity(cost.key))
     what = plain_name(cost.key)
-    if ratio is None:  # one of them costs nothing
+    bound = cost.name == "latency_ms" and overhead_bound(record, cost.target)
+    if ratio is None or bound:  # one of them costs nothing, or nothing but the call
         value, other = (display(cost.name, trial.value(cost.key)) for trial in (record, baseline))
-        return f"{what} {value}, the baseline's {other}"
+        return (
+            f"{OVERHEAD_WORDS} ({value}, the baseline's {other})"
+            if bound
+            else f"{what} {value}, the baseline's {other}"
+        )
     if cost.kind.unit == "ms":
         does = "" if cost.name == "latency_ms" else f" in {what}"
         said = times(ratio, f"faster{does} than", f"slower{does} than", f"as fast{does} as")

@@ -33,6 +33,10 @@ KINDS = {
         QuantityKind("flops", "FLOP", False, False, "FLOPs", log_axis=True),
         QuantityKind("macs", "MAC", False, False, "MACs", log_axis=True),
         QuantityKind("params", "1", False, False, "parameters", log_axis=True),
+        # Of the float network's activations for one image: see nas.measure.activations.
+        QuantityKind(
+            "peak_activation_bytes", "bytes", False, False, "peak memory of activations (bytes)", log_axis=True
+        ),
         QuantityKind("size_bytes", "bytes", False, False, "file size (bytes)", log_axis=True),
         # Of the file deflated as for a download (zlib, level 9): where zeros among the weights pay.
         QuantityKind("compressed_size_bytes", "bytes", False, False, "compressed file size (bytes)", log_axis=True),

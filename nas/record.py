@@ -27,6 +27,7 @@ _JSON_TYPES: Mapping[str, type | UnionType] = {
     "teacher": str | None,
     "teacher_trial": int | None,
     "artifact_sha256": str | None,
+    "forms": dict,
     "manifest": dict,
     "environment": dict,
     "started_at": str,
@@ -165,6 +166,7 @@ class TrialRecord:
         values["labels"] = {name: Realisation(label) for name, label in values["labels"].items()}
         values["stages"] = tuple(StageResult(**item) for item in values["stages"])
         values["notes"] = tuple(values["notes"])
+        values.setdefault("forms", {})  # of records from before there were any
         for name, kind in _JSON_TYPES.items():
             if isinstance(value := values[name], bool) or not isinstance(value, kind):
                 raise TypeError(f"'{name}' cannot be {value!r}")

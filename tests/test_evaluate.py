@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,20 +17,30 @@ import torch
 from small_networks import ONE_THREAD, digits, make_design, make_recipe
 
 from nas.artifact import Manifest
-from nas.errors import DivergedError, InfeasibleDesignError, NasError, SpaceError, UnsupportedError
+from nas.errors import (
+    ArtifactError,
+    DivergedError,
+    InfeasibleDesignError,
+    MeasureError,
+    NasError,
+    SpaceError,
+    UnsupportedError,
+)
 from nas.evaluate import EvalRequest, EvalResult, Evaluator
 from nas.measure.complexity import count
-from nas.target import Target
-from nas.outcome import How, Outcome, Quantity, Realisation
+from nas.outcome import How, Outcome, Quantity, Realisation, Reason
 from nas.pipeline import Pipeline, Teacher
 from nas.record import TrialRecord
 from nas.scoring import score
+from nas.serving import server_of
 from nas.stages import Trace
 from nas.store import Store, sha256_bytes
+from nas.target import Target
 
 TARGET, SECOND = "onnxruntime-cpu-1t-b1", "onnxruntime-cpu-1t-b8"
 INT8 = {"weight_bits": 8, "activation_bits": 8}
-WITHOUT_TARGET = {"accuracy", "balanced_accuracy", "macs", "flops", "params", "size_bytes", "compressed_size_bytes"}
+COUNTED = {"macs", "flops", "params", "peak_activation_bytes"}
+WITHOUT_TARGET = {"accuracy", "balanced_accuracy", "size_bytes", "compressed_size_bytes"} | COUNTED
 UNCOMPRESSED = {"uncompressed_macs", f"uncompressed_latency_ms@{TARGET}", f"uncompressed_latency_ms@{SECOND}"}
 
 
@@ -53,10 +64,18 @@ class FakeMeasure:
         return Quantity("latency_ms", float(samples[0]), "ms", How.MEASURED, target=target.name), samples
 
 
-def make_evaluator(folder: Path, measure: Any = None, **changes: Any) -> Evaluator:
+def make_evaluator(folder: Path, measure: Any = None, outputs: Any = None, **changes: Any) -> Evaluator:
     recipe, dataset, store = make_recipe(**changes), digits(), Store(folder, 10**9)
     pipeline = Pipeline(recipe, dataset, store, ONE_THREAD, reduce_range=False)
-    return Evaluator(recipe, dataset, pipeline, store, measure or FakeMeasure(), "this-machine")
+    return Evaluator(
+        recipe,
+        dataset,
+        pipeline,
+        store,
+        measure or FakeMeasure(),
+        outputs=outputs,
+        fingerprint=lambda target: "this-machine",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +131,8 @@ def test_a_measured_trial_has_every_number_and_each_is_the_files(
     assert values(result)["flops"] == 2 * complexity.macs
     assert values(result)["params"] == complexity.params
     how = {quantity.name: quantity.how for quantity in result.quantities}
-    assert {name for name, way in how.items() if way is How.COUNTED} == {"macs", "flops", "params"} | (
-        {"uncompressed_macs"} if pruned else set()
-    )
+    counted_names = {name for name, way in how.items() if way is How.COUNTED}
+    assert counted_names == COUNTED | ({"uncompressed_macs"} if pruned else set())
     assert set(how.values()) == {How.COUNTED, How.MEASURED}
 
 
@@ -123,7 +141,7 @@ def test_stages_labels_and_manifest_come_along_and_can_be_stored(evaluator: Eval
     seen: list[str] = []
     result = evaluator.evaluate(EvalRequest(1, design, 0), lambda stage, share: seen.append(stage))
     names = [stage.stage for stage in result.stages]
-    assert names == ["train", "prune", "finetune", "export", "quantise", "score", "count", "measure", "compare"]
+    assert names == ["train", "prune", "finetune", "export", "quantise", "measure", "score", "count", "compare"]
     assert list(dict.fromkeys(seen)) == names
     assert all(bool(stage.key) is (stage.stage in names[:5]) for stage in result.stages)
     assert all(stage.seconds >= 0 for stage in result.stages)
@@ -178,6 +196,112 @@ def test_pruning_lowers_what_is_counted_and_int8_only_the_size(evaluator: Evalua
         assert pruned[name] < 0.7 * plain[name]
     assert (quantised["macs"], quantised["params"]) == (plain["macs"], plain["params"])
     assert quantised["size_bytes"] < plain["size_bytes"]
+
+
+# --- several targets
+
+ORT, OPENVINO, TORCH = "onnxruntime-cpu-1t-b1", "openvino-cpu-2t-b1", "torch-cpu-1t-b1"
+
+
+class ByRuntime:
+    """Stands in for clock and runtimes: a latency for each target, and whether a runtime computes what it should."""
+
+    def __init__(self, latencies: dict[str, float], wrong: tuple[str, ...] = (), refuses: tuple[str, ...] = ()) -> None:
+        self.latencies = latencies
+        self.wrong = wrong
+        self.refuses = refuses
+        self.files: dict[str, bytes] = {}
+
+    def measure(self, content: bytes, target: Target, images: np.ndarray) -> tuple[Quantity, np.ndarray]:
+        if target.name in self.refuses:
+            raise ArtifactError("no such operator")
+        self.files[target.name] = content
+        value = self.latencies[target.name]
+        return Quantity("latency_ms", value, "ms", How.MEASURED, target=target.name), np.full(5, value, np.float32)
+
+    def outputs(self, content: bytes, target: Target, images: np.ndarray) -> np.ndarray:
+        if target.name in self.wrong:
+            return np.eye(10, dtype=np.float32)[np.zeros(len(images), int)]
+        if content.startswith(b"PK"):  # a torch program is a zip file
+            program = torch.export.load(io.BytesIO(content)).module()
+            return np.asarray(program(torch.from_numpy(images)).detach())
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        return np.asarray(session.run(None, {"images": images})[0])
+
+    def evaluator(self, folder: Path, **changes: Any) -> Evaluator:
+        return make_evaluator(folder, self.measure, self.outputs, **changes)
+
+
+AT_A_PLACE = {"targets": [ORT, OPENVINO], "objectives": ["accuracy", "latency_ms@cpu-b1"]}
+
+
+@pytest.mark.parametrize(("openvino_ms", "serves"), [(0.5, OPENVINO), (2.0, ORT)])
+def test_the_fastest_target_at_a_place_serves_and_the_others_stay_in_the_record(
+    openvino_ms: float, serves: str, tmp_path: Path
+) -> None:
+    fake = ByRuntime({ORT: 1.0, OPENVINO: openvino_ms})
+    result = fake.evaluator(tmp_path, **AT_A_PLACE).evaluate(EvalRequest(0, make_design(), 0))
+    found = {quantity.key: quantity for quantity in result.quantities}
+    assert found["latency_ms@cpu-b1"].value == min(1.0, openvino_ms)
+    assert found["latency_ms@cpu-b1"].detail["served_by"] == serves
+    assert server_of(found["latency_ms@cpu-b1"]) == Target.parse(serves)
+    assert (found[f"latency_ms@{ORT}"].value, found[f"latency_ms@{OPENVINO}"].value) == (1.0, openvino_ms)
+    assert list(result.samples) == [ORT, OPENVINO]
+
+
+def test_a_faster_runtime_that_computes_something_else_does_not_serve(tmp_path: Path) -> None:
+    fake = ByRuntime({ORT: 1.0, OPENVINO: 0.5}, wrong=(OPENVINO,))
+    result = fake.evaluator(tmp_path, **AT_A_PLACE).evaluate(EvalRequest(0, make_design(), 0))
+    assert result.outcome is Outcome.MEASURED
+    assert values(result)["latency_ms@cpu-b1"] == 1.0
+    assert values(result)["accuracy"] > 0.5
+    assert any(note.startswith(f"{OPENVINO} is faster, but its outputs differ") for note in result.notes)
+
+
+def test_accuracy_is_scored_by_the_runtime_that_the_recipe_names_whatever_it_computes(tmp_path: Path) -> None:
+    fake = ByRuntime({OPENVINO: 0.5}, wrong=(OPENVINO,))
+    evaluator = fake.evaluator(tmp_path, objectives=["accuracy", f"latency_ms@{OPENVINO}"])
+    result = evaluator.evaluate(EvalRequest(0, make_design(), 0))
+    assert values(result)["accuracy"] < 0.2
+
+
+def test_a_target_that_refuses_an_artifact_fails_the_trial_only_where_it_is_needed(tmp_path: Path) -> None:
+    fake = ByRuntime({ORT: 1.0}, refuses=(OPENVINO,))
+    at_place = fake.evaluator(tmp_path, **AT_A_PLACE).evaluate(EvalRequest(0, make_design(), 0))
+    assert values(at_place)["latency_ms@cpu-b1"] == 1.0
+    assert f"{OPENVINO}: no such operator" in at_place.notes
+    named = fake.evaluator(tmp_path, objectives=["accuracy", f"latency_ms@{OPENVINO}"])
+    result = named.evaluate(EvalRequest(0, make_design(), 0))
+    assert (result.outcome, result.reason and result.reason.kind) == (Outcome.FAILED, "refused")
+
+
+def test_a_runtime_gets_the_model_in_its_own_form_and_all_is_read_off_that_file(tmp_path: Path) -> None:
+    fake = ByRuntime({TORCH: 1.0})
+    evaluator = fake.evaluator(tmp_path, objectives=["accuracy", f"latency_ms@{TORCH}"])
+    result = evaluator.evaluate(EvalRequest(0, make_design(**INT8), 0))
+    assert result.outcome is Outcome.MEASURED, result.reason
+    program = evaluator.store.blob_path(result.forms["torch"]).read_bytes()
+    assert fake.files[TORCH] == program
+    assert values(result)["size_bytes"] == len(program)
+    assert result.labels == dict.fromkeys(("weight_bits", "activation_bits"), Realisation.UNSUPPORTED)
+    assert any("without effect: activation_bits, weight_bits" in note for note in result.notes)
+    labels = digits().validation.labels
+    scored = fake.outputs(program, Target.parse(TORCH), digits().validation.images)
+    assert values(result)["accuracy"] == float((scored.argmax(1) == labels).mean())
+
+
+def test_with_two_devices_accuracy_is_the_lower_and_each_is_kept(tmp_path: Path) -> None:
+    fake = ByRuntime({ORT: 1.0, TORCH: 2.0}, wrong=(TORCH,))
+    objectives = ["accuracy", f"latency_ms@{ORT}", f"latency_ms@{TORCH}"]
+    result = fake.evaluator(tmp_path, objectives=objectives).evaluate(EvalRequest(0, make_design(), 0))
+    assert values(result)["accuracy"] == values(result)[f"accuracy@{TORCH}"] < 0.2
+    assert values(result)[f"accuracy@{ORT}"] > 0.5
+
+
+def test_a_measuring_process_that_dies_is_worth_another_attempt(tmp_path: Path) -> None:
+    evaluator = make_evaluator(tmp_path, fails_with(MeasureError("the measuring process died (SIGSEGV)")))
+    result = evaluator.evaluate(EvalRequest(0, make_design(), 0))
+    assert result.reason == Reason("measuring", "the measuring process died (SIGSEGV)", transient=True)
 
 
 # --- what goes wrong
@@ -267,7 +391,7 @@ def test_an_error_in_any_stage_becomes_a_reason(
     assert (result.reason.kind, result.reason.message, result.reason.transient) == (kind, message, transient)
     assert (result.quantities, result.artifact_sha256) == ((), None)
     done = [stage.stage for stage in result.stages]
-    assert done == ([] if where == "pipeline" else ["train", "export", "score", "count"])
+    assert done == ([] if where == "pipeline" else ["train", "export"])
     if traced:
         assert result.traceback.startswith("Traceback")
         assert "fails_with" in result.traceback or "in fail" in result.traceback

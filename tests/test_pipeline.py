@@ -257,7 +257,8 @@ def test_whatever_training_depends_on_is_in_its_key(other: dict[str, Any], tmp_p
     base = make_pipeline(tmp_path).train_key(make_design(), 0)
     assert make_pipeline(tmp_path / "elsewhere").train_key(make_design(), 0) == base
     changed = make_pipeline(tmp_path, **(other | {"numerics": ONE_THREAD}))
-    changed.numerics = other.get("numerics", ONE_THREAD)  # not before: there may be no GPU to move the data to
+    # Not before: there may be no GPU to move the data to.
+    changed.numerics = changed.stages.numerics = other.get("numerics", ONE_THREAD)
     assert changed.train_key(make_design(), 0) != base
 
 

@@ -18,10 +18,10 @@ from nas.errors import ArtifactError, InfeasibleDesignError, UnsupportedError
 from nas.measure.clock import Policy
 from nas.measure.complexity import LayerComplexity
 from nas.measure.platform import Platform
-from nas.target import Target, usable_cores
 from nas.outcome import How
 from nas.profile import Profile, profile_design, profile_onnx, render
 from nas.profile.names import short_names
+from nas.target import Target, usable_cores
 
 TARGET = Target.parse("onnxruntime-cpu-1t-b1")
 SHORT = Policy(warmup_ms=0, minimum_samples=10, minimum_ms=0, maximum_ms=1000)
@@ -177,14 +177,25 @@ def test_page_fits_80_columns_whatever_the_names_and_sizes(tmp_path: Path) -> No
             925_557_032,
             999_999_999,
             1_999_999_998,
+            102_760_448,
+            205_520_896,
         ),
-        LayerComplexity("conv[0]", "Conv2d", (1, 2048, 7, 7), 1, 123_456_789_012, 246_913_578_024),
+        LayerComplexity("conv[0]", "Conv2d", (1, 2048, 7, 7), 1, 123_456_789_012, 246_913_578_024, 401_408, 1_204_224),
     )
     huge = replace(profile.complexity, layers=layers, macs=124_456_789_011, flops=248_913_578_022)
     text = printed(replace(profile, complexity=huge))
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "…" not in text
-    for number in ("925,557,032", "999,999,999", "2.000 G", "123.457 G", "246.914 G", "2048×112×112", "conv[0]"):
+    for number in (
+        "925,557,032",
+        "999,999,999",
+        "2.000 G",
+        "123.457 G",
+        "246.914 G",
+        "2048×112×112",
+        "conv[0]",
+        "102,760",
+    ):
         assert number in text
 
 
@@ -199,7 +210,7 @@ def test_disturbed_measurements_are_marked(tmp_path: Path) -> None:
 
 
 def layer(name: str, kind: str) -> LayerComplexity:
-    return LayerComplexity(name, kind, (1, 24, 16, 16), 5_184, 1_327_104, 2_654_208)
+    return LayerComplexity(name, kind, (1, 24, 16, 16), 5_184, 1_327_104, 2_654_208, 24_576, 69_888)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from onnx_models import tiny_artifact
 
 from nas.describe import describe
 from nas.errors import NasError, SpaceError
-from nas.target import Target
 from nas.profile import subject as profiling
 from nas.profile.subject import profile_subject
 from nas.store import sha256_bytes
+from nas.target import Target
 
 NESTED = """
 family: convnet

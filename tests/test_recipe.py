@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from nas.errors import RecipeError
 from nas.recipe import SAMPLERS, Recipe, load_recipe, parse_recipe
+from nas.target import Place
 
 SHIPPED = sorted((Path(__file__).parent.parent / "studies").glob("*.yaml"))
 LATENCY = "latency_ms@onnxruntime-cpu-1t-b1"
@@ -98,20 +99,50 @@ def test_objectives_and_constraints_have_one_spelling() -> None:
 
 
 def test_all_targets_are_those_listed_then_those_named_each_once() -> None:
+    a, b, c, d = (f"onnxruntime-cpu-{threads}t-b1" for threads in (1, 2, 3, 4))
     recipe = make_recipe(
-        targets=["b", "a"],
-        objectives=["accuracy", "latency_ms@a", "load_ms@c"],
-        constraints=["latency_ms@d <= 1", "peak_memory_bytes@b <= 1e9"],
+        targets=[b, a],
+        objectives=["accuracy", f"latency_ms@{a}", f"load_ms@{c}"],
+        constraints=[f"latency_ms@{d} <= 1", f"peak_memory_bytes@{b} <= 1e9"],
     )
-    assert recipe.all_targets == ("b", "a", "c", "d")
+    assert recipe.all_targets == (b, a, c, d)
+    assert recipe.served == (a, c, d, b)
+
+
+def test_a_place_is_served_by_the_targets_there_and_is_none_itself() -> None:
+    listed = ["onnxruntime-cpu-1t-b1", "openvino-cpu-2t-b1", "onnxruntime-cpu-1t-b8", "torch-cuda-b1-fp16"]
+    recipe = make_recipe(targets=listed, objectives=["accuracy", "latency_ms@cpu-b1", "latency_ms@cuda-b1"])
+    assert recipe.all_targets == tuple(listed)
+    assert recipe.served == ("cpu-b1", "cuda-b1")
+    assert recipe.targets_at(Place("cpu", 1)) == tuple(listed[:2])
+    assert recipe.targets_at(Place("cuda", 1)) == ("torch-cuda-b1-fp16",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objectives": ["accuracy", "latency_ms@cpu-b1"]}, "'cpu-b1' is served by the fastest of the recipe's target"),
+        (
+            {"objectives": ["accuracy", "latency_ms@cuda-b8"], "targets": ["onnxruntime-cpu-1t-b1"]},
+            r"'targets' lists none \(such as targets: \[torch-cuda-b8-fp16, tensorrt-cuda-b8-fp16\]\)",
+        ),
+        ({"objectives": ["accuracy", "latency_ms@no-such-thing"]}, "unknown runtime 'no'"),
+        ({"targets": ["openvno-cpu-1t-b1"]}, "unknown runtime 'openvno'; did you mean 'openvino'"),
+        ({"targets": ["torch-cpu-1t-b1", " torch-cpu-1t-b1"]}, "a target stands twice"),
+        ({"targets": ["cpu-b1"]}, "unknown runtime 'cpu'"),
+    ],
+)
+def test_targets_that_nothing_could_measure_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        make_recipe(**changes)
 
 
 @pytest.mark.parametrize(
     ("changes", "needed"),
     [
-        ({"objectives": ["accuracy", "load_ms@t"]}, True),
-        ({"objectives": ["accuracy", "peak_memory_bytes@t"]}, True),
-        ({"constraints": ["load_ms@t <= 5"]}, True),
+        ({"objectives": ["accuracy", "load_ms@onnxruntime-cpu-1t-b1"]}, True),
+        ({"objectives": ["accuracy", "peak_memory_bytes@onnxruntime-cpu-1t-b1"]}, True),
+        ({"constraints": ["load_ms@onnxruntime-cpu-1t-b1 <= 5"]}, True),
         ({"constraints": [f"{LATENCY} <= 5"]}, False),
     ],
 )
@@ -119,8 +150,8 @@ def test_a_fresh_process_is_needed_for_load_time_and_memory(changes: dict[str, A
     assert make_recipe(**changes).needs_fresh_process is needed
 
 
-@pytest.mark.parametrize("target", ["no-such-thing", "openvino-cpu-1t-b1"])
-def test_the_text_of_a_target_is_left_to_what_measures(target: str) -> None:
+@pytest.mark.parametrize("target", ["openvino-cpu-64t-b1", "torch-cuda-b1-fp16", "tensorrt-cuda-b8"])
+def test_whether_a_target_can_be_measured_here_is_left_to_what_measures(target: str) -> None:
     assert make_recipe(objectives=["accuracy", f"latency_ms@{target}"]).all_targets == (target,)
 
 
@@ -461,7 +492,7 @@ ANOTHER_STUDY: list[tuple[dict[str, Any], str]] = [
     ({"objectives": ["accuracy", "macs"]}, f'objectives: ["accuracy","{LATENCY}"], ["accuracy","macs"]'),
     ({"objectives": [LATENCY, "accuracy"]}, f'objectives: ["accuracy","{LATENCY}"], ["{LATENCY}","accuracy"]'),
     ({"constraints": ["macs <= 5"]}, 'constraints: [], ["macs <= 5"]'),
-    ({"targets": ["t"]}, 'targets: [], ["t"]'),
+    ({"targets": ["torch-cpu-1t-b1"]}, 'targets: [], ["torch-cpu-1t-b1"]'),
     ({"budget": {"trials": 8, "epochs": 2}}, "budget.epochs: 1, 2"),
     ({"budget": {"trials": 8, "epochs": 1, "finetune_epochs": 9}}, "budget.finetune_epochs: 3, 9"),
     ({"data": {"source": "digits", "split_seed": 4}}, "data.split_seed: 0, 4"),

@@ -89,10 +89,10 @@ def compress(
     """
     from nas.commands.own_study import Files, Options, write_study
     from nas.commands.search import run_study, with_limits
-    from nas.target import Target
     from nas.recipe import load_recipe
     from nas.space import load_space
     from nas.study import StudyFolder
+    from nas.target import Target
 
     if learning_rate <= 0:
         raise RecipeError(f"--learning-rate must be greater than 0, but got {learning_rate:g}")

@@ -24,9 +24,11 @@ from nas.families.layout import laid_out, layout_of
 
 EXPORTER = "torch.export"
 
-# The file's own note of how the network wants its tensors to lie in memory: ``channels_last`` or ``contiguous``. The
+# The file's own note of how the network wants its tensors to lie in memory. The
 # weights themselves are stored contiguous, as torch cannot tell a tensor in another order from a part of a larger one.
 LAYOUT_FILE = "layout"
+CHANNELS_LAST = "channels_last"
+CONTIGUOUS = "contiguous"
 
 # Tensors of the front end, by name: what is computed from them and the images alone stays float32 in every precision.
 FRONT_END = "front_end_"
@@ -80,7 +82,7 @@ def export_program(network: nn.Module, input_spec: InputSpec, normalisation: Nor
     program = _exported(fold_batch_norms(as_it_is.module()), input_spec)
     _strip(program)
     buffer = io.BytesIO()
-    layout = "contiguous" if layout_of(network) is torch.contiguous_format else "channels_last"
+    layout = CONTIGUOUS if layout_of(network) is torch.contiguous_format else CHANNELS_LAST
     torch.export.save(program, buffer, extra_files={LAYOUT_FILE: layout})
     return buffer.getvalue()
 

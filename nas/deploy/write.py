@@ -30,11 +30,11 @@ from nas.deploy.readme import readme
 from nas.deploy.verify import Verification, scores_on_test, verify_deployment
 from nas.errors import ArtifactError, NasError
 from nas.gains import compare
-from nas.target import Target
 from nas.outcome import Quantity
 from nas.record import TrialRecord
 from nas.store import sha256_bytes, sync_folder, write_atomically
 from nas.study import Study
+from nas.target import Target
 
 # Packages whose versions a reader needs to get the same outputs and the same pixels.
 PACKAGES = ("onnxruntime", "numpy", "pillow")

@@ -115,10 +115,14 @@ class PackageFinding:
 
 
 class Verdict(enum.StrEnum):
-    """How far two measurements of the same network lie apart at the moment."""
+    """What measurements are worth at the moment.
+
+    ``DISTURBED``: they agree, but something else ran, so that a study would mark them unstable.
+    """
 
     QUIET = "quiet"
     USABLE = "usable"
+    DISTURBED = "disturbed"
     NOISY = "noisy"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.doctor.findings import Fact, State
+from nas.doctor.noise import cores_words
 from nas.measure.environment import UNKNOWN
 from nas.measure.quiet import BUSY_CORES, Surroundings, Watch
 from nas.wording import listing, plural, significant
@@ -170,7 +171,7 @@ def _memory(environment: Mapping[str, Any], sight: Sight) -> Fact:
 
 def _container(environment: Mapping[str, Any]) -> Fact:
     cpus, memory = environment["container_cpus"], environment["container_memory_bytes"]
-    limits = [f"{cpus:g} CPUs"] if isinstance(cpus, int | float) else []
+    limits = [f"{cpus:g} CPU{'' if cpus == 1 else 's'}"] if isinstance(cpus, int | float) else []
     limits += [_gib(memory)] if isinstance(memory, int) else []
     if not limits:
         return Fact("limits", "none", State.GOOD, "no container holds processes back")
@@ -186,7 +187,7 @@ def _load(sight: Sight, usable: int) -> Fact:
     busy = sight.surroundings.busy_cores
     if busy is None:
         return Fact("other load", "not counted", State.NEUTRAL, "the system does not say what else runs")
-    value = f"{significant(busy, 2)} of {plural(usable, 'core')}"
+    value = f"{cores_words(busy)} of {usable}"
     if busy > BUSY_CORES:
         return Fact("other load", value, State.BAD, "busy with something else: end it or wait (top shows it)")
     return Fact("other load", value, State.GOOD, "busy with something else, too little to matter")
@@ -203,9 +204,9 @@ def _watching(around: Surroundings) -> Fact:
     unseen = [name for name, value in counted.items() if value is None]
     if not seen:
         meaning = "the system counts nothing: only the pace and the samples tell of a disturbance"
-        return Fact("disturbances", "partly seen", State.NEUTRAL, meaning)
-    value = "seen" if not unseen else "partly seen"
-    meaning = f"measurements notice {listing(seen)}" + (f", but not {listing(unseen)}" if unseen else "")
+        return Fact("disturbances", "partly noticed", State.NEUTRAL, meaning)
+    value = "noticed" if not unseen else "partly noticed"
+    meaning = f"measurements watch {listing(seen)}" + (f", but not {listing(unseen)}" if unseen else "")
     return Fact("disturbances", value, State.GOOD if not unseen else State.NEUTRAL, meaning)
 
 

@@ -20,8 +20,10 @@ FEWEST, SECONDS, MOST = 5, 3.0, 12
 
 # Two measurements of a quiet machine differ by no more than this, typically and at most ...
 QUIET, QUIET_AT_MOST = 0.01, 0.03
-# ... and those of a noisy one typically by more than this, or more than this share of them was disturbed to the end.
-NOISY, NOISY_SHARE = 0.03, 1 / 3
+# ... and those of a noisy one typically by more than this.
+NOISY = 0.03
+# A machine is disturbed where something else ran in more than this share of the measurements, to the end.
+DISTURBED_SHARE = 1 / 3
 
 OTHERS = (
     "something else runs ({busy}): end it or wait (top shows it); nothing of a study's own trains while it measures"
@@ -85,8 +87,12 @@ def judged(quantities: Sequence[Quantity]) -> Noise:
     slowdown = max(float(quantity.detail.get("slowdown", 1.0)) for quantity in quantities)
     busy = _largest(quantities, "busy_cores")
     typical, largest = statistics.median(differences), max(differences)
-    if typical > NOISY or unstable > NOISY_SHARE * len(quantities):
+    words = f"two measurements differ by {_percent(typical)}, {_percent(largest)} at most"
+    if typical > NOISY:
         verdict = Verdict.NOISY
+    elif unstable > DISTURBED_SHARE * len(quantities):
+        verdict = Verdict.DISTURBED
+        words += f", but {unstable} of {len(quantities)} would be marked unstable, as something disturbed them"
     elif typical <= QUIET and largest <= QUIET_AT_MOST and not unstable:
         verdict = Verdict.QUIET
     else:
@@ -102,8 +108,8 @@ def judged(quantities: Sequence[Quantity]) -> Noise:
         busy_cores=busy,
         waited=_largest(quantities, "waited"),
         verdict=verdict,
-        words=f"{verdict}: two measurements differ by {_percent(typical)} ({_percent(largest)} at most)",
-        advice=() if verdict is Verdict.QUIET else _advice(troubles, busy, slowdown),
+        words=f"{verdict}: {words}",
+        advice=_advice(verdict, troubles, busy, slowdown),
     )
 
 
@@ -116,12 +122,23 @@ def _largest(quantities: Sequence[Quantity], name: str) -> float | None:
     return max(told, default=None)
 
 
-def _advice(troubles: Counter[str], busy: float | None, slowdown: float) -> tuple[str, ...]:
-    """What to do, what occurred most often first, and last what holds of every machine that is not quiet."""
-    how_busy = "it wanted the same core" if busy is None else f"up to {significant(busy, 2)} cores are busy with it"
-    remedies = [REMEDIES[name] for name, _ in troubles.most_common() if name in REMEDIES]
-    words = [text.format(busy=how_busy, slowdown=significant(slowdown, 3)) for text in remedies]
-    return tuple(dict.fromkeys([*words, CLOSE]))
+def _advice(verdict: Verdict, troubles: Counter[str], busy: float | None, slowdown: float) -> tuple[str, ...]:
+    """What to do, what occurred most often first. That samples scatter says nothing where it is known what ran."""
+    if verdict is Verdict.QUIET:
+        return ()
+    how_busy = "it wanted the same core" if busy is None else f"it kept up to {cores_words(busy)} busy"
+    remedies = list(dict.fromkeys(REMEDIES[name] for name, _ in troubles.most_common() if name in REMEDIES))
+    if len(remedies) > 1 and SCATTER in remedies:
+        remedies.remove(SCATTER)
+    if verdict is not Verdict.DISTURBED:
+        remedies.append(CLOSE)
+    return tuple(text.format(busy=how_busy, slowdown=significant(slowdown, 3)) for text in remedies)
+
+
+def cores_words(busy: float) -> str:
+    """Cores' worth of processor time: ``no core``, ``0.12 cores``, ``1 core``."""
+    text = significant(round(busy, 2), 2, zeros=False)
+    return "no core" if text == "0" else f"{text} core{'' if text == '1' else 's'}"
 
 
 def _percent(share: float) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas.doctor.choices import name_of
 from nas.doctor.findings import Diagnosis, Here, Noise, RuntimeFinding, State, Verdict
+from nas.doctor.noise import cores_words
 from nas.outcome import Realisation
 from nas.wording import listing, plural, significant, target_words
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 STATE_STYLES = {State.GOOD: "green", State.NEUTRAL: "", State.BAD: "yellow"}
 HERE_STYLES = {Here.READY: "green", Here.MISSING: "yellow", Here.BROKEN: "red"}
 LABEL_STYLES = {Realisation.REALISED: "green", Realisation.SIMULATED: "yellow", Realisation.UNSUPPORTED: "red"}
-VERDICT_STYLES = {Verdict.QUIET: "green", Verdict.USABLE: "yellow", Verdict.NOISY: "red"}
+VERDICT_STYLES = {Verdict.QUIET: "green", Verdict.USABLE: "yellow", Verdict.DISTURBED: "yellow", Verdict.NOISY: "red"}
 
 
 def render(diagnosis: Diagnosis) -> RenderableType:
@@ -156,16 +157,19 @@ def _noise_rows(noise: Noise) -> Iterator[tuple[str, str]]:
     yield "latency", f"{low} to {high} ms"
     pace = significant(noise.slowdown, 3)
     yield "pace", "at its best throughout" if float(pace) == 1 else f"{pace} times slower than at its best, at worst"
-    others = "not counted" if noise.busy_cores is None else f"{plural_cores(noise.busy_cores)} busy with something else"
+    others = (
+        "not counted"
+        if noise.busy_cores is None
+        else f"at most {cores_words(noise.busy_cores)} busy with something else"
+    )
     yield "other load", others
-    yield "waited", "not counted" if noise.waited is None else f"{significant(100 * noise.waited, 2)} % of the time"
+    yield (
+        "waited",
+        "not counted"
+        if noise.waited is None
+        else f"at most {significant(100 * noise.waited, 2)} % of the time for a core",
+    )
     if noise.retaken or noise.unstable:
         troubles = ", ".join(f"{name} {times}×" for name, times in noise.troubles.items())
         unstable = f", {noise.unstable} disturbed to the end ({troubles})" if noise.unstable else ""
         yield "disturbed", f"{plural(noise.retaken, 'measurement')} taken again{unstable}"
-
-
-def plural_cores(busy: float) -> str:
-    """Cores' worth of processor time: ``0.12 cores``, ``1 core``."""
-    text = significant(busy, 2, zeros=False)
-    return f"{text} core{'' if text == '1' else 's'}"

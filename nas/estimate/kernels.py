@@ -227,7 +227,9 @@ def _product(
         taps, groups = math.prod(weight[2:]), attributes.get("group", 1)
         transposed = "Transpose" in operator
         channels = out[-1] if attributes.get("channels_last") else out[1]
-        depth = math.prod(weight[1:]) if not transposed else max(1, math.prod(first) * math.prod(weight[1:]) // elements)
+        depth = (
+            math.prod(weight[1:]) if not transposed else max(1, math.prod(first) * math.prod(weight[1:]) // elements)
+        )
         return _form(weight, first, groups, attributes), elements // channels, channels, depth, taps
     if _RECURRENT.search(operator) and weight:
         return "recurrent", math.prod(first[:2]), weight[-1], 2 * weight[-1], 1

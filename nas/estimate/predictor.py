@@ -37,10 +37,12 @@ LEAST_COST_MS = 0.0005
 # A prediction is at least this share of the base's, whatever the correction says of kernels far from all known ones.
 LEAST_SHARE = 0.1
 
-# What the marginal likelihood chooses from: length in powers of two, scale against the base's cost, relative noise.
-LENGTHS = (1.5, 3.0, 6.0)
-SCALES = (0.25, 0.5, 1.0)
-NOISES = (0.01, 0.02, 0.04)
+# The correction: length in powers of two of a size, scale against the base's cost, least relative error of a latency.
+# Fixed, for they serve any network that is a sum of kernels, and the marginal likelihood would choose too small a scale:
+# the base is fitted to the same latencies and leaves less over than it will of networks that it never saw.
+LENGTH = 3.0
+SCALE = 0.5
+NOISE = 0.02
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,12 @@ class _Layout:
             np.add.at(self.counts[row], columns, 1)
 
 
-def correlations(some: Sequence[Kernel], others: Sequence[Kernel], length: float) -> np.ndarray:
+def correlations(some: Sequence[Kernel], others: Sequence[Kernel]) -> np.ndarray:
     """The exponential kernel between kernels of one kind, 0 between those of different kinds."""
     from sklearn.gaussian_process.kernels import Matern
 
     result = np.zeros((len(some), len(others)))
-    shape = Matern(length_scale=length, nu=0.5)
+    shape = Matern(length_scale=LENGTH, nu=0.5)
     left, right = _by_kind(some), _by_kind(others)
     for kind in left.keys() & right.keys():
         rows, columns = left[kind], right[kind]
@@ -160,17 +162,6 @@ def _not_negative(features: np.ndarray, ms: np.ndarray) -> tuple[np.ndarray, flo
     return fitted.coef_[:-1], float(fitted.coef_[-1])
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """A correction for one choice of length, scale and noise."""
-
-    length: float
-    scale: float
-    factor: np.ndarray
-    dual: np.ndarray
-    likelihood: float
-
-
 class Predictor:
     """Predicts latencies on one target from a network's kernels.
 
@@ -193,39 +184,34 @@ class Predictor:
         self._layout = _Layout(networks)
         self._base = _Base(self._layout, self._ms)
         self._costs = np.array([self._base.cost(kernel) for kernel in self._layout.kernels])
-        self._fit = self._corrected(own)
+        self._amplitudes = SCALE * (self._costs + LEAST_COST_MS)
+        self._factor, self._dual = self._corrected(own)
 
     def predict(self, network: Network) -> Prediction:
         """The latency of a network with these kernels."""
+        from scipy.linalg import solve_triangular  # type: ignore[import-untyped]
+
         layout = _Layout([network])
+        counts = layout.counts[0]
         costs = np.array([self._base.cost(kernel) for kernel in layout.kernels])
-        base = float(layout.counts[0] @ costs) + self._base.call_ms
-        fit = self._fit
-        weights = layout.counts[0] * (costs + LEAST_COST_MS) * fit.scale
-        across = correlations(layout.kernels, self._layout.kernels, fit.length) * (self._costs + LEAST_COST_MS)
-        covariance = fit.scale * (self._layout.counts @ (weights @ across)) / self._ms
-        ms = max(base + float(covariance @ fit.dual), LEAST_SHARE * base)
-        spread = weights @ correlations(layout.kernels, layout.kernels, fit.length) @ weights
-        explained = np.linalg.solve(fit.factor, covariance)
-        deviation = math.sqrt(max(0.0, float(spread - explained @ explained))) / ms
+        base = float(counts @ costs) + self._base.call_ms
+        weights = counts * SCALE * (costs + LEAST_COST_MS)
+        across = (weights @ correlations(layout.kernels, self._layout.kernels)) * self._amplitudes
+        covariance = self._layout.counts @ across / self._ms
+        ms = max(base + float(covariance @ self._dual), LEAST_SHARE * base)
+        spread = weights @ correlations(layout.kernels, layout.kernels) @ weights
+        explained = solve_triangular(self._factor, covariance, lower=True)
+        deviation = math.hypot(math.sqrt(max(0.0, float(spread - explained @ explained))) / ms, NOISE)
         unknown = {kernel.kind for kernel in network} - self._base.kinds.keys()
         return Prediction(ms, deviation, tuple(sorted(unknown)))
 
-    def _corrected(self, own: np.ndarray) -> _Fit:
-        """The correction with the greatest marginal likelihood."""
+    def _corrected(self, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cholesky factor of the relative errors' covariance, and what it makes of the errors that the base leaves."""
+        from scipy.linalg import cho_solve
+
         counts, ms = self._layout.counts, self._ms
         residuals = (ms - counts @ self._costs - self._base.call_ms) / ms
-        scaled = counts * (self._costs + LEAST_COST_MS) / ms[:, None]
-        best: _Fit | None = None
-        for length in LENGTHS:
-            shared = scaled @ correlations(self._layout.kernels, self._layout.kernels, length) @ scaled.T
-            for scale in SCALES:
-                for noise in NOISES:
-                    factor = np.linalg.cholesky(scale**2 * shared + np.diag(noise**2 + own**2))
-                    whitened = np.linalg.solve(factor, residuals)
-                    likelihood = -0.5 * float(whitened @ whitened) - float(np.log(np.diag(factor)).sum())
-                    if best is None or likelihood > best.likelihood:
-                        dual = np.linalg.solve(factor.T, whitened)
-                        best = _Fit(length, scale, factor, dual, likelihood)
-        assert best is not None
-        return best
+        scaled = counts * self._amplitudes / ms[:, None]
+        shared = scaled @ correlations(self._layout.kernels, self._layout.kernels) @ scaled.T
+        factor = np.linalg.cholesky(shared + np.diag(NOISE**2 + own**2))
+        return factor, cho_solve((factor, True), residuals)

@@ -53,6 +53,7 @@ _MOVES_DATA = frozenset(
         "slice",
     }
     | {"select", "split", "split_with_sizes", "chunk", "unbind", "cat", "stack", "narrow", "flatten", "as_strided"}
+    | {"unsafe_split", "unsafe_chunk"}
     | {"detach", "clone", "copy", "copy_", "alias", "contiguous", "_to_copy", "to", "lift_fresh", "pad", "arange"}
     | {"constant_pad_nd", "empty", "empty_like", "new_empty", "zeros", "zeros_like", "ones", "full", "full_like"}
 )

@@ -76,7 +76,8 @@ def measure_startup(
         what = str(model) if isinstance(model, Path) else "the model"
         results = [_probe(path, images_path, target, timeout_seconds, what) for _ in range(PROCESSES)]
     taken = {name: [result[name] for result in results] for name in results[0]}
-    detail = {name: statistics.median(taken[name]) for name in ("baseline_bytes", "device_peak_bytes") if name in taken}
+    beside: tuple[str, ...] = ("baseline_bytes", "device_peak_bytes")
+    detail = {name: float(statistics.median(taken[name])) for name in beside if name in taken}
     load = _median_quantity("load_ms", "ms", taken["load_ms"], target, environment_id, {})
     peak = _median_quantity("peak_memory_bytes", "bytes", taken["peak_memory_bytes"], target, environment_id, detail)
     return load, peak

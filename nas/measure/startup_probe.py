@@ -51,12 +51,9 @@ def prepared(target: Target) -> Runtime:
     runtime = load_runtime(target.runtime)
     if (missing := runtime.missing(target)) is not None:
         raise UnsupportedError(missing.message, missing.hint)
-    # What describes itself has loaded itself, where it is torch; these two are described by their metadata.
-    runtime.environment(target)
+    # To know whether they are there, OpenVINO and torch have been loaded. ONNX Runtime, a dependency, has not.
     if target.runtime in ("onnxruntime", "tensorrt"):
         import onnxruntime  # noqa: F401
-    elif target.runtime == "openvino":
-        import openvino  # noqa: F401
     return runtime
 
 

@@ -19,9 +19,9 @@ from nas.measure.clock import Policy
 from nas.measure.complexity import Complexity, count
 from nas.measure.latency import measure_session
 from nas.measure.platform import Platform, calibrate, estimated_ms
-from nas.target import Target
 from nas.outcome import How, Quantity
 from nas.profile.graph import count_onnx, fixed_batch, input_shapes, parse_onnx
+from nas.target import Target
 
 CalibratePlatform = Callable[[int], Platform]
 

@@ -1,7 +1,8 @@
 """Operations and parameters of an ONNX file, by the same definition as ``nas.measure.complexity``.
 
 Multiply-adds of Conv, ConvTranspose, Gemm and MatMul, and of their integer forms, from the shapes that ONNX infers;
-inside a QDQ graph these nodes are the same, only their inputs come dequantised.
+inside a QDQ graph these nodes are the same, only their inputs come dequantised. Of activations see
+``nas.profile.memory``.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from onnx import TensorProto
 
 from nas.errors import ArtifactError
 from nas.measure.complexity import FLOPS_PER_MAC, Complexity, LayerComplexity
-
-Shape = tuple[int, ...]
+from nas.profile.memory import Shape, graph_memory
 
 # Input positions of the first factor and the weight.
 _CONVOLUTIONS = {"Conv": (0, 1), "ConvTranspose": (0, 1), "ConvInteger": (0, 1), "QLinearConv": (0, 3)}
@@ -100,7 +100,7 @@ def fixed_batch(model: onnx.ModelProto) -> int | None:
 
 
 def count_onnx(model: onnx.ModelProto) -> Complexity:
-    """Multiply-adds and parameters of an ONNX graph, per node and in total.
+    """Multiply-adds, parameters and activations of an ONNX graph, per node and in total.
 
     Free dimensions are set to 1, so the numbers are those of one image; where the file fixes its batch they are those
     of that batch, and a note says so. Parameters are the elements of the floating-point constants (dequantised or
@@ -110,6 +110,7 @@ def count_onnx(model: onnx.ModelProto) -> Complexity:
         ArtifactError: The inputs have no shapes, or setting free dimensions to 1 leaves nothing to compute.
     """
     graph = _Graph.of(model)
+    memory = graph_memory(model.graph, graph.shapes, graph.types, graph.leaves)
     layers: list[LayerComplexity] = []
     uncounted: dict[str, list[str]] = defaultdict(list)
     notes: list[str] = []
@@ -124,9 +125,18 @@ def count_onnx(model: onnx.ModelProto) -> Complexity:
         if node.op_type in _CONVOLUTIONS:
             conv_macs += macs or 0
         if node.op_type not in _CONVERSIONS:
-            shape = graph.shapes.get(node.output[0]) or ()
-            flops = FLOPS_PER_MAC * (macs or 0)
-            layers.append(LayerComplexity(name, node.op_type, shape, graph.take_parameters(node), macs or 0, flops))
+            layers.append(
+                LayerComplexity(
+                    name=name,
+                    kind=node.op_type,
+                    output_shape=graph.shapes.get(node.output[0]) or (),
+                    params=graph.take_parameters(node),
+                    macs=macs or 0,
+                    flops=FLOPS_PER_MAC * (macs or 0),
+                    activation_bytes=sum(memory.sizes[output] for output in node.output if output),
+                    bytes_moved=memory.moved[node.output[0]],
+                )
+            )
     missed = [kind for kind in uncounted if _MULTIPLIES.search(kind)]
     if missed and (free := _free_dimensions(model)):
         raise ArtifactError(
@@ -134,14 +144,18 @@ def count_onnx(model: onnx.ModelProto) -> Complexity:
             "export the model with these dimensions fixed",
         )
     notes += [f"'{kind}' may do multiply-adds that were not counted; the real total is larger" for kind in missed]
+    if memory.unknown:
+        notes.append(f"the size of {', '.join(memory.unknown)} is unknown; activations take more than was counted")
     if (batch := fixed_batch(model)) not in (None, 1):
-        notes.append(f"the file fixes its batch at {batch}: operations are those of {batch} images")
+        notes.append(f"the file fixes its batch at {batch}: operations and activations are those of {batch} images")
     macs = sum(layer.macs for layer in layers)
     return Complexity(
         macs=macs,
         flops=FLOPS_PER_MAC * macs,
         conv_macs=conv_macs,
         params=sum(layer.params for layer in layers),
+        peak_activation_bytes=memory.peak_bytes,
+        bytes_moved=sum(memory.moved[node.output[0]] for node in model.graph.node if not graph.is_constant(node)),
         layers=tuple(layers),
         uncounted=tuple(f"{kind}: {', '.join(names)}" for kind, names in uncounted.items()),
         notes=tuple(notes),
@@ -154,13 +168,13 @@ class _Graph:
 
     Args:
         shapes: By name; None where it could not be inferred.
-        floats: Names of the floating-point tensors.
+        types: Element types by name.
         leaves: For each constant the initializers that it is made from.
         taken: Constants whose parameters were counted, as sets of leaves.
     """
 
     shapes: Mapping[str, Shape | None]
-    floats: frozenset[str]
+    types: Mapping[str, int]
     leaves: dict[str, frozenset[str]]
     taken: set[frozenset[str]]
 
@@ -168,17 +182,15 @@ class _Graph:
     def of(cls, model: onnx.ModelProto) -> _Graph:
         shaped = _infer(model)
         shapes: dict[str, Shape | None] = {}
-        floats: set[str] = set()
+        types: dict[str, int] = {}
         for item in (*shaped.graph.input, *shaped.graph.value_info):
             shapes[item.name] = _shape_of(item)
-            if item.type.tensor_type.elem_type in _FLOATS:
-                floats.add(item.name)
+            types[item.name] = item.type.tensor_type.elem_type
         leaves: dict[str, frozenset[str]] = {}
         for initializer in model.graph.initializer:
             shapes[initializer.name] = tuple(initializer.dims)
             leaves[initializer.name] = frozenset({initializer.name})
-            if initializer.data_type in _FLOATS:
-                floats.add(initializer.name)
+            types[initializer.name] = initializer.data_type
         for node in model.graph.node:
             inputs = [name for name in node.input if name]
             if node.op_type == "Constant":
@@ -186,7 +198,7 @@ class _Graph:
             elif inputs and all(name in leaves for name in inputs):
                 made_from = frozenset().union(*(leaves[name] for name in inputs))
                 leaves.update(dict.fromkeys(node.output, made_from))
-        return cls(shapes, frozenset(floats), leaves, set())
+        return cls(shapes, types, leaves, set())
 
     def is_constant(self, node: onnx.NodeProto) -> bool:
         """Whether a node only prepares weights, which a runtime does once when it loads the file."""
@@ -214,7 +226,7 @@ class _Graph:
             names = [node.input[place] for place in _PARAMETERS[node.op_type] if place < len(node.input)]
         else:
             # A scalar is a setting (the bounds of Clip), not a parameter.
-            names = [name for name in node.input if name in self.floats and self.shapes.get(name)]
+            names = [name for name in node.input if self.types.get(name) in _FLOATS and self.shapes.get(name)]
         total = 0
         for name in names:
             made_from = self.leaves.get(name)

@@ -10,7 +10,7 @@ from rich.text import Text
 from nas.outcome import How
 from nas.profile.compute import Profile
 from nas.profile.names import short_names
-from nas.wording import display, interval
+from nas.wording import display, interval, significant
 
 # From here on a number is written in units of 10^9, so that no column grows past what 80 can hold.
 _EXACT_BELOW = 10**9
@@ -38,13 +38,14 @@ def _layer_table(profile: Profile) -> Table:
     table.add_column("layer", "total", overflow="fold", min_width=8)
     table.add_column("kind", overflow="fold", min_width=6)
     table.add_column("output", justify="right", no_wrap=True)
+    table.add_column("kB", justify="right", no_wrap=True)
     for title, value in (("params", total.params), ("MACs", total.macs), ("FLOPs", total.flops)):
         table.add_column(title, _number(value), justify="right", no_wrap=True)
     for layer, name in zip(total.layers, short_names(total.layers), strict=True):
         # The batch is 1 throughout, so it is left out.
         shape = "×".join(str(size) for size in layer.output_shape[1:])
         numbers = (_number(value) for value in (layer.params, layer.macs, layer.flops))
-        table.add_row(Text(name), Text(layer.kind), shape, *numbers)
+        table.add_row(Text(name), Text(layer.kind), shape, _kilobytes(layer.activation_bytes), *numbers)
     return table
 
 
@@ -74,11 +75,19 @@ def _summary(profile: Profile) -> Table:
     )
     table.add_row("ratio", ratio)
     table.add_row("file", f"{profile.size_bytes:,} bytes")
+    peak = display("peak_activation_bytes", profile.complexity.peak_activation_bytes)
+    images = "one image" if profile.counted_images == 1 else f"{profile.counted_images} images"
+    table.add_row("memory", f"{peak} at most for activations at one time ({images}), beside the parameters")
     return table
 
 
 def _number(value: int) -> str:
     return f"{value:,}" if value < _EXACT_BELOW else f"{value / 1e9:,.3f} G"
+
+
+def _kilobytes(value: int) -> str:
+    """In units of 1000 bytes, to three digits below 1000: ``0.04``, ``13.5``, ``102,760``."""
+    return significant(value / 1000) if value < 10**6 else f"{value / 1000:,.0f}"
 
 
 def _shortened(entry: str) -> str:

@@ -15,10 +15,10 @@ from nas.data.normalise import Normalisation
 from nas.describe import describe
 from nas.design import Design, Value
 from nas.errors import NasError, SpaceError, unknown_name
-from nas.target import Target
 from nas.profile.compute import Profile, profile_design, profile_onnx
 from nas.space import Choice, SearchSpace, list_spaces, load_space
 from nas.study import Study
+from nas.target import Target
 
 
 def profile_subject(

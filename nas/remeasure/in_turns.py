@@ -86,7 +86,9 @@ def time_front(
     for (number, target), taken in timed.items():
         before = study.record(number).quantity(f"latency_ms@{target.name}")
         quantity = _quantity(taken, target, before, fingerprints[target])
-        at_places = [at_place([quantity], s, target) for s in services(study.recipe) if _serves(study, number, s.name, target)]
+        at_places = [
+            at_place([quantity], s, target) for s in services(study.recipe) if _serves(study, number, s.name, target)
+        ]
         for item in (quantity, *(q for items in at_places for q in items)):
             by_key.setdefault(item.key, {})[number] = item
     quantities: dict[int, tuple[Quantity, ...]] = {}
@@ -141,9 +143,7 @@ def _take_turns(
     turn: Policy,
 ) -> dict[tuple[int, Target], _Timed]:
     """Samples of every member, round by round; the targets' groups alternate."""
-    files = {
-        target: [study.artifact(record, target.form) for record in members] for target, members in groups.items()
-    }
+    files = {target: [study.artifact(record, target.form) for record in members] for target, members in groups.items()}
     passes = PASSES if len(groups) > 1 else 1
     timed = {(record.number, target): _Timed() for target, members in groups.items() for record in members}
     steps = [(index, target) for index in range(passes) for target in groups]

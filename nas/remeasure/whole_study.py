@@ -37,8 +37,8 @@ def measure_all(
 
     Who serves at a place is chosen anew, and where that is another runtime than before, it gives the accuracy too. The
     study keeps its old numbers until all are there; a second start on the same machine goes on where the first ended.
-    Where all that the recipe names has moved to another environment, the sampler's memory is deleted: the next search
-    makes it again from the trials and their new numbers. The caller has claimed the study's folder.
+    Where what the recipe names was measured in another environment before, the sampler's memory is deleted: the next
+    search makes it again from the trials and their new numbers. The caller has claimed the study's folder.
 
     Args:
         study: Whose trials.
@@ -173,9 +173,7 @@ def _check_files(study: Study, records: Sequence[TrialRecord], targets: Sequence
 
 
 def _has_moved(study: Study, records: Sequence[TrialRecord], fingerprints: Mapping[str, str]) -> bool:
-    """Whether all that the recipe names was measured here, and before that elsewhere."""
-    names = study.recipe.all_targets
-    if not names or not set(names) <= set(fingerprints):
-        return False
+    """Whether something that the recipe names was measured in another environment before."""
+    names = [name for name in study.recipe.all_targets if name in fingerprints]
     before = [record.quantity(f"latency_ms@{name}") for name in names for record in records]
     return any(q is not None and q.environment_id != fingerprints[str(q.target)] for q in before)

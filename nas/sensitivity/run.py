@@ -11,7 +11,6 @@ from nas.data.dataset import Dataset
 from nas.design import Design
 from nas.errors import StudyError
 from nas.measure.environment import has_fast_bfloat16, has_vnni
-from nas.target import usable_cores
 from nas.outcome import Outcome
 from nas.own_module import FAMILY as OWN_MODULE
 from nas.pipeline import Pipeline, own_network
@@ -22,6 +21,7 @@ from nas.sensitivity.picture import draw_sensitivity
 from nas.sensitivity.result import Sensitivity
 from nas.space import load_space
 from nas.study import Study
+from nas.target import usable_cores
 from nas.train import numerics_for
 
 

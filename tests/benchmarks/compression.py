@@ -32,11 +32,11 @@ from nas.design import Design, Value, sha256_of
 from nas.families.blocks import initialise
 from nas.measure.environment import has_fast_bfloat16, has_vnni
 from nas.measure.latency import measure_latency
-from nas.target import Target, usable_cores
 from nas.pipeline import Pipeline
 from nas.recipe import TeacherConfig, parse_recipe
 from nas.stages import Trace
 from nas.store import Store
+from nas.target import Target, usable_cores
 from nas.teacher.given import GivenTeacher, load_teacher
 from nas.train import numerics_for, seeded, train
 

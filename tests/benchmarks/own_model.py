@@ -39,7 +39,6 @@ from nas.design import Design, Value  # noqa: E402
 from nas.gains import baseline_of  # noqa: E402
 from nas.measure.environment import has_fast_bfloat16, has_vnni  # noqa: E402
 from nas.measure.latency import measure_latency  # noqa: E402
-from nas.target import Target, usable_cores  # noqa: E402
 from nas.own_module import OwnModule  # noqa: E402
 from nas.pipeline import Pipeline, own_network  # noqa: E402
 from nas.recipe import DataConfig, parse_recipe  # noqa: E402
@@ -47,6 +46,7 @@ from nas.record import TrialRecord  # noqa: E402
 from nas.stages import Trace  # noqa: E402
 from nas.store import Store  # noqa: E402
 from nas.study import Study  # noqa: E402
+from nas.target import Target, usable_cores  # noqa: E402
 from nas.train import numerics_for  # noqa: E402
 
 NETWORKS = ROOT / "tests" / "foreign_networks.py"

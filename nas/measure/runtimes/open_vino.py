@@ -15,6 +15,7 @@ import numpy as np
 
 from nas.errors import ArtifactError, one_line
 from nas.measure.runtimes.base import HostTimed, Missing, Session
+from nas.measure.runtimes.batches import check_batch, in_batches
 from nas.measure.runtimes.identity import identity_onnx
 from nas.target import RUNTIMES, Target
 
@@ -47,14 +48,10 @@ class OpenVinoSession(HostTimed):
         return int(self.compiled.get_property("INFERENCE_NUM_THREADS"))
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        parts = range(0, len(images), self.batch)
-        if len(images) == 0:
-            raise ArtifactError("the model cannot be run on no images")
-        return np.concatenate([self._one_batch(images[i : i + self.batch]) for i in parts])
+        return in_batches(self._one_batch, images, self.batch)
 
     def call(self, images: np.ndarray) -> Callable[[], object]:
-        if len(images) != self.batch:
-            raise ArtifactError(f"the model was loaded for batches of {self.batch}, but got {len(images)} images")
+        check_batch(images, self.batch)
         self.run(images)  # refuses what does not fit
         # A request of its own: the images stay bound, and the model is the same.
         request = self.compiled.create_infer_request()
@@ -66,19 +63,15 @@ class OpenVinoSession(HostTimed):
         return infer
 
     def _one_batch(self, images: np.ndarray) -> np.ndarray:
-        filled = images[np.arange(self.batch) % len(images)]
         try:
-            filled = _bind(self.request, filled)
+            bound = _bind(self.request, images)
             result = self.request.infer(share_outputs=True)[0]
         except MemoryError:  # the machine's fault, not the model's
             raise
         except Exception as error:  # OpenVINO raises RuntimeError, and whatever its bindings raise
             raise ArtifactError(f"the model cannot be run: {reason(error)}") from error
-        if result.shape[:1] != (self.batch,):
-            raise ArtifactError(
-                f"the model cannot be run: for {self.batch} images its first output has the shape {result.shape}"
-            )
-        return np.array(result[: len(images)])
+        del bound  # until here the request has read from it
+        return np.asarray(result)
 
 
 class OpenVino:

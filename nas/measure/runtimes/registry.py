@@ -19,4 +19,12 @@ def load_runtime(name: str) -> Runtime:
         from nas.measure.runtimes.open_vino import OpenVino
 
         return OpenVino()
+    if name == "torch":
+        from nas.measure.runtimes.eager_torch import EagerTorch
+
+        return EagerTorch()
+    if name == "inductor":
+        from nas.measure.runtimes.inductor_torch import Inductor
+
+        return Inductor()
     raise KeyError(name)
