@@ -34,6 +34,10 @@ Kind = Literal["all", "front"]
 MEASURED_ON_TARGETS = ("latency_ms", "load_ms", "peak_memory_bytes")
 
 
+# In the detail of a latency that was timed in turns: the numbers of the trials whose intervals overlap its own, "3,7".
+AMBIGUOUS_WITH = "ambiguous_with"
+
+
 @dataclass(frozen=True)
 class Measurements:
     """What was measured in one go, in one environment.
@@ -183,6 +187,17 @@ def _with(record: TrialRecord, items: Sequence[Quantity]) -> TrialRecord:
     quantities = {quantity.key: quantity for quantity in record.quantities}
     quantities |= {quantity.key: quantity for quantity in items}
     return replace(record, quantities=tuple(quantities.values()))
+
+
+def in_turns(latency: Quantity) -> bool:
+    """Whether a latency was timed in turns with the other members of its front."""
+    return bool(latency.detail.get("in_turns"))
+
+
+def ambiguous_with(latency: Quantity) -> tuple[int, ...]:
+    """The trials that a latency cannot be told apart from: timed in turns with it, their intervals overlap its own."""
+    words = str(latency.detail.get(AMBIGUOUS_WITH, "")).split(",")
+    return tuple(int(word) for word in words if word.isdigit())
 
 
 def environments(records: Iterable[TrialRecord], key: str) -> dict[str, list[int]]:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from fakes import make_design
@@ -17,8 +19,9 @@ from torch import nn
 from nas.errors import ArtifactError, InfeasibleDesignError, UnsupportedError
 from nas.measure.clock import Policy
 from nas.measure.complexity import LayerComplexity
+from nas.measure.measurer import Measurer
 from nas.measure.platform import Platform
-from nas.outcome import How
+from nas.outcome import How, Quantity
 from nas.profile import Profile, profile_design, profile_onnx, render
 from nas.profile.names import short_names
 from nas.target import Target, usable_cores
@@ -28,6 +31,18 @@ SHORT = Policy(warmup_ms=0, minimum_samples=10, minimum_ms=0, maximum_ms=1000)
 CONV_SPEED, MATMUL_SPEED = 1e9, 4e9
 
 
+MEASURER = Measurer(SHORT)  # its processes start when they are asked for the first time
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_measuring_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Stays up for all tests here, and waits for nothing else on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAS_LEASE_FOLDER", str(tmp_path_factory.mktemp("lease") / "folder"))
+        yield
+        MEASURER.close()
+
+
 def fake_platform(threads: int) -> Platform:
     return Platform(MATMUL_SPEED, CONV_SPEED, threads)
 
@@ -35,7 +50,7 @@ def fake_platform(threads: int) -> Platform:
 def profiled(tmp_path: Path, content: bytes, target: Target = TARGET) -> Profile:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    return profile_onnx(path, target, SHORT, fake_platform)
+    return profile_onnx(path, target, MEASURER, fake_platform)
 
 
 def printed(profile: Profile, width: int = 80) -> str:
@@ -111,9 +126,9 @@ def test_input_that_cannot_be_made_up_is_an_error(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"there is no model file .*absent\.onnx"):
-        profile_onnx(tmp_path / "absent.onnx", TARGET, SHORT, fake_platform)
+        profile_onnx(tmp_path / "absent.onnx", TARGET, MEASURER, fake_platform)
     with pytest.raises(ArtifactError, match=r"the model file .* cannot be read: Is a directory"):
-        profile_onnx(tmp_path, TARGET, SHORT, fake_platform)
+        profile_onnx(tmp_path, TARGET, MEASURER, fake_platform)
     with pytest.raises(ArtifactError, match=r"model\.onnx is no ONNX file") as caught:
         profiled(tmp_path, b"a text, not a model")
     assert "\n" not in str(caught.value)
@@ -128,6 +143,47 @@ def test_more_threads_than_cores_are_unsupported(tmp_path: Path) -> None:
         profile_onnx(tmp_path / "absent.onnx", too_many)
 
 
+@pytest.mark.parametrize("text", ["torch-cpu-1t-b1", "inductor-cpu-1t-b1"])
+def test_an_onnx_file_is_not_profiled_by_what_takes_none(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ArtifactError, match=rf"\({text}\) takes torch programs, but .*model\.onnx"):
+        profiled(tmp_path, tiny_artifact(), Target.parse(text))
+
+
+@pytest.mark.parametrize("text", ["torch-cuda-b1", "onnxruntime-cuda-b8"])
+def test_there_is_no_estimate_for_a_gpu(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UnsupportedError, match=rf"the estimate is for a CPU, not for '{text}'.*nas measure FILE"):
+        profiled(tmp_path, tiny_artifact(), Target.parse(text))
+
+
+def test_a_file_of_two_inputs_is_an_error(tmp_path: Path) -> None:
+    node = helper.make_node("Add", ["images", "more"], ["probabilities"])
+    model = onnx.load_from_string(make_model([node], {}, ["n", 3]))
+    model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ["n", 3]))
+    with pytest.raises(ArtifactError, match="the model must have one input, but has images, more"):
+        profiled(tmp_path, model.SerializeToString())
+
+
+class FakeMeasurer(Measurer):
+    """Measures nothing, and keeps what it was asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[bytes, Target, np.ndarray]] = []
+
+    def measure(self, content: bytes, target: Target, images: np.ndarray) -> tuple[Quantity, np.ndarray]:
+        self.asked.append((content, target, images))
+        return Quantity("latency_ms", 2.0, "ms", How.MEASURED, target=target.name), np.full(6, 2.0, np.float32)
+
+
+def test_a_torch_target_is_measured_on_the_design_as_a_program() -> None:
+    measurer, target = FakeMeasurer(), Target.parse("torch-cpu-1t-b4")
+    profile = profile_design(make_design(), (1, 8, 8), 10, target, lambda network: b"pt2", measurer, fake_platform)
+    ((content, asked, images),) = measurer.asked
+    assert (content, asked) == (b"pt2", target)
+    assert (images.shape, images.dtype) == ((4, 8, 8, 1), np.uint8)
+    assert (profile.latency.value, profile.latency.how) == (2.0, How.PROXY)
+
+
 def test_design_is_built_counted_exported_and_timed() -> None:
     exported: list[nn.Module] = []
 
@@ -137,7 +193,7 @@ def test_design_is_built_counted_exported_and_timed() -> None:
 
     state = torch.random.get_rng_state()
     design = make_design(pruning_ratio=0.5, weight_bits=8, distillation=False)
-    profile = profile_design(design, (1, 8, 8), 10, TARGET, export, SHORT, fake_platform)
+    profile = profile_design(design, (1, 8, 8), 10, TARGET, export, MEASURER, fake_platform)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert profile.complexity.params == sum(p.numel() for p in exported[0].parameters())
     assert profile.complexity.conv_macs > 0
@@ -154,7 +210,7 @@ def test_infeasible_design_is_an_error() -> None:
     architecture = dict(design.architecture) | {"stem.stride": 2}
     design = replace(design, architecture=architecture)
     with pytest.raises(InfeasibleDesignError):
-        profile_design(design, (1, 1, 1), 10, TARGET, lambda network: tiny_artifact(), SHORT, fake_platform)
+        profile_design(design, (1, 1, 1), 10, TARGET, lambda network: tiny_artifact(), MEASURER, fake_platform)
 
 
 def test_page_holds_every_number_of_the_article(tmp_path: Path) -> None:
@@ -260,5 +316,16 @@ def test_time_is_written_with_its_interval_as_everywhere(tmp_path: Path) -> None
 def test_title_may_be_given(tmp_path: Path) -> None:
     path = tmp_path / "blob"
     path.write_bytes(tiny_artifact())
-    assert profile_onnx(path, TARGET, SHORT, fake_platform).title == "blob"
-    assert profile_onnx(path, TARGET, SHORT, fake_platform, "trial 3 of digits").title == "trial 3 of digits"
+    assert profile_onnx(path, TARGET, MEASURER, fake_platform).title == "blob"
+    assert profile_onnx(path, TARGET, MEASURER, fake_platform, "trial 3 of digits").title == "trial 3 of digits"
+
+
+def test_activations_are_shown_per_layer_and_their_peak_in_words(tmp_path: Path) -> None:
+    text = printed(profiled(tmp_path, article_network()))
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
+    assert rows["layer"][2:4] == ["output", "kB"]
+    assert rows["conv1"][2:4] == ["5×26×26", "13.5"]
+    assert rows["dense2"][2:4] == ["10", "0.04"]
+    assert "activations take 30.2 kB at most at one time (one image)" in text
+    batches = profiled(tmp_path, fixed(4), Target.parse("onnxruntime-cpu-1t-b4"))
+    assert "activations take 272 B at most at one time (4 images)" in printed(batches)

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_models import Dimension, article_network, make_model
 
 from nas.errors import ArtifactError
-from nas.measure.complexity import Complexity
+from nas.measure.complexity import Complexity, LayerComplexity
 from nas.profile.graph import count_onnx, fixed_batch, input_shapes, parse_onnx
 
 
@@ -192,8 +192,9 @@ def test_unknown_operators_are_listed_and_those_that_multiply_are_noted() -> Non
     result = counted(model.SerializeToString())
     assert result.macs == 0
     assert result.uncounted == ("Einsum: sum", "Magic: spell")
-    assert len(result.notes) == 1
+    assert len(result.notes) == 2
     assert "'Einsum' may do multiply-adds" in result.notes[0]
+    assert "the size of probabilities is unknown" in result.notes[1]
 
 
 def test_operator_after_an_unknown_one_has_no_shape_and_is_listed() -> None:
@@ -257,3 +258,128 @@ def test_shapes_that_the_file_claims_are_not_trusted() -> None:
     )
     model.graph.value_info.append(helper.make_tensor_value_info("a", TensorProto.FLOAT, ["n", 2, "h", "w"]))
     assert counted(model.SerializeToString()).macs == 9 * 2 * 9
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def by_name(result: Complexity) -> dict[str, LayerComplexity]:
+    return {layer.name: layer for layer in result.layers}
+
+
+def test_activations_of_the_worked_example() -> None:
+    """The peak is at the first ReLU, beside the image; the same as of the eager network."""
+    result = counted(article_network())
+    first, second = 4 * 5 * 26 * 26, 4 * 5 * 24 * 24
+    assert [layer.activation_bytes for layer in result.layers] == [first, first, second, second, second, 512, 512, 40]
+    assert result.peak_activation_bytes == 4 * 28 * 28 + 2 * first
+    layers = by_name(result)
+    assert layers["conv1"].bytes_moved == 4 * (28 * 28 + 50) + first
+    assert layers["relu2"].bytes_moved == 2 * second
+    assert layers["flatten"].bytes_moved == 0
+    assert layers["dense2"].bytes_moved == 512 + 4 * 1290 + 40
+    assert result.bytes_moved == sum(layer.bytes_moved for layer in result.layers)
+
+
+def node(kind: str, given: str, gives: str, **attributes: object) -> onnx.NodeProto:
+    return helper.make_node(kind, given.split(), gives.split(), name=gives.split()[0], **attributes)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tensors"),
+    [
+        ([node("Exp", "images", "probabilities")], 2),
+        ([node("Exp", "images", "a"), node("Sin", "a", "b"), node("Cos", "b", "probabilities")], 3),
+        ([node("Exp", "images", "a"), node("Sin", "images", "b"), node("Add", "a b", "probabilities")], 4),
+        # A shortcut lives until it is added.
+        ([node("Exp", "images", "a"), *[node("Sin", f"{x}", f"{y}") for x, y in ("ab", "bc", "cd")],
+          node("Add", "a d", "probabilities")], 4),
+        # A view keeps what it views alive, and takes nothing.
+        ([node("Exp", "images", "a"), node("Flatten", "a", "b"), node("Sin", "b", "probabilities")], 3),
+        ([node("Exp", "images", "a"), node("Identity", "a", "b"), node("Sin", "a", "c"), node("Cos", "c", "d"),
+          node("Add", "b d", "probabilities")], 4),
+        # What nobody reads is given all the same.
+        ([node("Split", "images", "a b c", axis=1), node("Exp", "a", "probabilities")], 2),
+    ],
+)  # fmt: skip
+def test_peak_is_the_most_that_lives_at_once(nodes: list[onnx.NodeProto], tensors: int) -> None:
+    assert counted(make_model(nodes, {}, ["n", 6, 4])).peak_activation_bytes == tensors * 4 * 24
+
+
+def test_constants_are_no_activations_however_they_are_made() -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(zeros(12, 50), "c")),
+        node("Exp", "c", "w"),
+        node("MatMul", "images w", "probabilities"),
+    ]
+    result = counted(make_model(nodes, {}, ["n", 12]))
+    assert result.peak_activation_bytes == 4 * (12 + 50)
+    assert result.bytes_moved == 4 * (12 + 12 * 50 + 50)
+
+
+def test_outputs_of_the_model_live_to_the_end() -> None:
+    model = onnx.load_from_string(make_model([node("Exp", "images", "a"), node("Sin", "a", "b")], {}, ["n", 10]))
+    model.graph.node.append(node("ReduceSum", "b", "probabilities"))
+    assert counted(model.SerializeToString()).peak_activation_bytes == 120
+    model.graph.output.append(helper.make_tensor_value_info("a", TensorProto.FLOAT, None))
+    assert counted(model.SerializeToString()).peak_activation_bytes == 124
+
+
+def test_what_the_branches_of_an_if_read_stays_alive() -> None:
+    branch = helper.make_graph(
+        [node("Exp", "a", "inner")], "branch", [], [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)]
+    )
+    nodes = [
+        node("Sin", "images", "a"),
+        node("Cos", "images", "b"),
+        node("Tan", "b", "c"),
+        node("If", "yes", "probabilities", then_branch=branch, else_branch=branch),
+    ]
+    result = count_onnx(parse_onnx(make_model(nodes, {"yes": np.array(True)}, ["n", 10]), "x"))
+    assert result.peak_activation_bytes == 40 * 4  # images, a, b and c
+
+
+def test_quantised_activations_take_a_byte_each() -> None:
+    """Dequantising is fused into the convolution, and quantising into the ReLU that nothing else reads."""
+    result = counted(quantised_convolution())
+    layers = by_name(result)
+    image, floats, integers = 64, 4 * 4 * 36, 4 * 36
+    assert layers["conv"].activation_bytes == floats
+    assert layers["relu"].activation_bytes == integers
+    assert layers["conv"].bytes_moved == image + 36 + 4 * 4 + floats  # int8 weights and int32 biases as they are stored
+    assert layers["relu"].bytes_moved == floats + integers
+    assert result.peak_activation_bytes == image + floats + integers
+
+
+def test_a_tensor_that_is_read_as_floats_too_is_not_quantised_at_once() -> None:
+    arrays = {"s": np.float32(1).reshape(()), "z": zeros(dtype=np.uint8)}
+    nodes = [
+        node("Exp", "images", "a"),
+        node("QuantizeLinear", "a s z", "q"),
+        node("DequantizeLinear", "q s z", "d"),
+        node("Add", "a d", "probabilities"),
+    ]
+    result = counted(make_model(nodes, arrays, ["n", 10]))
+    assert by_name(result)["a"].activation_bytes == 40
+    assert result.peak_activation_bytes == 40 + 40 + 10 + 40
+    given = [node("QuantizeLinear", "images s z", "q"), node("DequantizeLinear", "q s z", "probabilities")]
+    assert counted(make_model(given, arrays, ["n", 10])).peak_activation_bytes == 40 + 10  # the caller gives floats
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(TensorProto.UINT4, 4), (TensorProto.FLOAT16, 16), (TensorProto.BOOL, 8)])
+def test_bytes_of_every_type(kind: int, bits: int) -> None:
+    cast = node("Cast", "images", "probabilities", to=kind)
+    result = counted(make_model([cast], {}, ["n", 15], opset=21))
+    assert by_name(result)["probabilities"].activation_bytes == -(-15 * bits // 8)
+
+
+def test_activations_of_unknown_size_are_noted() -> None:
+    model = onnx.load_from_string(
+        make_model(
+            [node("Magic", "images", "a", domain="com.example"), node("Exp", "a", "probabilities")], {}, ["n", 4]
+        )
+    )
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    result = counted(model.SerializeToString())
+    assert result.notes == ("the size of a, probabilities is unknown; activations take more than was counted",)
+    assert result.peak_activation_bytes == 16

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from fakes import make_record, write_study
 from onnx_models import tiny_artifact
+from torch import nn
 
+from nas.artifact import open_session, probabilities
 from nas.describe import describe
 from nas.errors import NasError, SpaceError
 from nas.profile import subject as profiling
@@ -82,3 +87,21 @@ def test_a_trial_is_titled_by_number_study_and_design(tmp_path: Path, monkeypatc
 def test_a_file_needs_no_title(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.onnx").write_bytes(tiny_artifact())
     assert asked(monkeypatch, str(tmp_path)) == {"path": tmp_path / "model.onnx", "title": ""}
+
+
+@pytest.mark.parametrize("target", ["onnxruntime-cpu-1t-b1", "openvino-cpu-1t-b1", "torch-cpu-1t-b1"])
+def test_a_design_is_exported_as_its_target_takes_it(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    exporters: list[Any] = []
+    monkeypatch.setattr(
+        profiling, "profile_design", lambda design, shape, classes, target, export: exporters.append(export)
+    )
+    profile_subject("convnet", [], (8, 8, 1), 4, Target.parse(target))
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    content = exporters[0](network)
+    if target.startswith("torch"):
+        program = torch.export.load(io.BytesIO(content)).module()
+        outputs = program(torch.zeros(3, 8, 8, 1, dtype=torch.uint8)).detach().numpy()
+    else:
+        outputs = probabilities(open_session(content), np.zeros((3, 8, 8, 1), np.uint8))
+    assert outputs.shape == (3, 4)
+    np.testing.assert_allclose(outputs.sum(axis=1), np.ones(3), rtol=1e-5)

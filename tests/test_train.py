@@ -28,6 +28,7 @@ from nas.train import (
     predict_logits,
     seeded,
     train,
+    working_on,
 )
 
 CONFIG = TrainingConfig(batch_size=50, learning_rate=4e-3)
@@ -385,3 +386,49 @@ def test_logits_do_not_depend_on_the_batch_and_dropout_is_off() -> None:
     torch.testing.assert_close(predict_logits(model, data, batch=7), whole, rtol=1e-5, atol=1e-5)
     assert whole.shape == (50, 10)
     assert not whole.requires_grad
+
+
+# --- making way for a measurement
+
+
+class Counted:
+    """Stands in for the machine's lease and counts the batches that it is held for."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.held = False
+
+    def __enter__(self) -> None:
+        assert not self.held
+        self.batches, self.held = self.batches + 1, True
+
+    def __exit__(self, *_: object) -> None:
+        self.held = False
+
+
+def test_every_batch_is_held_by_itself_and_nothing_is_between_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = Counted()
+    monkeypatch.setattr("nas.train.working", lambda settle: lease)
+    between: list[bool] = []
+    data = training_data(digits())
+    inside: list[bool] = []
+    fit(
+        network(), data, epochs=2,
+        on_epoch=lambda *_: between.append(lease.held), after_step=lambda: inside.append(lease.held),
+    )  # fmt: skip
+    assert lease.batches == len(inside) == 2 * (300 // 50)
+    assert all(inside)
+    assert between == [False, False]
+    predict_logits(network(), data, batch=100)
+    assert lease.batches == 12 + 3
+    assert not lease.held
+
+
+@pytest.mark.parametrize(("device", "settles"), [("cpu", False), ("cuda", True)])
+def test_only_a_gpu_has_a_queue_to_end_for_whoever_measures(
+    monkeypatch: pytest.MonkeyPatch, device: str, settles: bool
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("nas.train.working", lambda settle: asked.append(settle))
+    working_on(torch.device(device))
+    assert asked == [torch.cuda.synchronize if settles else None]

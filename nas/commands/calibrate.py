@@ -133,7 +133,7 @@ def _print(console: Console, calibration: Calibration) -> None:
         soft_wrap=True,
     )
     for amount, what in (
-        (calibration.unstable, "left out, as something else ran meanwhile"),
+        (calibration.unstable, "disturbed by something else that ran meanwhile; they count little"),
         (calibration.skipped, "skipped, as they cannot be built or run"),
     ):
         if amount:
@@ -142,6 +142,9 @@ def _print(console: Console, calibration: Calibration) -> None:
         raise need_more(calibration)
     console.print()
     console.print(checks_table(calibration.estimator))
+    if disturbed := next(iter(calibration.estimator.checks.values())).disturbed:
+        words = f"{disturbed} of these measurements were disturbed, so part of the error is theirs"
+        console.print(f"{words}; calibrate on a quiet machine", style="yellow", soft_wrap=True)
     console.print("\nestimates screen designs; only the clock decides", style="dim")
     console.print(f"{calibration.total} networks are kept in {calibration.folder}", soft_wrap=True)
 

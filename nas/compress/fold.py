@@ -27,14 +27,14 @@ class _Graph:
         self.attributes: dict[str, Any] = {}
         names: dict[str, str] = {}
         for node in self.graph.find_nodes(op="get_attr"):
-            if node.target not in names:
-                value = functools.reduce(getattr, node.target.split("."), module)
-                names[node.target] = self._add(node.target.replace(".", "_"), value)
-            node.target = names[node.target]
+            path = str(node.target)
+            if path not in names:
+                names[path] = self._add(path.replace(".", "_"), functools.reduce(getattr, path.split("."), module))
+            node.target = names[path]
 
     def value(self, node: Any) -> Any:
         """The constant that an argument is; None where it is none."""
-        return self.attributes[node.target] if isinstance(node, fx.Node) and node.op == "get_attr" else None
+        return self.attributes[str(node.target)] if isinstance(node, fx.Node) and node.op == "get_attr" else None
 
     def constant(self, name: str, value: Tensor) -> fx.Node:
         """A new constant; the caller says where in the graph."""
@@ -68,13 +68,13 @@ def fold_batch_norms(module: fx.GraphModule) -> nn.Module:
             _fold(graph, node)
     root = nn.Module()
     for node in graph.graph.find_nodes(op="get_attr"):
-        value = graph.attributes[node.target]
+        value = graph.attributes[str(node.target)]
         if not node.users:
             graph.graph.erase_node(node)
         elif isinstance(value, Tensor):
-            root.register_buffer(node.target, value.clone(memory_format=torch.contiguous_format))
+            root.register_buffer(str(node.target), value.clone(memory_format=torch.contiguous_format))
         else:  # the branches of a decision
-            setattr(root, node.target, value)
+            setattr(root, str(node.target), value)
     return fx.GraphModule(root, graph.graph)
 
 

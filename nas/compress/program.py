@@ -21,17 +21,9 @@ from nas.data.normalise import Normalisation
 from nas.design import Design
 from nas.errors import UnsupportedError, one_line
 from nas.families.layout import laid_out, layout_of
+from nas.measure.runtimes.program_torch import CHANNELS_LAST, CONTIGUOUS, LAYOUT_FILE
 
 EXPORTER = "torch.export"
-
-# The file's own note of how the network wants its tensors to lie in memory. The
-# weights themselves are stored contiguous, as torch cannot tell a tensor in another order from a part of a larger one.
-LAYOUT_FILE = "layout"
-CHANNELS_LAST = "channels_last"
-CONTIGUOUS = "contiguous"
-
-# Tensors of the front end, by name: what is computed from them and the images alone stays float32 in every precision.
-FRONT_END = "front_end_"
 
 # Choices that only a graph of the exported file carries out, which the torch program never becomes.
 ON_THE_GRAPH = frozenset({"weight_bits", "activation_bits", "weight_sharing"})

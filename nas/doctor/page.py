@@ -156,20 +156,21 @@ def _noise_rows(noise: Noise) -> Iterator[tuple[str, str]]:
     low, high = (significant(end, 4) for end in (min(noise.latencies_ms), max(noise.latencies_ms)))
     yield "latency", f"{low} to {high} ms"
     pace = significant(noise.slowdown, 3)
-    yield "pace", "at its best throughout" if float(pace) == 1 else f"{pace} times slower than at its best, at worst"
-    others = (
-        "not counted"
-        if noise.busy_cores is None
-        else f"at most {cores_words(noise.busy_cores)} busy with something else"
-    )
-    yield "other load", others
-    yield (
-        "waited",
-        "not counted"
-        if noise.waited is None
-        else f"at most {significant(100 * noise.waited, 2)} % of the time for a core",
-    )
+    yield "pace", "at its best throughout" if float(pace) == 1 else f"at worst {pace} times as slow as at its best"
+    yield "other load", _others(noise.busy_cores)
+    yield "waited", _waited(noise.waited)
     if noise.retaken or noise.unstable:
         troubles = ", ".join(f"{name} {times}×" for name, times in noise.troubles.items())
         unstable = f", {noise.unstable} disturbed to the end ({troubles})" if noise.unstable else ""
         yield "disturbed", f"{plural(noise.retaken, 'measurement')} taken again{unstable}"
+
+
+def _others(busy: float | None) -> str:
+    if busy is None:
+        return "not counted"
+    words = cores_words(busy)
+    return f"{words if words == 'no core' else f'at most {words}'} busy with something else"
+
+
+def _waited(share: float | None) -> str:
+    return "not counted" if share is None else f"at most {significant(100 * share, 2)} % of the time for a core"

@@ -1,4 +1,4 @@
-"""Calibrates estimates for one target: measures sampled networks and layers of a space, and takes in studies' trials."""
+"""Calibrates estimates for a target: measures sampled networks and layers of a space, and takes in studies' trials."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nas.errors import ArtifactError, InfeasibleDesignError, MeasureError, NasError, UnsupportedError
-from nas.estimate.estimator import Estimator, is_enough, usable, whole_networks
+from nas.estimate.estimator import Estimator, is_enough, latest, whole_networks
 from nas.estimate.kernels import kernels_of
 from nas.estimate.measurements import LAYER, NETWORK, TRIAL, Measurement, Measurements, cache_folder
 from nas.estimate.networks import Sample, Sampler
@@ -19,12 +19,11 @@ from nas.measure.clock import Policy
 from nas.measure.environment import has_vnni
 from nas.measure.platform import Platform
 from nas.measure.platform import calibrate as calibrate_platform
-from nas.measure.target import Target
 from nas.outcome import Outcome, Quantity
 from nas.space import SearchSpace
 from nas.store import sha256_bytes
 from nas.study import Study
-from nas.target import ONNX
+from nas.target import ONNX, Target
 
 # Measures an artifact's latency: (file, target, images as the artifact takes them) → (quantity, raw samples in ms).
 Measure = Callable[[bytes, Target, np.ndarray], tuple[Quantity, np.ndarray]]
@@ -51,9 +50,9 @@ class Calibration:
         networks: Whole networks measured now.
         layers: Single layers measured now.
         trials: Trials taken in from studies.
-        unstable: How many of all were disturbed, and left out.
+        unstable: How many of all were disturbed.
         skipped: Designs that could not be built, compressed or run.
-        total: Undisturbed whole networks known by now, of earlier calibrations too.
+        total: Whole networks known by now, of earlier calibrations too.
         interrupted: Whether a person ended it early.
         seconds: Wall time.
     """
@@ -170,7 +169,7 @@ class Calibrator:
             trials=by_source[TRIAL],
             unstable=sum(item.unstable for item in self._added),
             skipped=self._skipped,
-            total=len(whole_networks(usable(measured))),
+            total=len(whole_networks(latest(measured))),
             interrupted=interrupted,
             seconds=self.clock() - started,
         )
@@ -246,6 +245,6 @@ def image_shape_of(study: Study) -> tuple[tuple[int, int, int], int] | None:
 def need_more(calibration: Calibration) -> NasError:
     """The error for a calibration that measured too little to estimate anything."""
     return MeasureError(
-        f"only {calibration.total} networks were measured undisturbed, too few for estimates",
-        "they are kept; run it again, with more --minutes or on a quieter machine",
+        f"only {calibration.total} networks were measured, too few for estimates",
+        "they are kept; run it again, with more --minutes",
     )

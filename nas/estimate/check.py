@@ -23,6 +23,7 @@ class Check:
         within: Share of them with an error of at most ``TOLERANCE``.
         tau: Kendall's τ-b of estimated and measured latency.
         spearman: Spearman's ρ of the two.
+        disturbed: How many of the measurements were disturbed, so that some of the error is theirs.
     """
 
     name: str
@@ -31,9 +32,10 @@ class Check:
     within: float
     tau: float
     spearman: float
+    disturbed: int = 0
 
 
-def check(name: str, estimated: Sequence[float], measured: Sequence[float]) -> Check:
+def check(name: str, estimated: Sequence[float], measured: Sequence[float], disturbed: int = 0) -> Check:
     """Compares estimates with measurements, in the same order.
 
     Raises:
@@ -52,6 +54,7 @@ def check(name: str, estimated: Sequence[float], measured: Sequence[float]) -> C
         within=float((errors <= TOLERANCE).mean()),
         tau=0.0 if same else float(kendalltau(estimated, measured).statistic),
         spearman=0.0 if same else float(spearmanr(estimated, measured).statistic),
+        disturbed=disturbed,
     )
 
 

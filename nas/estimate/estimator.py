@@ -16,8 +16,8 @@ from nas.estimate.predictor import LEAST_NETWORKS, MOST_NETWORKS, Predictor
 from nas.estimate.roofline import roofline_ms
 from nas.measure.complexity import Complexity
 from nas.measure.platform import Platform, estimated_ms
-from nas.measure.target import Target
 from nas.outcome import How, Quantity
+from nas.target import Target
 
 TEXTBOOK, ROOFLINE, PREDICTED = "textbook_ms", "roofline_ms", "predicted_ms"
 
@@ -25,6 +25,8 @@ TEXTBOOK, ROOFLINE, PREDICTED = "textbook_ms", "roofline_ms", "predicted_ms"
 LEAST_MEASURED = 2 * LEAST_NETWORKS
 # Share of unseen networks whose error the interval is to cover.
 COVERAGE = 0.95
+# An interval ends at the tenfold where the predictor may be off by as much as it likes.
+LEAST_REACHED = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,10 @@ class Estimator:
         target: What for.
         environment_id: Fingerprint of machine and runtime.
         platform: The machine's speeds.
-        measured: What to learn from; disturbed measurements are left out.
+        measured: What to learn from; disturbed measurements count little.
 
     Raises:
-        ValueError: There are fewer than ``LEAST_MEASURED`` undisturbed whole networks.
+        ValueError: There are fewer than ``LEAST_MEASURED`` whole networks.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Estimator:
         self.target = target
         self.environment_id = environment_id
         self.platform = platform
-        self.measured = usable(measured)
+        self.measured = latest(measured)
         whole = len(whole_networks(self.measured))
         if whole < LEAST_MEASURED:
             raise ValueError(f"estimates need at least {LEAST_MEASURED} measured networks, but got {whole}")
@@ -103,7 +105,7 @@ class Estimator:
         detail = dict(predicted.detail)
         if prediction.unknown:
             detail["unknown_kernels"] = ", ".join(prediction.unknown)
-        low, high = prediction.ms / (1 + reach), prediction.ms / max(1 - reach, 1 / (1 + 10 * reach))
+        low, high = prediction.ms / (1 + reach), prediction.ms / max(1 - reach, LEAST_REACHED)
         return [
             self._quantity(TEXTBOOK, self.textbook(complexity.flops, bool(complexity.conv_macs))),
             self._quantity(ROOFLINE, roofline_ms(kernels, self.platform)),
@@ -118,20 +120,21 @@ class Estimator:
 
     @cached_property
     def checks(self) -> dict[str, Check]:
-        """How each estimate did on the sampled networks, by its name; the predictor on those that it had not seen."""
-        held_out = self._held_out
-        chosen = [
-            (network, ms)
-            for network, ms in zip(held_out.networks, held_out.predicted, strict=True)
-            if network.source == NETWORK
-        ] or list(zip(held_out.networks, held_out.predicted, strict=True))
+        """How each estimate did, by its name; the predictor on networks that it had not seen.
+
+        Compared are the sampled networks whose measurement was undisturbed; where these are too few, all.
+        """
+        everything = list(zip(self._held_out.networks, self._held_out.predicted, strict=True))
+        sampled = [pair for pair in everything if pair[0].source == NETWORK and not pair[0].unstable]
+        chosen = sampled if len(sampled) >= LEAST_NETWORKS else everything
         measured = [network.ms for network, _ in chosen]
+        disturbed = sum(network.unstable for network, _ in chosen)
         estimates = {
             TEXTBOOK: [self.textbook(network.flops, _convolves(network.kernels)) for network, _ in chosen],
             ROOFLINE: [roofline_ms(network.kernels, self.platform) for network, _ in chosen],
             PREDICTED: [ms for _, ms in chosen],
         }
-        return {name: check(name, values, measured) for name, values in estimates.items()}
+        return {name: check(name, values, measured, disturbed) for name, values in estimates.items()}
 
     @cached_property
     def _predictor(self) -> Predictor:
@@ -180,9 +183,9 @@ class Estimator:
         )
 
 
-def usable(measured: Sequence[Measurement]) -> list[Measurement]:
-    """What may be learned from: undisturbed measurements, the latest ``MOST_NETWORKS``."""
-    return [item for item in measured if not item.unstable][-MOST_NETWORKS:]
+def latest(measured: Sequence[Measurement]) -> list[Measurement]:
+    """What is learned from: the latest ``MOST_NETWORKS``."""
+    return list(measured[-MOST_NETWORKS:])
 
 
 def whole_networks(measured: Sequence[Measurement]) -> list[Measurement]:
@@ -192,7 +195,7 @@ def whole_networks(measured: Sequence[Measurement]) -> list[Measurement]:
 
 def is_enough(measured: Sequence[Measurement]) -> bool:
     """Whether an estimator can be made of these."""
-    return len(whole_networks(usable(measured))) >= LEAST_MEASURED
+    return len(whole_networks(latest(measured))) >= LEAST_MEASURED
 
 
 def _fitted(measured: Sequence[Measurement]) -> Predictor:

@@ -227,12 +227,13 @@ def _product(
         taps, groups = math.prod(weight[2:]), attributes.get("group", 1)
         transposed = "Transpose" in operator
         channels = out[-1] if attributes.get("channels_last") else out[1]
-        depth = (
-            math.prod(weight[1:]) if not transposed else max(1, math.prod(first) * math.prod(weight[1:]) // elements)
-        )
+        depth = math.prod(weight[1:])
+        if transposed:  # each element taken in is spread over several put out
+            depth = max(1, math.prod(first) * depth // elements)
         return _form(weight, first, groups, attributes), elements // channels, channels, depth, taps
-    if _RECURRENT.search(operator) and weight:
-        return "recurrent", math.prod(first[:2]), weight[-1], 2 * weight[-1], 1
+    if _RECURRENT.search(operator) and weight and out:
+        # Two matrices, of the input and of the state, are about as large as the larger one twice.
+        return "recurrent", math.prod(first[:2]), out[-1], 2 * math.prod(weight) // out[-1], 1
     if _PRODUCT.search(operator) and out:
         columns = out[-1]
         depth = math.prod(weight) // columns if len(weight) > 1 else first[-1] if first else 1
@@ -252,7 +253,8 @@ def _form(weight: tuple[int, ...], first: tuple[int, ...], groups: int, attribut
 
 def _width_of(kind: str) -> int:
     """Bytes of an element of a type by its name in ONNX Runtime."""
-    return _BYTES.get(kind) or max(1, int((re.search(r"\d+$", kind) or [8])[0]) // 8)
+    bits = re.search(r"\d+$", kind)  # of integers: int8, uint16
+    return _BYTES[kind] if kind in _BYTES else max(1, int(bits[0]) // 8) if bits else 1
 
 
 def _size_of(tensor: onnx.TensorProto) -> int:
@@ -260,4 +262,4 @@ def _size_of(tensor: onnx.TensorProto) -> int:
     bits = int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * 8)
     if tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
         bits = 4
-    return (math.prod(tensor.dims) * bits + 7) // 8
+    return int(math.prod(tensor.dims) * bits + 7) // 8

@@ -7,6 +7,7 @@ no fitted object is stored. Where a process died while it wrote, the torn line i
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass, fields
@@ -16,9 +17,9 @@ from typing import Any
 from nas.errors import MeasureError
 from nas.estimate.kernels import Kernel
 from nas.measure.platform import Platform
-from nas.measure.target import Target
 from nas.outcome import Quantity
 from nas.store import sha256_bytes, write_atomically
+from nas.target import Target
 
 # Raised when what is stored, or how kernels are described, changes; then the old files are no longer read.
 VERSION = 1
@@ -28,6 +29,8 @@ SOURCES = (NETWORK, LAYER, TRIAL)
 _KERNEL_FIELDS = tuple(item.name for item in fields(Kernel))
 # Of a normal distribution: half the width of a 95 % interval in standard errors.
 _HALF_WIDTH = 1.96
+# Relative error that a disturbance may have brought.
+DISTURBED_NOISE = 0.10
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Measurement:
         ms: Median latency.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        unstable: Whether the measurement was disturbed; then nothing is learned from it.
+        unstable: Whether the measurement was disturbed; then little is learned from it.
         flops: Of the float network and one image, as counted.
         kernels: What ran.
     """
@@ -58,8 +61,9 @@ class Measurement:
 
     @property
     def noise(self) -> float:
-        """Relative standard error of the median."""
-        return (self.high - self.low) / (2 * _HALF_WIDTH * self.ms)
+        """Relative standard error of the median; of a disturbed measurement, what its samples cannot tell included."""
+        own = (self.high - self.low) / (2 * _HALF_WIDTH * self.ms)
+        return math.hypot(own, DISTURBED_NOISE) if self.unstable else own
 
     @classmethod
     def of(

@@ -35,6 +35,7 @@ IMAGES = 32
 # Of grey levels that are uniform at random.
 MEAN, DEVIATION = 128.0, 74.0
 
+Shape = tuple[int, int, int]
 _LAYERS = (nn.Conv2d, nn.Linear)
 
 
@@ -125,9 +126,8 @@ class Sampler:
         if not shapes:
             raise ValueError("the network has no convolution or linear layer")
         name = random.Random(seed).choice(sorted(shapes))
-        shape = shapes[name]
-        alone = _alone(copy.deepcopy(network.get_submodule(name)), shape)
-        chosen = (*shape, *(1,) * (3 - len(shape)))
+        chosen = shapes[name]
+        alone = _alone(copy.deepcopy(network.get_submodule(name)))
         inputs = np.random.default_rng(seed).standard_normal((IMAGES, *chosen)).astype(np.float32)
         spec = InputSpec("float32", chosen, "NCHW")
         tools = self._tools(inputs, spec, Normalisation((0.0,) * chosen[0], (1.0,) * chosen[0]))
@@ -177,21 +177,21 @@ def _converted(body: bytes, design: Design, tools: Tools) -> bytes:
     return body
 
 
-def _input_shapes(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
-    """The shape of one input of each two-dimensional convolution and linear layer, by name."""
-    shapes: dict[str, tuple[int, ...]] = {}
+def _input_shapes(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Shape]:
+    """(C, H, W) of what each convolution of images and each linear layer takes in, by name; of the latter (C, 1, 1)."""
+    shapes: dict[str, Shape] = {}
     with _watched(network, shapes), torch.no_grad():
         network(torch.zeros(1, *input_shape))
     return shapes
 
 
 @contextmanager
-def _watched(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> Iterator[None]:
+def _watched(network: nn.Module, shapes: dict[str, Shape]) -> Iterator[None]:
     def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def note(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             expected = 3 if isinstance(layer, nn.Conv2d) else 1
             if inputs[0].dim() == expected + 1:
-                shapes[name] = tuple(inputs[0].shape[1:])
+                shapes[name] = (*inputs[0].shape[1:], 1, 1)[:3]
 
         return layer.register_forward_pre_hook(note)
 
@@ -203,8 +203,8 @@ def _watched(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> Iterator
             handle.remove()
 
 
-def _alone(layer: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+def _alone(layer: nn.Module) -> nn.Module:
     """A network of one layer that gives one number for each of its channels."""
-    if len(shape) == 1:
+    if isinstance(layer, nn.Linear):
         return nn.Sequential(nn.Flatten(), layer).eval()
     return nn.Sequential(layer, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()

@@ -38,8 +38,8 @@ LEAST_COST_MS = 0.0005
 LEAST_SHARE = 0.1
 
 # The correction: length in powers of two of a size, scale against the base's cost, least relative error of a latency.
-# Fixed, for they serve any network that is a sum of kernels, and the marginal likelihood would choose too small a scale:
-# the base is fitted to the same latencies and leaves less over than it will of networks that it never saw.
+# Fixed, for they serve any network that is a sum of kernels, and the marginal likelihood would choose too small a
+# scale: the base is fitted to the same latencies and leaves less over than it will of networks that it never saw.
 LENGTH = 3.0
 SCALE = 0.5
 NOISE = 0.02
@@ -85,7 +85,7 @@ def amounts(kernel: Kernel) -> np.ndarray:
 
 
 def general_amounts(kernel: Kernel) -> np.ndarray:
-    """What a kernel of any kind does: once itself, float and integer multiply-adds and bytes, the latter in thousands."""
+    """What a kernel of any kind does: a call, then thousands of float multiply-adds, integer ones and bytes."""
     macs = kernel.macs / 1000
     return np.array([1.0, *((0.0, macs) if kernel.is_integer else (macs, 0.0)), kernel.moved_bytes / 1000])
 
@@ -168,7 +168,7 @@ class Predictor:
     Args:
         networks: The kernels of each measured network.
         ms: Their latencies in milliseconds.
-        noise: Relative standard error of each latency, where known: half the width of its 95 % interval over 1.96.
+        noise: Relative standard error of each latency, where known.
 
     Raises:
         ValueError: There are fewer than ``LEAST_NETWORKS``, or their numbers differ.

@@ -15,7 +15,7 @@ OPERATIONS_PER_MAC = 2
 
 
 def peak(kernel: Kernel, platform: Platform) -> float:
-    """Operations per second that the machine reached on products of the kernel's type: the faster of its two for floats."""
+    """Operations per second that the machine reached on products of the kernel's type; for floats the faster of two."""
     if kernel.is_integer:
         return platform.int8_ops_per_second
     return max(platform.flops_per_second_matmul, platform.flops_per_second_conv)

@@ -203,36 +203,3 @@ def _pin_all(cores: set[int]) -> None:
             os.sched_setaffinity(thread, cores)
         except OSError:  # it has ended meanwhile
             continue
-
-
-def measure_latency(
-    content: bytes,
-    target: Target,
-    images: np.ndarray,
-    policy: Policy | None = None,
-    environment_id: str | None = None,
-    watch: Watcher | None = None,
-    clock: Clock = time.perf_counter_ns,
-) -> tuple[Quantity, np.ndarray]:
-    """TEMPORARY"""
-    from nas.measure.runtimes.onnx_runtime import OnnxRuntime
-
-    session = OnnxRuntime().load(content, target)
-    w = watch or _watch()
-    usable = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores_for(target.threads, usable))
-    try:
-        reading = read_latency(session, target, batch_of(images, target.batch), policy or Policy(), w, clock)
-    finally:
-        os.sched_setaffinity(0, usable)
-    return reading.quantity(environment_id), reading.samples_ms
-
-
-from functools import cache
-
-
-@cache
-def _watch():
-    from nas.measure.quiet import Watch
-
-    return Watch()

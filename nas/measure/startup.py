@@ -38,8 +38,9 @@ def measure_startup(
     """Loads a model in ``PROCESSES`` fresh processes, one after the other, and takes the medians.
 
     ``load_ms`` is the time from reading the file to the first output of the target's runtime, with its threads and
-    precision; Python and its imports are not in it. What a runtime makes at its first model is: the kernels that
-    it compiles, the engine that it builds, a GPU's context.
+    precision. Python, its imports and a GPU's context, which a process needs once whatever its model, are not in it.
+    What a runtime compiles for the model is; where it keeps that on the disk, as torch.compile does, all but the first
+    process find it there, as a service does that is started again.
 
     ``peak_memory_bytes`` is the largest resident memory of the whole process, Python, numpy and the runtime included:
     what a memory limit on a serving process must allow for. ``baseline_bytes`` in its detail is what the process had

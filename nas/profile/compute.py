@@ -9,31 +9,31 @@ from typing import Any
 
 import numpy as np
 import torch
+from onnx import TensorProto
 from torch import nn
 
-from nas.artifact import open_session
 from nas.design import IDENTITY, Design
-from nas.errors import ArtifactError
+from nas.errors import ArtifactError, UnsupportedError
 from nas.families import build
-from nas.measure.clock import Policy
 from nas.measure.complexity import Complexity, count
-from nas.measure.latency import measure_session
+from nas.measure.measurer import Measurer
 from nas.measure.platform import Platform, calibrate, estimated_ms
 from nas.outcome import How, Quantity
 from nas.profile.graph import count_onnx, fixed_batch, input_shapes, parse_onnx
-from nas.target import Target
+from nas.target import TORCH_PROGRAM, Target
 
 CalibratePlatform = Callable[[int], Platform]
 
-_DTYPES: dict[str, Any] = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(uint8)": np.uint8,
-    "tensor(int8)": np.int8,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-    "tensor(bool)": np.bool_,
+# What random inputs there are, by the element type that the file asks for.
+_DTYPES: dict[int, Any] = {
+    TensorProto.FLOAT: np.float32,
+    TensorProto.FLOAT16: np.float16,
+    TensorProto.DOUBLE: np.float64,
+    TensorProto.UINT8: np.uint8,
+    TensorProto.INT8: np.int8,
+    TensorProto.INT32: np.int32,
+    TensorProto.INT64: np.int64,
+    TensorProto.BOOL: np.bool_,
 }
 
 
@@ -47,7 +47,7 @@ class Profile:
         complexity: Operations and parameters, per layer and in total.
         counted_images: How many images the operations are for: 1, or the batch that a file fixes.
         platform: The machine's measured arithmetic, at the target's threads.
-        latency: ``latency_ms`` of the exported file; ``how`` is proxy where its weights are untrained.
+        latency: ``latency_ms`` of the file; ``how`` is proxy where its weights are untrained.
         size_bytes: Size of the file that was measured.
         notes: What a reader should know.
     """
@@ -99,7 +99,7 @@ def profile_design(
     classes: int,
     target: Target,
     export: Callable[[nn.Module], bytes],
-    policy: Policy | None = None,
+    measurer: Measurer | None = None,
     calibrate_platform: CalibratePlatform = calibrate,
 ) -> Profile:
     """Profiles a design's network, with random weights and before compression.
@@ -109,16 +109,17 @@ def profile_design(
         input_shape: (C, H, W) of one image.
         classes: Number of classes.
         target: What to measure on.
-        export: Turns the network into the ONNX file that would be deployed.
-        policy: When to stop sampling.
+        export: Turns the network into the file that would be deployed, in the target's form.
+        measurer: Measures the file; one of our own where None, which is closed afterwards.
         calibrate_platform: Measures the machine's arithmetic at so many threads.
 
     Raises:
         SpaceError: The family or a choice is unknown.
         InfeasibleDesignError: No network can be built from the design for such images.
-        UnsupportedError: The target wants more threads than there are cores.
+        UnsupportedError: The target cannot be measured here, or is no CPU.
+        MeasureError: The measuring process died or hung.
     """
-    target.check_cores()
+    threads = _threads(target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build(design.family, design.architecture, input_shape, classes)
@@ -127,35 +128,45 @@ def profile_design(
     notes = ["time measured on the exported file with random weights"]
     if steps := [name for name, value in design.compression.items() if value != IDENTITY.get(name)]:
         notes.append(f"{', '.join(steps)}: not applied, as that needs a trained network; profile a trial's file for it")
-    latency = replace(_time(parse_onnx(content, "the exported network"), content, target, policy), how=How.PROXY)
     channels, height, width = input_shape
+    if target.form == TORCH_PROGRAM:  # it takes images as the artifact does
+        images = _random(np.dtype(np.uint8), (target.batch, height, width, channels))
+    else:
+        images = _random_input(parse_onnx(content, "the exported network"), target)
+    latency = replace(_time(content, images, target, measurer), how=How.PROXY)
     title = f"{design.family} on {height}×{width}×{channels} (H×W×C), {classes} classes"
-    platform = calibrate_platform(target.threads)
+    platform = calibrate_platform(threads)
     return Profile(title, target, complexity, 1, platform, latency, len(content), (*complexity.notes, *notes))
 
 
 def profile_onnx(
     path: Path,
     target: Target,
-    policy: Policy | None = None,
+    measurer: Measurer | None = None,
     calibrate_platform: CalibratePlatform = calibrate,
     title: str = "",
 ) -> Profile:
-    """Profiles an ONNX file, this package's or another's, on random inputs.
+    """Profiles an ONNX file of one input, this package's or another's, on random ones.
 
     Args:
         path: The file.
         target: What to measure on.
-        policy: When to stop sampling.
+        measurer: Measures the file; one of our own where None, which is closed afterwards.
         calibrate_platform: Measures the machine's arithmetic at so many threads.
         title: What to call the model; the file's name where empty.
 
     Raises:
         ArtifactError: The file is missing or no ONNX model, its inputs cannot be given a concrete shape, it fixes
-            another batch than the target's, or ONNX Runtime cannot run it.
-        UnsupportedError: The target wants more threads than there are cores.
+            another batch than the target's, or the runtime cannot run it or takes no ONNX files.
+        UnsupportedError: The target cannot be measured here, or is no CPU.
+        MeasureError: The measuring process died or hung.
     """
-    target.check_cores()
+    threads = _threads(target)
+    if target.form == TORCH_PROGRAM:
+        raise ArtifactError(
+            f"{target.kind.title} ({target.name}) takes torch programs, but {path} is profiled as an ONNX file",
+            "name a target of ONNX Runtime or OpenVINO, or a design, which is exported as the target takes it",
+        )
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -171,26 +182,49 @@ def profile_onnx(
             f"profile it on '{fitting.name}'",
         )
     complexity = count_onnx(model)
-    latency = _time(model, content, target, policy)
-    platform = calibrate_platform(target.threads)
+    latency = _time(content, _random_input(model, target), target, measurer)
+    platform = calibrate_platform(threads)
     notes = (*complexity.notes, "random inputs")
     return Profile(title or path.name, target, complexity, batch or 1, platform, latency, len(content), notes)
 
 
-def _time(model: Any, content: bytes, target: Target, policy: Policy | None) -> Quantity:
-    """Latency on random inputs of every shape and type that the model asks for."""
-    generator = np.random.default_rng(0)
+def _threads(target: Target) -> int:
+    """The target's threads, where this machine has the cores.
+
+    Raises:
+        UnsupportedError: It has not, or the target is no CPU, whose arithmetic alone is calibrated.
+    """
+    target.check_cores()
+    if target.threads is None:
+        raise UnsupportedError(
+            f"a profile holds measured against estimated time, and the estimate is for a CPU, not for '{target.name}'",
+            f"profile on a CPU's target, and measure a file by: nas measure FILE --target {target.name}",
+        )
+    return target.threads
+
+
+def _time(content: bytes, images: np.ndarray, target: Target, measurer: Measurer | None) -> Quantity:
+    if measurer is not None:
+        return measurer.measure(content, target, images)[0]
+    with Measurer() as own:
+        return own.measure(content, target, images)[0]
+
+
+def _random_input(model: Any, target: Target) -> np.ndarray:
+    """A random batch of the shape and type that the model asks for."""
     shapes = input_shapes(model, target.batch)
-    session = open_session(content, target.threads)
-    inputs = session.get_inputs()
-    feeds = {item.name: _random(generator, item.type, shapes[item.name], item.name) for item in inputs}
-    return measure_session(session, feeds, target, policy)[0]
-
-
-def _random(generator: np.random.Generator, kind: str, shape: tuple[int, ...], name: str) -> np.ndarray:
+    if len(shapes) != 1:
+        raise ArtifactError(f"the model must have one input, but has {', '.join(shapes) or 'none'}")
+    name, shape = next(iter(shapes.items()))
+    kind = next(item.type.tensor_type.elem_type for item in model.graph.input if item.name == name)
     if kind not in _DTYPES:
-        raise ArtifactError(f"input '{name}' is of type {kind}, for which there are no random inputs")
-    dtype = np.dtype(_DTYPES[kind])
+        written = TensorProto.DataType.Name(kind).lower()
+        raise ArtifactError(f"input '{name}' is of type tensor({written}), for which there are no random inputs")
+    return _random(np.dtype(_DTYPES[kind]), shape)
+
+
+def _random(dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
+    generator = np.random.default_rng(0)
     if dtype.kind == "f":
         return generator.standard_normal(shape).astype(dtype)
     if dtype == np.uint8:

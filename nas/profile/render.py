@@ -33,7 +33,7 @@ def render(profile: Profile) -> RenderableType:
 
 
 def _layer_table(profile: Profile) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, show_footer=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False, show_footer=True)
     total = profile.complexity
     table.add_column("layer", "total", overflow="fold", min_width=8)
     table.add_column("kind", overflow="fold", min_width=6)
@@ -77,7 +77,7 @@ def _summary(profile: Profile) -> Table:
     table.add_row("file", f"{profile.size_bytes:,} bytes")
     peak = display("peak_activation_bytes", profile.complexity.peak_activation_bytes)
     images = "one image" if profile.counted_images == 1 else f"{profile.counted_images} images"
-    table.add_row("memory", f"{peak} at most for activations at one time ({images}), beside the parameters")
+    table.add_row("memory", f"activations take {peak} at most at one time ({images})")
     return table
 
 
@@ -87,7 +87,7 @@ def _number(value: int) -> str:
 
 def _kilobytes(value: int) -> str:
     """In units of 1000 bytes, to three digits below 1000: ``0.04``, ``13.5``, ``102,760``."""
-    return significant(value / 1000) if value < 10**6 else f"{value / 1000:,.0f}"
+    return significant(value / 1000, zeros=False) if value < 10**6 else f"{value / 1000:,.0f}"
 
 
 def _shortened(entry: str) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 
 from nas.artifact import InputSpec
 from nas.compress.export import attach_front_end, export_body
+from nas.compress.program import export_program
 from nas.data.normalise import Normalisation
 from nas.describe import describe
 from nas.design import Design, Value
@@ -18,7 +19,7 @@ from nas.errors import NasError, SpaceError, unknown_name
 from nas.profile.compute import Profile, profile_design, profile_onnx
 from nas.space import Choice, SearchSpace, list_spaces, load_space
 from nas.study import Study
-from nas.target import Target
+from nas.target import TORCH_PROGRAM, Target
 
 
 def profile_subject(
@@ -39,7 +40,7 @@ def profile_subject(
     """
     if (design := _design(subject, settings)) is not None:
         height, width, channels = input_shape
-        return profile_design(design, (channels, height, width), classes, target, _exporter(input_shape))
+        return profile_design(design, (channels, height, width), classes, target, _exporter(input_shape, target.form))
     if settings:
         raise NasError("--set is for a search space's choices", "drop it, or name a space such as convnet")
     path, title = _onnx_file(subject)
@@ -130,13 +131,16 @@ def _onnx_file(subject: str) -> tuple[Path, str]:
     return (path / "model.onnx" if path.is_dir() else path), ""
 
 
-def _exporter(input_shape: tuple[int, int, int]) -> Callable[[nn.Module], bytes]:
+def _exporter(input_shape: tuple[int, int, int], form: str) -> Callable[[nn.Module], bytes]:
     """Exports a network as a search would: uint8 pixels in; mean and deviation do not matter for speed."""
 
     def export(network: nn.Module) -> bytes:
         height, width, channels = input_shape
+        spec = InputSpec("uint8", input_shape)
         normalisation = Normalisation((128.0,) * channels, (64.0,) * channels)
-        body = export_body(network, (channels, height, width))
-        return attach_front_end(body, InputSpec("uint8", input_shape), normalisation)
+        if form == TORCH_PROGRAM:
+            return export_program(network, spec, normalisation)
+        # In float there is nothing to be symmetric, so that the other forms are one.
+        return attach_front_end(export_body(network, (channels, height, width)), spec, normalisation)
 
     return export

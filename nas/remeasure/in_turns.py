@@ -16,7 +16,7 @@ from nas.gains import finalists
 from nas.measure.clock import NANOSECONDS_PER_MS, Policy, bootstrap_interval
 from nas.measure.latency import OVERHEAD_BOUND
 from nas.measure.measurer import ROUNDS, TURN, Measurer
-from nas.measurements import Measurements, write_measurements
+from nas.measurements import AMBIGUOUS_WITH, Measurements, write_measurements
 from nas.outcome import How, Quantity
 from nas.record import TrialRecord
 from nas.remeasure.surroundings import now, surroundings_of
@@ -29,9 +29,6 @@ PASSES = 4
 
 # More disturbed rounds than this share of them make a latency unstable.
 MOST_DISTURBED = 0.25
-
-# In the detail of a latency: the numbers of the other trials whose intervals overlap with its own, "3,7".
-AMBIGUOUS = "ambiguous_with"
 
 # What a trial's earlier measurement knows better than its turns.
 _CARRIED = ("threads", "cores", "overhead_ms")
@@ -203,7 +200,7 @@ def _with_ambiguous(members: Mapping[int, Quantity]) -> dict[int, Quantity]:
     marked = {}
     for number, quantity in members.items():
         others = [str(n) for n, other in sorted(members.items()) if n != number and _overlap(quantity, other)]
-        detail = {**quantity.detail, AMBIGUOUS: ",".join(others)} if others else quantity.detail
+        detail = {**quantity.detail, AMBIGUOUS_WITH: ",".join(others)} if others else quantity.detail
         marked[number] = replace(quantity, detail=detail)
     return marked
 

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from nas.gains import baseline_of
-from nas.measurements import Measurements
+from nas.measurements import Measurements, ambiguous_with
 from nas.outcome import Quantity
 from nas.record import TrialRecord
 from nas.report.latency_table import Row, latency_table
@@ -54,8 +54,8 @@ def _changed(ratios: Sequence[float]) -> list[str]:
     if not ratios:
         return []
     middle = times(float(np.median(ratios)), "faster than before", "slower than before", "as fast as before")
-    ends = dict.fromkeys(f"{significant(value, 2)}×" for value in (min(ratios), max(ratios)))
-    return [f"in the median {middle} ({' to '.join(ends)})" if len(ends) > 1 else f"in the median {middle}"]
+    ends = list(dict.fromkeys(significant(value, 2) for value in (min(ratios), max(ratios))))
+    return [f"in the median {middle}" + (f" ({' to '.join(ends)} times as fast)" if len(ends) > 1 else "")]
 
 
 def changes_of_front(before: Sequence[int] | None, after: Sequence[int] | None) -> list[str]:
@@ -105,7 +105,4 @@ def tables_in_turns(study: Study, found: Measurements) -> Iterator[RenderableTyp
 
 
 def _row(number: int, latency: Quantity) -> Row:
-    overlaps = (
-        tuple(str(latency.detail.get("ambiguous_with", "")).split(",")) if "ambiguous_with" in latency.detail else ()
-    )
-    return Row(str(number), latency, overlaps=overlaps)
+    return Row(str(number), latency, overlaps=tuple(str(other) for other in ambiguous_with(latency)))

@@ -31,7 +31,7 @@ from nas.data.dataset import Dataset
 from nas.design import Design, Value, sha256_of
 from nas.families.blocks import initialise
 from nas.measure.environment import has_fast_bfloat16, has_vnni
-from nas.measure.latency import measure_latency
+from nas.measure.measurer import Measurer
 from nas.pipeline import Pipeline
 from nas.recipe import TeacherConfig, parse_recipe
 from nas.stages import Trace
@@ -195,9 +195,10 @@ class Bench:
         """How many times faster ``after`` is: the median of ratios measured in turns."""
         images = self.dataset.validation.images
         ratios = []
-        for _ in range(ROUNDS):
-            first, second = (measure_latency(content, TARGET, images)[0].value for content in (before, after))
-            ratios.append(first / second)
+        with Measurer() as measurer:
+            for _ in range(ROUNDS):
+                first, second = (measurer.measure(content, TARGET, images)[0].value for content in (before, after))
+                ratios.append(first / second)
         return statistics.median(ratios)
 
     def row(self, technique: str, network: str, reference: Scored, variant: Scored, note: str = "") -> Row:

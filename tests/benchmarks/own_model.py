@@ -38,7 +38,7 @@ from nas.describe import describe  # noqa: E402
 from nas.design import Design, Value  # noqa: E402
 from nas.gains import baseline_of  # noqa: E402
 from nas.measure.environment import has_fast_bfloat16, has_vnni  # noqa: E402
-from nas.measure.latency import measure_latency  # noqa: E402
+from nas.measure.measurer import Measurer  # noqa: E402
 from nas.own_module import OwnModule  # noqa: E402
 from nas.pipeline import Pipeline, own_network  # noqa: E402
 from nas.recipe import DataConfig, parse_recipe  # noqa: E402
@@ -230,7 +230,9 @@ def large(folder: Path) -> None:
         with torch.no_grad():
             expected = torch.softmax(network(pixels), 1).numpy()
         difference = np.abs(probabilities(open_session(files[32]), images[:16]) - expected).max()
-        times = {bits: measure_latency(file, Target.parse(TARGET), images)[0].value for bits, file in files.items()}
+        with Measurer() as measurer:
+            target = Target.parse(TARGET)
+            times = {bits: measurer.measure(file, target, images)[0].value for bits, file in files.items()}
         sizes = " → ".join(f"{len(file) / 1e6:.1f}" for file in files.values())
         parity, gain = f"{difference:.1e} of {expected.max():.2g}", times[32] / times[8]
         print(f"| {name} | {parity} | {times[32]:.2f} | {times[8]:.2f} | {gain:.2f} | {sizes} |")

@@ -22,6 +22,7 @@ from nas.target import Target, usable_cores
 
 TARGET = Target.parse("onnxruntime-cpu-1t-b1")
 OPENVINO = Target.parse("openvino-cpu-1t-b1")
+TORCH = Target.parse("torch-cpu-1t-b1")
 IMAGES = np.zeros((2, 4, 4, 1), np.uint8)
 
 
@@ -71,24 +72,88 @@ from nas.measure import startup_probe
 from nas.target import Target
 target = Target.parse(sys.argv[1])
 images = np.zeros((1, 4, 4, 1), np.uint8)
-runtime = startup_probe.prepared(target)
-Path(sys.argv[2]).write_bytes(runtime.identity(images))
+runtime = startup_probe.prepared(target, images)
 before = set(sys.modules)
 result = startup_probe.first_output(runtime, Path(sys.argv[2]), images, target)
-new = {name.partition(".")[0] for name in set(sys.modules) - before}
 print()
-print(sorted(new & {"onnxruntime", "openvino", "torch", "numpy"}), result["load_ms"] > 0)
+print(sorted(set(sys.modules) - before), result["load_ms"] > 0)
+"""
+MAKES = """
+import sys
+from pathlib import Path
+import numpy as np
+from nas.measure.runtimes.registry import load_runtime
+Path(sys.argv[2]).write_bytes(load_runtime(sys.argv[1]).identity(np.zeros((1, 4, 4, 1), np.uint8)))
 """
 
 
-@pytest.mark.parametrize("target", [TARGET, OPENVINO], ids=lambda target: target.runtime)
-def test_the_clock_starts_when_packages_are_loaded(target: Target, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", LOADS, target.name, str(tmp_path / "model")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def run_code(code: str, *arguments: str) -> str:
+    """The last line that a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     if "UnsupportedError" in done.stderr:
         pytest.skip(done.stderr.splitlines()[-1])
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[] True"
+    return "".join(done.stdout.splitlines()[-1:])
+
+
+@pytest.mark.parametrize(
+    "target", [TARGET, OPENVINO, pytest.param(TORCH, marks=pytest.mark.slow)], ids=lambda target: target.runtime
+)
+def test_the_clock_starts_when_packages_are_loaded(target: Target, tmp_path: Path) -> None:
+    path = str(tmp_path / "model")
+    run_code(MAKES, target.runtime, path)
+    assert run_code(LOADS, target.name, path) == "[] True"
+
+
+class NotHere:
+    """A runtime whose package is missing."""
+
+    def missing(self, target: Target) -> Missing:
+        return Missing(f"{target.runtime} is not installed", "pip install it")
+
+
+class Here:
+    """A runtime that keeps a log of what is done with it."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def missing(self, target: Target) -> None:
+        return None
+
+    def identity(self, images: np.ndarray) -> bytes:
+        return b"identity"
+
+    def load(self, content: bytes, target: Target) -> Here:
+        self.log.append(f"load {content.decode()} on {target.name}")
+        return self
+
+    def run(self, images: np.ndarray) -> None:
+        self.log.append(f"run {images.shape}")
+
+    def close(self) -> None:
+        self.log.append("close")
+
+
+@pytest.mark.parametrize(
+    ("target", "warmed"),
+    [
+        ("onnxruntime-cpu-1t-b1", False),
+        ("openvino-cpu-1t-b1", False),
+        ("torch-cpu-1t-b1", True),
+        ("inductor-cpu-1t-b1-bf16", True),
+        ("torch-cuda-b1-fp16", True),
+        ("onnxruntime-cuda-b1", True),
+        ("tensorrt-cuda-b1", True),
+    ],
+)
+def test_what_a_process_needs_once_is_there_before_the_clock_starts(
+    target: str, warmed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+    monkeypatch.setattr(startup_probe, "load_runtime", lambda name: Here(log))
+    startup_probe.prepared(Target.parse(target), IMAGES)
+    assert log == ([f"load identity on {target}", "run (2, 4, 4, 1)", "close"] if warmed else [])
 
 
 def test_probe_imports_neither_torch_nor_the_rest_of_the_package() -> None:
@@ -96,12 +161,11 @@ def test_probe_imports_neither_torch_nor_the_rest_of_the_package() -> None:
 import sys
 from nas.measure import startup_probe
 from nas.target import Target
-startup_probe.prepared(Target.parse("{TARGET.name}"))
+startup_probe.prepared(Target.parse("{TARGET.name}"), None)
 heavy = {{"torch", "optuna", "onnx", "sklearn", "pydantic", "yaml", "openvino"}}
 print(sorted(heavy & {{name.partition(".")[0] for name in sys.modules}}), "onnxruntime" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[] True"
+    assert run_code(code) == "[] True"
 
 
 def test_what_does_not_load_is_explained_in_one_line(model: Path, tmp_path: Path) -> None:
@@ -176,13 +240,6 @@ def test_a_process_that_dies_says_why(
         measure_startup(model, TARGET, IMAGES)
 
 
-class NotHere:
-    """A runtime whose package is missing."""
-
-    def missing(self, target: Target) -> Missing:
-        return Missing(f"{target.runtime} is not installed", "pip install it")
-
-
 def answer_of(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
@@ -216,7 +273,7 @@ def test_the_machine_is_ours_while_the_probe_is_timed(
             events.append("free")
 
     monkeypatch.setattr(startup_probe, "measuring", Held)
-    monkeypatch.setattr(startup_probe, "prepared", lambda target: events.append("imported") or NotHere())
+    monkeypatch.setattr(startup_probe, "prepared", lambda *_: events.append("imported") or NotHere())
     monkeypatch.setattr(startup_probe, "first_output", lambda *_: events.append("timed") or {"load_ms": 1.0})
     monkeypatch.setattr(startup_probe, "_limit", lambda seconds: events.append(f"limit {seconds:g}"))
     startup_probe.main(arguments(model))

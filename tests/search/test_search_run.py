@@ -102,7 +102,7 @@ def test_a_storage_damaged_inside_is_one_clear_line(tmp_path: Path) -> None:
     study.folder.storage.unlink()
     again, _ = search(recipe, tmp_path / "s", Memory())
     assert len(again.records) == 4
-    assert again.records[:3] == study.records
+    assert again.as_told[:3] == study.as_told
 
 
 # --- a given teacher

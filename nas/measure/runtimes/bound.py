@@ -62,9 +62,10 @@ class OnnxFile:
 
 
 @dataclass(frozen=True)
-class Buffers:
-    """The memory on the device that a session reads its input from and writes its first output to."""
+class Bound:
+    """A session, and the memory on the device that it reads its input from and writes its first output to."""
 
+    session: onnxruntime.InferenceSession
     images: onnxruntime.OrtValue
     outputs: onnxruntime.OrtValue
     binding: onnxruntime.IOBinding
@@ -83,15 +84,12 @@ class BoundSession(HostTimed):
         ArtifactError: A size of the input or of the output is not known before it runs.
     """
 
-    def __init__(
-        self, session: onnxruntime.InferenceSession, device: str, batch: int, recorded: bool = False
-    ) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, device: str, batch: int, recorded: bool = False) -> None:
         self.batch = batch
         self.recorded = recorded
         source, result = session.get_inputs()[0], session.get_outputs()[0]
         self.shape, self.dtype = _known_shape(source), _dtype(source)
-        self.session: onnxruntime.InferenceSession | None = session
-        self.buffers: Buffers | None = _buffers(session, device, self.shape, _known_shape(result))
+        self._bound: Bound | None = _bind(session, device, self.shape, _known_shape(result))
 
     @property
     def threads(self) -> int | None:
@@ -106,17 +104,17 @@ class BoundSession(HostTimed):
         return self._prepared(images)
 
     def close(self) -> None:
-        self.session = self.buffers = None
+        self._bound = None
 
     def _prepared(self, images: np.ndarray) -> Callable[[], np.ndarray]:
         """Copies these images in, runs, copies the output out; each step has ended when the next begins."""
-        session, buffers = self.session, self.buffers
-        assert session is not None and buffers is not None, "used after it was closed"
+        bound = self._bound
+        assert bound is not None, "used after it was closed"
         # ONNX Runtime itself would take a smaller array of the same kind, and leave the rest as it was.
         if images.shape != self.shape or images.dtype != self.dtype:
             takes, got = _words(self.shape, self.dtype), _words(images.shape, images.dtype)
             raise ArtifactError(f"the model cannot be run: it takes {takes}, but got {got}")
-        source, result, binding = buffers.images, buffers.outputs, buffers.binding
+        session, source, result, binding = bound.session, bound.images, bound.outputs, bound.binding
         images = np.ascontiguousarray(images)
 
         def run() -> np.ndarray:
@@ -132,9 +130,9 @@ class BoundSession(HostTimed):
         return run
 
 
-def _buffers(
+def _bind(
     session: onnxruntime.InferenceSession, device: str, shape: tuple[int, ...], result_shape: tuple[int, ...]
-) -> Buffers:
+) -> Bound:
     from onnxruntime import OrtValue
 
     source, result = session.get_inputs()[0], session.get_outputs()[0]
@@ -143,7 +141,7 @@ def _buffers(
     binding = session.io_binding()
     binding.bind_ortvalue_input(source.name, images)
     binding.bind_ortvalue_output(result.name, outputs)
-    return Buffers(images, outputs, binding)
+    return Bound(session, images, outputs, binding)
 
 
 def _known_shape(value: onnxruntime.NodeArg) -> tuple[int, ...]:
@@ -160,7 +158,8 @@ def _known_shape(value: onnxruntime.NodeArg) -> tuple[int, ...]:
 def _dtype(value: onnxruntime.NodeArg) -> np.dtype[Any]:
     """The numpy type of ``tensor(uint8)`` or ``tensor(float)``."""
     name = value.type.removeprefix("tensor(").removesuffix(")")
-    return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
+    dtype: np.dtype[Any] = np.dtype({"float": "float32", "double": "float64"}.get(name, name))
+    return dtype
 
 
 def _words(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:

@@ -50,8 +50,8 @@ class CapturedCall:
         self.host_input = images.pin_memory()
         self.device_input = torch.empty_like(images, device="cuda")
         self.host_output = self._warm_up()
-        self.start = torch.cuda.Event(enable_timing=True)
-        self.end = torch.cuda.Event(enable_timing=True)
+        self.start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        self.end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         self.graph = torch.cuda.CUDAGraph()
         with torch.inference_mode(), torch.cuda.graph(self.graph):
             self.device_input.copy_(self.host_input, non_blocking=True)
@@ -70,7 +70,7 @@ class CapturedCall:
         self.graph.replay()
         self.end.record()
         self.end.synchronize()
-        return round(self.start.elapsed_time(self.end) * NANOSECONDS_PER_MS)
+        return round(float(self.start.elapsed_time(self.end)) * NANOSECONDS_PER_MS)
 
     def free(self) -> None:
         """Gives the graph and its memory back."""
@@ -78,7 +78,7 @@ class CapturedCall:
 
     def _warm_up(self) -> Tensor:
         """Calls beside the current stream, as capturing demands, and gives room for the output on the host."""
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.inference_mode(), torch.cuda.stream(stream):
             for _ in range(WARM_UP_CALLS):
@@ -183,7 +183,7 @@ def cuda_environment() -> dict[str, str]:
     return {
         "torch": torch.__version__,
         "cuda": str(torch.version.cuda),
-        "cudnn": str(torch.backends.cudnn.version()),
+        "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
         "device": torch.cuda.get_device_name(),
         "compute_capability": f"{major}.{minor}",
         "driver": driver_version(),

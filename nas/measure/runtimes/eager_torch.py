@@ -86,7 +86,7 @@ def cpu_environment() -> dict[str, str]:
 
 def _mkldnn_version() -> str:
     found = re.search(r"MKL-DNN v(\S+)", torch.__config__.show())
-    return found[1] if found and torch.backends.mkldnn.is_available() else "none"
+    return found[1] if found and torch.backends.mkldnn.is_available() else "none"  # type: ignore[no-untyped-call]
 
 
 class EagerTorch:

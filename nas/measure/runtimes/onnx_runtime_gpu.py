@@ -17,7 +17,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,10 +102,6 @@ class OnnxRuntimeCuda:
 
         What a provider needs beside itself, a driver and libraries of the right version, shows in no other way.
         """
-        import onnxruntime
-
-        if hasattr(onnxruntime, "preload_dlls"):  # finds CUDA's libraries where pip put them
-            onnxruntime.preload_dlls()
         images = np.zeros((1, 1), np.float32)
         try:
             session = self._session(OnnxFile.read(self.identity(images)), 1, {"device_id": "0"})
@@ -159,6 +155,7 @@ class OnnxRuntimeCuda:
     def _session(self, file: OnnxFile, batch: int, options: Mapping[str, str]) -> onnxruntime.InferenceSession:
         import onnxruntime
 
+        _load_libraries()
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1
@@ -235,6 +232,14 @@ class TensorRt(OnnxRuntimeCuda):
         except metadata.PackageNotFoundError:  # it came with the system, of which pip does not know
             version = UNKNOWN
         return super().environment(target) | {"tensorrt": version}
+
+
+@cache
+def _load_libraries() -> None:
+    """Finds CUDA's libraries where pip put them, which the dynamic linker does not."""
+    import onnxruntime
+
+    onnxruntime.preload_dlls()
 
 
 def _remove_old(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """OpenVINO on the CPU, on the ONNX file as it is.
 
-Left to itself OpenVINO changes what is computed: in bfloat16 where the CPU has it, and linear layers with weights of few
-bits on activations that it rounds to 8 bits. Precision belongs to the design, so both are switched off, unless the
-target says ``bf16``. A synchronous call runs in the thread that makes it.
+Left to itself OpenVINO changes what is computed: in bfloat16 where the CPU has it, and layers with weights of few bits
+on activations that it rounds to 8 bits. Precision belongs to the design, so both are switched off, the former unless
+the target says ``bf16``. A synchronous call runs in the thread that makes it.
 """
 
 from __future__ import annotations

@@ -12,8 +12,17 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.graph import CodeGen
 
-from nas.compress.program import CHANNELS_LAST, FRONT_END, LAYOUT_FILE
 from nas.errors import ArtifactError, one_line
+
+# The file's own note of how the network wants its tensors to lie in memory. The weights themselves are stored
+# contiguous, as torch cannot tell a tensor in another order from a part of a larger one.
+LAYOUT_FILE = "layout"
+CHANNELS_LAST = "channels_last"
+CONTIGUOUS = "contiguous"
+
+# The front end's tensors, by how their names begin: what is computed from them and the images alone stays float32 in
+# every precision.
+FRONT_END = "front_end_"
 
 _aten = torch.ops.aten
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16}
