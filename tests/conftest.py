@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 from hypothesis import settings
@@ -12,5 +14,8 @@ import nas  # noqa: F401 - before torch, which reads what this sets of OpenMP
 # No test may depend on how fast the machine is, or how busy.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+# Tests do not wait for a search that measures on the same machine, and none waits for them.
+os.environ.setdefault("NAS_LEASE_FOLDER", tempfile.mkdtemp(prefix="nas-lease-"))
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that tests import tests/fakes.py from any folder

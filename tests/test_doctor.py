@@ -117,7 +117,7 @@ BUG = RuntimeError("the measuring process met a bug:\nTraceback …\nValueError:
     ("error", "here", "message", "hint"),
     [
         (UnsupportedError("no torch", "get torch"), Here.MISSING, "no torch", "get torch"),
-        (UnsupportedError("no torch"), Here.MISSING, "no torch", "pip install torch"),
+        (UnsupportedError("target 'torch-cpu-1t-b1': no torch"), Here.MISSING, "no torch", "pip install torch"),
         (MeasureError("the measuring process died (SIGILL)"), Here.BROKEN, "(SIGILL)", "try: pip install torch"),
         (BUG, Here.BROKEN, "ValueError: no such thing", "try: pip install torch"),
     ],

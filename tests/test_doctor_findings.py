@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from test_doctor import ENVIRONMENT, ORT, SIGHT, FakeMeasurer, latency
 
+from nas.compress.program import ON_THE_GRAPH
 from nas.compression import CHOICES
 from nas.doctor import machine
 from nas.doctor.choices import choice_findings
@@ -186,6 +187,12 @@ def test_a_torch_program_is_the_float_network() -> None:
     untaken = next(f for f in found if f.setting == "weight_sharing kmeans")
     assert untaken.runtimes == ()
     assert untaken.note == "needs one of ONNX Runtime, OpenVINO, TensorRT"
+
+
+def test_what_torch_programs_leave_out_is_what_the_pipeline_leaves_out_of_them() -> None:
+    found = choice_findings(ready("torch-cpu-1t-b1"), VNNI)
+    left_out = {name for f in found if f.label is Realisation.UNSUPPORTED for name in f.choices}
+    assert left_out == {n for n, choice in CHOICES.items() if {n, choice.refines} & ON_THE_GRAPH}
 
 
 def test_runtimes_that_are_missing_take_nothing() -> None:

@@ -41,7 +41,7 @@ class Tools:
 def examine(
     tools: Tools | None = None, quick: bool = False, progress: Progress = lambda what, share: None
 ) -> Diagnosis:
-    """Finds out what this machine can do; takes about 15 seconds, as torch is loaded several times.
+    """Finds out what this machine can do; takes 10 to 30 seconds, as torch is loaded several times.
 
     Each runtime has a process of its own, which ends when it has been asked and measured.
 

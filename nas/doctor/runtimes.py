@@ -50,7 +50,8 @@ def find(measurer: Measures, target: Target) -> RuntimeFinding:
     try:
         return replace(finding, environment=dict(measurer.environment(target)))
     except UnsupportedError as error:
-        return replace(finding, here=Here.MISSING, message=error.message, hint=error.hint or install)
+        message = error.message.removeprefix(f"target '{target.name}': ")
+        return replace(finding, here=Here.MISSING, message=message, hint=error.hint or install)
     except NasError as error:
         return replace(finding, here=Here.BROKEN, message=error.message, hint=error.hint or f"try: {install}")
     except RuntimeError as error:  # a traceback of the measuring process: the last line says what it died of

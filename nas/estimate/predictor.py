@@ -43,6 +43,10 @@ LEAST_SHARE = 0.1
 LENGTH = 3.0
 SCALE = 0.5
 NOISE = 0.02
+# Relative error that the base leaves anyway, beside which a latency's own counts.
+BASE_NOISE = 0.05
+# A latency further from what all others say of it than so many deviations was disturbed, and is given this error.
+OUTLIER, OUTLIER_NOISE, ROUNDS = 3.5, 1.0, 3
 
 
 @dataclass(frozen=True)
@@ -135,15 +139,15 @@ def _by_kind(kernels: Sequence[Kernel]) -> dict[str, list[int]]:
 class _Base:
     """The linear cost of each kernel."""
 
-    def __init__(self, layout: _Layout, ms: np.ndarray) -> None:
+    def __init__(self, layout: _Layout, ms: np.ndarray, noise: np.ndarray) -> None:
         self.kinds = {kind: place for place, kind in enumerate(sorted({kernel.kind for kernel in layout.kernels}))}
         by_kind = np.zeros((len(layout.kernels), AMOUNTS * len(self.kinds)))
         for row, kernel in enumerate(layout.kernels):
             start = AMOUNTS * self.kinds[kernel.kind]
             by_kind[row, start : start + AMOUNTS] = amounts(kernel)
         general = np.array([general_amounts(kernel) for kernel in layout.kernels])
-        self.coefficients, self.call_ms = _not_negative(layout.counts @ by_kind, ms)
-        self.general, _ = _not_negative(layout.counts @ general, ms)
+        self.coefficients, self.call_ms = _not_negative(layout.counts @ by_kind, ms, noise)
+        self.general, _ = _not_negative(layout.counts @ general, ms, noise)
 
     def cost(self, kernel: Kernel) -> float:
         """Milliseconds."""
@@ -153,12 +157,13 @@ class _Base:
         return float(amounts(kernel) @ self.coefficients[start : start + AMOUNTS])
 
 
-def _not_negative(features: np.ndarray, ms: np.ndarray) -> tuple[np.ndarray, float]:
-    """Coefficients of 0 or more, and a constant of 0 or more, with the least squares of the relative error."""
+def _not_negative(features: np.ndarray, ms: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, float]:
+    """Coefficients of 0 or more, and a constant of 0 or more, with the least weighted squares of the relative error."""
     from sklearn.linear_model import LinearRegression
 
     rows = np.column_stack([features, np.ones(len(ms))]) / ms[:, None]
-    fitted = LinearRegression(positive=True, fit_intercept=False).fit(rows, np.ones(len(ms)))
+    weights = 1 / (BASE_NOISE**2 + noise**2)
+    fitted = LinearRegression(positive=True, fit_intercept=False).fit(rows, np.ones(len(ms)), weights)
     return fitted.coef_[:-1], float(fitted.coef_[-1])
 
 
@@ -182,10 +187,16 @@ class Predictor:
         if not len(networks) == len(self._ms) == len(own):
             raise ValueError(f"{len(networks)} networks need as many latencies, but got {len(self._ms)} and {len(own)}")
         self._layout = _Layout(networks)
-        self._base = _Base(self._layout, self._ms)
-        self._costs = np.array([self._base.cost(kernel) for kernel in self._layout.kernels])
-        self._amplitudes = SCALE * (self._costs + LEAST_COST_MS)
-        self._factor, self._dual = self._corrected(own)
+        self._correlations = correlations(self._layout.kernels, self._layout.kernels)
+        strange = self._fit(own) > OUTLIER
+        for _ in range(ROUNDS):
+            if not strange.any():
+                break
+            # Of what was set aside it is not asked again: with an error of its own that great nothing is strange.
+            again = self._fit(np.where(strange, OUTLIER_NOISE, own)) > OUTLIER
+            if not (again & ~strange).any():
+                break
+            strange |= again
 
     def predict(self, network: Network) -> Prediction:
         """The latency of a network with these kernels."""
@@ -205,13 +216,22 @@ class Predictor:
         unknown = {kernel.kind for kernel in network} - self._base.kinds.keys()
         return Prediction(ms, deviation, tuple(sorted(unknown)))
 
-    def _corrected(self, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cholesky factor of the relative errors' covariance, and what it makes of the errors that the base leaves."""
+    def _fit(self, own: np.ndarray) -> np.ndarray:
+        """Fits base and correction, and gives each latency's distance from what all others say of it, in deviations.
+
+        The error of a Gaussian process on what it was not given is known without leaving anything out: of the inverse
+        covariance C⁻¹ and residuals r it is (C⁻¹r)ᵢ / (C⁻¹)ᵢᵢ, with variance 1 / (C⁻¹)ᵢᵢ (S. Sundararajan,
+        S. Keerthi, Neural Computation 13, 2001).
+        """
         from scipy.linalg import cho_solve
 
         counts, ms = self._layout.counts, self._ms
-        residuals = (ms - counts @ self._costs - self._base.call_ms) / ms
+        self._base = _Base(self._layout, ms, own)
+        costs = np.array([self._base.cost(kernel) for kernel in self._layout.kernels])
+        self._amplitudes = SCALE * (costs + LEAST_COST_MS)
+        residuals = (ms - counts @ costs - self._base.call_ms) / ms
         scaled = counts * self._amplitudes / ms[:, None]
-        shared = scaled @ correlations(self._layout.kernels, self._layout.kernels) @ scaled.T
-        factor = np.linalg.cholesky(shared + np.diag(NOISE**2 + own**2))
-        return factor, cho_solve((factor, True), residuals)
+        self._factor = np.linalg.cholesky(scaled @ self._correlations @ scaled.T + np.diag(NOISE**2 + own**2))
+        self._dual = cho_solve((self._factor, True), residuals)
+        inverse = cho_solve((self._factor, True), np.eye(len(ms)))
+        return np.abs(self._dual) / np.sqrt(np.diag(inverse))

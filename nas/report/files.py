@@ -12,11 +12,15 @@ column                                          meaning
 ``balanced_accuracy``, ``_low``, ``_high``      mean of the classes' recalls on validation data, and its 95 % interval
 ``test_accuracy``, ``_low``, ``_high``          the same on test data, once the front was scored on it
 ``test_balanced_accuracy``, ``_low``, ``_high``
-``latency_ms@TARGET``                           median; one group of these for each target of the recipe
+``latency_ms@TARGET``                           median; one group of these for each target and place of the study
 ``latency_ms_low@TARGET``, ``_high``            95 % interval of the median
 ``latency_ms_p95@TARGET``                       95th percentile of the samples
 ``latency_ms_iqr@TARGET``                       interquartile range of the samples
-``latency_unstable@TARGET``                     ``true`` where the samples would not settle
+``latency_unstable@TARGET``                     ``true`` where samples or machine would not settle
+``latency_overhead_bound@TARGET``               ``true`` within 3 times of a call that computes nothing
+``latency_in_turns@TARGET``                     ``true`` where the front's members were timed in turns
+``latency_ambiguous_with@TARGET``               trials of the front whose intervals overlap this one's, by ``;``
+``served_by@TARGET``                            of a place (``cpu-b1``): the target that is fastest there
 ``fps@TARGET``                                  1000 · batch / latency_ms
 ``speed_up@TARGET``                             latency of the baseline, divided by this one
 ``latency_gain@TARGET``                         latency of the float network that was pruned, divided by this one
@@ -54,10 +58,11 @@ from nas.design import canonical_json
 from nas.errors import StudyError
 from nas.front import hypervolume, knee
 from nas.gains import baseline_of, latency_gain, mac_gain, speed_up
+from nas.measurements import ambiguous_with
 from nas.objectives import Objective
 from nas.outcome import Quantity, Realisation
 from nas.record import TrialRecord
-from nas.report.columns import table_rows
+from nas.report.columns import latency_targets, table_rows
 from nas.store import write_atomically
 from nas.study import Study
 from nas.wording import frames_per_second
@@ -173,7 +178,7 @@ def _member(study: Study, record: TrialRecord) -> dict[str, Any]:
 
 def _gains(study: Study, record: TrialRecord) -> dict[str, Any]:
     """What the trial gains over the network that it was pruned from, and in speed over the baseline; by target."""
-    baseline, targets = baseline_of(study), study.recipe.all_targets
+    baseline, targets = baseline_of(study), latency_targets(study)
     return {
         "mac_gain": mac_gain(record),
         "latency_gain": {target: latency_gain(record, target) for target in targets},
@@ -190,9 +195,11 @@ def _columns(study: Study) -> list[str]:
     columns = ["trial", "on_front", "baseline"]
     for name in ("accuracy", "balanced_accuracy", "test_accuracy", "test_balanced_accuracy"):
         columns += [name, f"{name}_low", f"{name}_high"]
-    for target in study.recipe.all_targets:
+    for target in latency_targets(study):
         columns += [f"latency_ms{part}@{target}" for part in ("", "_low", "_high", "_p95", "_iqr")]
-        others = ("latency_unstable", "fps", "speed_up", "latency_gain", "load_ms", "peak_memory_bytes")
+        told = ("unstable", "overhead_bound", "in_turns", "ambiguous_with")
+        columns += [*(f"latency_{name}@{target}" for name in told), f"served_by@{target}"]
+        others = ("fps", "speed_up", "latency_gain", "load_ms", "peak_memory_bytes")
         columns += [f"{name}@{target}" for name in others]
     columns += ["flops", "macs", "mac_gain", "params", "size_bytes", "compressed_size_bytes"]
     columns += ["knee", "simulated", "unsupported"]
@@ -229,8 +236,10 @@ def _cells(quantity: Quantity) -> Mapping[str, Any]:
     }
     if quantity.name == "latency_ms":
         cells |= {f"latency_ms_{part}{at}": quantity.detail.get(part) for part in ("p95", "iqr")}
-        if "unstable" in quantity.detail:
-            cells[f"latency_unstable{at}"] = _truth(bool(quantity.detail["unstable"]))
+        told = ("unstable", "overhead_bound", "in_turns")
+        cells |= {f"latency_{name}{at}": _truth(bool(quantity.detail.get(name))) for name in told}
+        cells[f"latency_ambiguous_with{at}"] = ";".join(str(number) for number in ambiguous_with(quantity))
+        cells[f"served_by{at}"] = quantity.detail.get("served_by")
         cells[f"fps{at}"] = frames_per_second(quantity)
     return cells
 

@@ -42,9 +42,10 @@ def latency_table(what: str, rows: Sequence[Row]) -> RenderableType:
         what: What a row is: ``Target``, ``Trial``.
         rows: At least one.
     """
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    columns = ["ms", "95 % interval", "p95", "IQR", *_startup_headings(rows)]
+    # With all columns one blank between them is what eighty characters leave beside a target's name.
+    table = Table(box=None, padding=(0, 2 if len(columns) < 6 else 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column(what, no_wrap=False, overflow="fold", justify="left" if what == "Target" else "right")
-    columns = ["Latency (ms)", "95 % interval", "p95", "IQR", *_startup_headings(rows)]
     for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
@@ -53,7 +54,7 @@ def latency_table(what: str, rows: Sequence[Row]) -> RenderableType:
 
 
 def _startup_headings(rows: Sequence[Row]) -> list[str]:
-    return ["Load (ms)", "Memory"] if any(row.load or row.memory for row in rows) else []
+    return ["Load", "Memory"] if any(row.load or row.memory for row in rows) else []
 
 
 def _cells(row: Row) -> list[str]:
@@ -64,7 +65,7 @@ def _cells(row: Row) -> list[str]:
         _interval(latency),
         significant(float(latency.detail["p95"])) if "p95" in latency.detail else "",
         f"{100 * spread:.1f} %" if "iqr" in latency.detail else "",
-        significant(row.load.value) if row.load else "",
+        display(row.load.name, row.load.value) if row.load else "",
         display(row.memory.name, row.memory.value) if row.memory else "",
     ]
 

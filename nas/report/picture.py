@@ -11,6 +11,7 @@ import numpy as np
 
 from nas.front import hypervolume, knee, non_dominated
 from nas.gains import baseline_of
+from nas.measurements import ambiguous_with
 from nas.objectives import Objective
 from nas.outcome import Quantity
 from nas.record import TrialRecord
@@ -29,6 +30,7 @@ from nas.report.canvas import (
 )
 from nas.report.categories import short_name
 from nas.report.labels import along
+from nas.report.latency_table import AMBIGUOUS
 from nas.report.scales import colour_scale, set_cost_scale, set_quality_scale
 from nas.report.scatter import ACCENT, FAINT, GRID, INK, LIMIT, draw_baseline, draw_points
 from nas.study import Study
@@ -226,7 +228,8 @@ def _legend(axes: Axes, view: View, entries: list[Any], corners: np.ndarray) -> 
 
     if view.study.front:
         member: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgecolor": INK, "markerfacecolor": "white"}
-        line = Line2D([], [], color=INK, linewidth=1.3, label="front, with 95 % intervals", **member)
+        overlap = f" ({AMBIGUOUS} overlap)" if any(_is_ambiguous(view, record) for record in view.named) else ""
+        line = Line2D([], [], color=INK, linewidth=1.3, label=f"front, with 95 % intervals{overlap}", **member)
         entries = [line, *entries]
     draw_legend(axes, entries, _drawn(axes, view, corners))
 
@@ -234,13 +237,23 @@ def _legend(axes: Axes, view: View, entries: list[Any], corners: np.ndarray) -> 
 def _label_members(axes: Axes, view: View, corners: np.ndarray) -> None:
     """Names as many members of the front as find room: the knee, the ends, then those far from others.
 
-    The baseline is named before any of them.
+    The baseline is named before any of them. A member that cannot be told apart from another has a ≈ after its name.
     """
     order = _by_importance(view, axes.transData.transform(view.at(view.study.front)))
     if view.baseline is not None:
         order = [view.baseline, *(record for record in order if record is not view.baseline)]
-    names = [f"{short_name(r, view.shown)}{' (baseline)' if r is view.baseline else ''}" for r in order]
+    names = [
+        f"{short_name(r, view.shown)}{' (baseline)' if r is view.baseline else ''}"
+        f"{f' {AMBIGUOUS}' if _is_ambiguous(view, r) else ''}"
+        for r in order
+    ]
     draw_labels(axes, names, view.at(order), _drawn(axes, view, corners))
+
+
+def _is_ambiguous(view: View, record: TrialRecord) -> bool:
+    """Whether the interval of a member's cost overlaps with another member's, as they were timed in turns."""
+    numbers = {member.number for member in view.named}
+    return not numbers.isdisjoint(ambiguous_with(view.quantities(record)[0]))
 
 
 def _drawn(axes: Axes, view: View, corners: np.ndarray) -> np.ndarray:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +11,25 @@ import numpy as np
 from nas import data, families
 from nas.data.dataset import Dataset
 from nas.data.normalise import Normalisation
-from nas.errors import RecipeError, SpaceError, StudyError
-from nas.evaluate import Evaluator
+from nas.errors import RecipeError, SpaceError
+from nas.estimate.estimator import Estimator
+from nas.evaluate import Estimate, Evaluator
 from nas.families import OwnNetwork
-from nas.gains import finalists
+from nas.measure.complexity import Complexity
 from nas.measure.environment import has_fast_bfloat16, has_vnni
 from nas.measure.measurer import Measurer
+from nas.outcome import Quantity
 from nas.own_module import INCLUDED
-from nas.pipeline import AnyTeacher, Pipeline, Teacher, normalisation_for, own_network
+from nas.pipeline import Pipeline, normalisation_for, own_network
 from nas.recipe import Recipe
-from nas.record import record_path
 from nas.remeasure import time_front
+from nas.search.confirm import restore_artifacts, score_front
 from nas.search.loop import Ended, Loop, Watcher
 from nas.search.optuna_bridge import storage_errors
 from nas.sensitivity.prior import first_designs
 from nas.sensitivity.result import Sensitivity, load_sensitivity
-from nas.serving import Outputs, Scores, server_of, services
 from nas.space import SearchSpace, load_space, size_words
-from nas.stages import Trace
-from nas.store import Store, artifact_entry, sha256_bytes, write_atomically
+from nas.store import Store
 from nas.study import Study, StudyFolder, check_one_machine, read_trials
 from nas.target import ONNX, Target, usable_cores
 from nas.teacher.given import GivenTeacher, load_teacher
@@ -89,7 +88,14 @@ def search(
         surroundings = surroundings_of(measurer, targets)
         pipeline = Pipeline(recipe, dataset, store, numerics, reduce_range=not has_vnni(), own=own)
         evaluator = Evaluator(
-            recipe, dataset, pipeline, store, measurer.measure, measurer.outputs, measurer.environment_id
+            recipe,
+            dataset,
+            pipeline,
+            store,
+            measurer.measure,
+            measurer.outputs,
+            measurer.environment_id,
+            estimates_for(targets, here),
         )
         with storage_errors(folder.storage):
             ended = Loop(folder, recipe, space, evaluator.evaluate, surroundings, watcher, given, priors).run()
@@ -99,6 +105,25 @@ def search(
         time_front(study, measurer, dataset.validation.images, lambda share: watcher.progress("finalists", share))
         study = Study.open(path)
     return study, ended
+
+
+def estimates_for(targets: Sequence[Target], here: Mapping[str, str]) -> Estimate | None:
+    """What this machine's calibrations estimate of an artifact; None where there are none (see ``nas calibrate``).
+
+    Args:
+        targets: What latencies are measured on.
+        here: Fingerprint of this machine and the runtime, by target.
+    """
+    found = {target.name: Estimator.load(target, here[target.name]) for target in targets if target.form == ONNX}
+    estimators = {name: estimator for name, estimator in found.items() if estimator is not None}
+    if not estimators:
+        return None
+
+    def estimate(content: bytes, complexity: Complexity, target: Target) -> Sequence[Quantity]:
+        estimator = estimators.get(target.name)
+        return estimator.quantities(content, complexity) if estimator is not None else ()
+
+    return estimate
 
 
 def surroundings_of(measurer: Measurer, targets: Sequence[Target]) -> dict[str, Any]:
@@ -162,57 +187,6 @@ def _given_teacher(
         note += f"\n  no better than a guess: are its classes in this order ({order}), and its images normalised so?"
     watcher.note(note)
     return teacher
-
-
-def restore_artifacts(study: Study, pipeline: Pipeline, watcher: Watcher, given: GivenTeacher | None = None) -> None:
-    """Makes the finalists' artifacts again where the cache lost them, and keeps them only if they are the same files.
-
-    Args:
-        study: What was searched.
-        pipeline: Makes artifacts.
-        watcher: Hears which ones are made again.
-        given: The teacher that the recipe names, if any.
-    """
-    for record in finalists(study):
-        wanted = {ONNX: record.artifact_sha256, **record.forms}
-        gone = [form for form, sha in wanted.items() if sha is not None and study.store.read_blob(sha) is None]
-        if not gone:
-            continue
-        watcher.note(f"the artifact of trial {record.number} is gone from the cache; making it again")
-        teacher: AnyTeacher | None = given
-        if record.teacher_trial is not None:
-            teacher = Teacher(record.teacher_trial, study.record(record.teacher_trial).design)
-        trace = Trace(watcher.progress)
-        product = pipeline.run(record.design, record.seed, teacher, trace)
-        for form in gone:
-            made = product.artifact
-            if form != ONNX:
-                made = pipeline.in_form(form, product, record.design, record.seed, teacher, trace).content
-            if sha256_bytes(made) != wanted[form]:
-                raise StudyError(
-                    f"the artifact of trial {record.number} is gone from the cache, and this machine makes another one",
-                    f"move {record_path(study.folder.trials, record.number)} away; the next search evaluates it anew",
-                )
-            study.store.put(artifact_entry(record.number, form), made, {"trial": record.number})
-
-
-def score_front(study: Study, dataset: Dataset, outputs: Outputs) -> None:
-    """Scores the finalists' artifacts on the test data, which no trial saw, and writes the scores into the folder.
-
-    Each is scored by the runtime that serves it; where there are several, the lowest accuracy counts, as in a trial.
-    """
-    written = {}
-    for record in finalists(study):
-        files = {ONNX: study.artifact(record)}
-        files |= {form: study.artifact(record, form) for form in record.forms}
-        scores = Scores(files, dataset.test.images, dataset.test.labels, outputs, usable_cores(), "test_")
-        serving = [
-            server_of(record.quantity(f"latency_ms@{service.name}")) or service.candidates[0]
-            for service in services(study.recipe)
-        ]
-        quantities = min((scores.of(target) for target in serving), key=lambda pair: pair[0].value)
-        written[str(record.number)] = [quantity.to_json() for quantity in quantities]
-    write_atomically(study.folder.test_scores, json.dumps(written, indent=1).encode())
 
 
 def _summary(recipe: Recipe, space: SearchSpace, dataset: Dataset, numerics: Numerics) -> str:

@@ -5,6 +5,9 @@ each weight, and QuantizeLinear with DequantizeLinear at each activation (QDQ). 
 there, with zero point 0 and one scale for each output channel; those of 4 bits hold −7 to 7 and are marked by their
 name. Layers that keep float activations have the DequantizeLinear before the weight alone. ``bits.pack`` turns
 all this into the form that a file stores.
+
+Activations are asymmetric, uint8, which ONNX Runtime's kernels on a CPU want and which spends no level on values that
+do not occur. TensorRT wants them symmetric: int8, zero point 0, biases in floats (``nas.compress.forms``).
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from nas.compress.bits.body import LEFT_FLOAT, Bits, quiet, serialised, weighted
 from nas.compress.bits.calibrate import ranges
-from nas.compress.bits.grid import LARGEST, Grid, channel_axis, grid_of
+from nas.compress.bits.grid import LARGEST, LEAST_PEAK, Grid, channel_axis, grid_of
 from nas.compress.bits.pack import FOUR_BIT, with_small_integers
 from nas.compress.bits.pooling import pooling_as_convolution
 from nas.compress.refusal import refused
@@ -46,11 +49,13 @@ class Calibration:
         images: N×C×H×W normalised float32 training images.
         method: How ranges are chosen, see ``nas.compress.bits.calibrate``.
         pixels: Scale and zero point of the input where it is uint8 images, so that they serve as they are.
+        symmetric: Whether activations are to be int8 with zero point 0, and biases floats; for 8 bits only.
     """
 
     images: np.ndarray
     method: str = "minmax"
     pixels: tuple[float, int] | None = None
+    symmetric: bool = False
 
 
 def quantise_weights(body: bytes, bits: Mapping[str, Bits], reduce_range: bool = False) -> bytes:
@@ -123,12 +128,13 @@ def quantise_layers(
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
         overrides[tensor.name] = _weight_override(grid)
         four_bit += [tensor.name] if chosen[name].weights == 4 else []
-    windows = pooling_as_convolution(model.graph, [name for name in chosen if chosen[name].activations == 8])
-    overrides |= {name: [_scale_override(value / LARGEST, QuantType.QInt8)] for name, value in windows.items()}
+    if not calibration.symmetric:  # pooling as convolution is for ONNX Runtime's kernels
+        windows = pooling_as_convolution(model.graph, [name for name in chosen if chosen[name].activations == 8])
+        overrides |= {name: [_scale_override(value / LARGEST, QuantType.QInt8)] for name, value in windows.items()}
     if any(each.activations == 16 for each in chosen.values()):
         model = with_small_integers(model)
     overrides |= _activation_overrides(model, chosen, calibration)
-    quantised = _quantise_static(model, sorted(chosen), calibration.images[:1], overrides)
+    quantised = _quantise_static(model, sorted(chosen), calibration, overrides)
     for name in four_bit:
         _rename(quantised.graph, f"{name}{QUANTISED}", _stored_name(name, 4))
     return serialised(quantised)
@@ -208,6 +214,10 @@ def _activation_overrides(
         del bits[image]
     found = ranges(model.SerializeToString(), list(bits), calibration.images, calibration.method)
     for name, (low, high) in found.items():
+        if calibration.symmetric:
+            peak = max(-low, high, LEAST_PEAK)
+            overrides[name] = [_scale_override(peak / LARGEST, QuantType.QInt8)]
+            continue
         kind = QuantType.QUInt16 if bits[name] == 16 else QuantType.QUInt8
         overrides[name] = [{"quant_type": kind, "rmin": np.array(low, np.float32), "rmax": np.array(high, np.float32)}]
     return overrides
@@ -252,7 +262,10 @@ class _OneBatch(CalibrationDataReader):  # type: ignore[misc]
 
 
 def _quantise_static(
-    model: onnx.ModelProto, nodes: Sequence[str], images: np.ndarray, overrides: Mapping[str, list[dict[str, Any]]]
+    model: onnx.ModelProto,
+    nodes: Sequence[str],
+    calibration: Calibration,
+    overrides: Mapping[str, list[dict[str, Any]]],
 ) -> onnx.ModelProto:
     """ONNX Runtime's static quantiser on some nodes, with every grid or range given."""
     image = model.graph.input[0].name
@@ -260,7 +273,12 @@ def _quantise_static(
     # Unasked, the quantiser would put a Flatten of the input before the input's quantisation, and so turn pixels into
     # floats and back. Average pooling of pixels is faster in floats.
     first = {node.op_type for node in model.graph.node if image in node.input}
-    options = {"TensorQuantOverrides": dict(overrides), "ForceQuantizeNoInputCheck": "AveragePool" not in first}
+    options = {
+        "TensorQuantOverrides": dict(overrides),
+        "ForceQuantizeNoInputCheck": "AveragePool" not in first,
+        "ActivationSymmetric": calibration.symmetric,
+        "QuantizeBias": not calibration.symmetric,
+    }
     with tempfile.TemporaryDirectory() as folder, quiet():
         source, target = str(Path(folder) / "float.onnx"), str(Path(folder) / "quantised.onnx")
         onnx.save(model, source)
@@ -268,10 +286,10 @@ def _quantise_static(
             quantize_static(
                 source,
                 target,
-                _OneBatch(image, images),
+                _OneBatch(image, calibration.images[:1]),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                activation_type=QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if calibration.symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_quantize=list(nodes),
                 op_types_to_quantize=sorted(operators),

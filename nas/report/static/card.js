@@ -100,7 +100,11 @@ function numbersTable(row) {
     if (interval(kind, packed)) facts.push(`95 % interval ${interval(kind, packed)}`);
     if (extra.p95 !== undefined) facts.push(`95th percentile ${display(kind, extra.p95)}`);
     if (extra.samples !== undefined) facts.push(`${extra.samples.toLocaleString("en")} samples`);
-    if (extra.unstable) facts.push("unstable");
+    if (extra.in_turns) facts.push("timed in turns with the front");
+    if (extra.ambiguous_with) facts.push(`≈ interval overlaps that of trial ${extra.ambiguous_with.replaceAll(",", ", ")}`);
+    if (extra.overhead_bound) facts.push("overhead-bound: within 3 times of a call that computes nothing");
+    if (extra.unstable) facts.push(extra.why_unstable ? `unstable (${extra.why_unstable})` : "unstable");
+    if (extra.served_by) facts.push(`served by ${extra.served_by}`);
     if (kind.targetWords) facts.push(kind.targetWords);
     if (kind.name === "latency_ms") facts.push(`${human((1000 * kind.batch) / packed[1])} fps`);
     return h("tr", {}, h("td", {}, kind.title, h("small", {}, facts.join(" · "))), h("td", {}, exact(kind, packed[1])));

@@ -1,0 +1,69 @@
+"""The end of a search: its finalists' files are there, and are scored on the test data, which no trial saw."""
+
+from __future__ import annotations
+
+import json
+
+from nas.data.dataset import Dataset
+from nas.errors import StudyError
+from nas.gains import finalists
+from nas.pipeline import AnyTeacher, Pipeline, Teacher
+from nas.record import record_path
+from nas.search.loop import Watcher
+from nas.serving import Outputs, Scores, server_of, services
+from nas.stages import Trace
+from nas.store import artifact_entry, sha256_bytes, write_atomically
+from nas.study import Study
+from nas.target import ONNX, usable_cores
+from nas.teacher.given import GivenTeacher
+
+
+def restore_artifacts(study: Study, pipeline: Pipeline, watcher: Watcher, given: GivenTeacher | None = None) -> None:
+    """Makes the finalists' artifacts again where the cache lost them, and keeps them only if they are the same files.
+
+    Args:
+        study: What was searched.
+        pipeline: Makes artifacts.
+        watcher: Hears which ones are made again.
+        given: The teacher that the recipe names, if any.
+    """
+    for record in finalists(study):
+        wanted = {ONNX: record.artifact_sha256, **record.forms}
+        gone = [form for form, sha in wanted.items() if sha is not None and study.store.read_blob(sha) is None]
+        if not gone:
+            continue
+        watcher.note(f"the artifact of trial {record.number} is gone from the cache; making it again")
+        teacher: AnyTeacher | None = given
+        if record.teacher_trial is not None:
+            teacher = Teacher(record.teacher_trial, study.record(record.teacher_trial).design)
+        trace = Trace(watcher.progress)
+        product = pipeline.run(record.design, record.seed, teacher, trace)
+        for form in gone:
+            made = product.artifact
+            if form != ONNX:
+                made = pipeline.in_form(form, product, record.design, record.seed, teacher, trace).content
+            if sha256_bytes(made) != wanted[form]:
+                raise StudyError(
+                    f"the artifact of trial {record.number} is gone from the cache, and this machine makes another one",
+                    f"move {record_path(study.folder.trials, record.number)} away; the next search evaluates it anew",
+                )
+            study.store.put(artifact_entry(record.number, form), made, {"trial": record.number})
+
+
+def score_front(study: Study, dataset: Dataset, outputs: Outputs) -> None:
+    """Scores the finalists' artifacts on the test data, which no trial saw, and writes the scores into the folder.
+
+    Each is scored by the runtime that serves it; where there are several, the lowest accuracy counts, as in a trial.
+    """
+    written = {}
+    for record in finalists(study):
+        files = {ONNX: study.artifact(record)}
+        files |= {form: study.artifact(record, form) for form in record.forms}
+        scores = Scores(files, dataset.test.images, dataset.test.labels, outputs, usable_cores(), "test_")
+        serving = [
+            server_of(record.quantity(f"latency_ms@{service.name}")) or service.candidates[0]
+            for service in services(study.recipe)
+        ]
+        quantities = min((scores.of(target) for target in serving), key=lambda pair: pair[0].value)
+        written[str(record.number)] = [quantity.to_json() for quantity in quantities]
+    write_atomically(study.folder.test_scores, json.dumps(written, indent=1).encode())
