@@ -119,6 +119,23 @@ def everywhere(compression: Mapping[str, Value], choice: str) -> tuple[Value, ..
     return tuple(dict.fromkeys(value_of(compression, choice, stage) for stage in stages))
 
 
+# Choices that only a graph of the exported file carries out: where the float network itself is run they have no effect.
+ON_THE_GRAPH = frozenset({"weight_bits", "activation_bits", "weight_sharing"})
+
+
+def made_on_the_graph(compression: Mapping[str, Value]) -> tuple[str, ...]:
+    """The choices that were made and are carried out on the exported file's graph alone, in their order.
+
+    These are the bits of weights and activations, shared weights, and what refines them, of the network and of stages.
+    """
+
+    def is_made(name: str, value: Value) -> bool:
+        choice = split_name(name)[1]
+        return (choice in ON_THE_GRAPH or CHOICES[choice].refines in ON_THE_GRAPH) and value != IDENTITY[choice]
+
+    return tuple(name for name, value in compression.items() if is_made(name, value))
+
+
 # What does not go together, and how to mend it.
 Conflict = tuple[str, str]
 

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 from fakes import LATENCY, TARGET, make_recipe, make_record, write_study
 
-from nas.gains import Comparison, baseline_of, compare, gain_words, latency_gain, mac_gain, speed_up
+from nas.gains import (
+    Comparison,
+    baseline_of,
+    compare,
+    finalists,
+    gain_words,
+    latency_gain,
+    mac_gain,
+    overhead_bound,
+    speed_up,
+)
 from nas.outcome import Outcome
 from nas.record import TrialRecord
 from nas.study import Study
@@ -143,3 +153,66 @@ def test_gains_in_words_say_where_fewer_multiply_adds_save_no_time(
 def test_without_a_latency_there_the_count_alone() -> None:
     record = make_record(1, latency_ms=0.1, uncompressed=(0.2, 4e6))
     assert gain_words(record, OTHER_TARGET) == "MACs 4.0× fewer than uncompressed"
+
+
+def test_latencies_of_two_machines_are_no_gain() -> None:
+    record = make_record(1, latency_ms=0.1, uncompressed=(0.2, 4e6))
+    moved = tuple(replace(q, environment_id="b") if q.key == LATENCY else q for q in record.quantities)
+    assert latency_gain(replace(record, quantities=moved), TARGET) is None
+
+
+# --- bound by the cost of a call -------------------------------------------------------------------------------------
+
+
+def bound(record: TrialRecord, is_bound: bool = True) -> TrialRecord:
+    """The record, its latency within 3 times that of a call that computes nothing."""
+    quantities = (
+        replace(q, detail={**q.detail, "overhead_bound": is_bound}) if q.key == LATENCY else q
+        for q in record.quantities
+    )
+    return replace(record, quantities=tuple(quantities))
+
+
+def test_who_is_bound_by_the_cost_of_a_call() -> None:
+    assert overhead_bound(bound(make_record(1)), TARGET)
+    assert not overhead_bound(bound(make_record(1), False), TARGET)
+    assert not overhead_bound(make_record(1), TARGET)
+    assert not overhead_bound(bound(make_record(1)), OTHER_TARGET)
+
+
+def test_no_gain_in_time_is_told_of_what_is_bound() -> None:
+    pruned = make_record(1, latency_ms=0.1, uncompressed=(0.21, 3.9e6))
+    assert gain_words(bound(pruned), TARGET) == "MACs 3.9× fewer than uncompressed; overhead-bound"
+    without = replace(pruned, quantities=tuple(q for q in pruned.quantities if q.name != "macs"))
+    assert gain_words(bound(without), TARGET) == "overhead-bound"
+    assert gain_words(bound(make_record(1)), TARGET) == "", "nothing was pruned"
+
+
+@pytest.mark.parametrize("baseline_too", [False, True])
+def test_what_is_bound_is_not_called_faster_than_the_baseline(tmp_path: Path, baseline_too: bool) -> None:
+    baseline = bound(make_record(0, 0.95, 0.03, origin="baseline"), baseline_too)
+    study = make_study(tmp_path, baseline, bound(make_record(1, 0.95, 0.012)))
+    compared = compare(study, study.record(1), TARGET)
+    assert compared is not None
+    assert compared.words == "overhead-bound (0.0120 ms, the baseline's 0.0300 ms), as accurate (validation)"
+    assert compared.speed_up == pytest.approx(2.5)
+
+
+def test_slower_than_a_bound_baseline_is_slower(tmp_path: Path) -> None:
+    study = make_study(tmp_path, bound(make_record(0, 0.9, 0.01, origin="baseline")), make_record(1, 0.95, 0.04))
+    compared = compare(study, study.record(1), TARGET)
+    assert compared is not None
+    assert compared.words.startswith("4.0× slower than the baseline")
+
+
+# --- who is confirmed in the end -------------------------------------------------------------------------------------
+
+
+def test_finalists_are_the_front_and_the_baseline_wherever_that_is(tmp_path: Path) -> None:
+    records = [make_record(0, 0.5, 0.4, origin="baseline"), make_record(1, 0.8, 0.1), make_record(2, 0.9, 0.2)]
+    study = make_study(tmp_path, *records, make_record(3, 0.7, 0.3))
+    assert [record.number for record in finalists(study)] == [1, 2, 0]
+    on_front = make_study(tmp_path / "b", make_record(0, 0.99, 0.4, origin="baseline"), *records[1:])
+    assert [record.number for record in finalists(on_front)] == [1, 2, 0]
+    without = make_study(tmp_path / "c", *records[1:])
+    assert [record.number for record in finalists(without)] == [1, 2]

@@ -58,6 +58,8 @@ WITH_TORCH = (
 SINGLE_WITH_TORCH = (
     *("nas.measure.activations", "nas.measure.complexity", "nas.measure.cross_check", "nas.measure.platform"),
     *("nas.measure.startup_probe", "nas.doctor.identity_probe"),
+    *(f"nas.measure.runtimes.{name}" for name in ("program_torch", "eager_torch", "cuda_torch", "inductor_torch")),
+    *("nas.measure.runtimes.registry", "nas.measure.server"),  # the measuring process loads the runtime that it is for
     *("nas.sensitivity.analysis", "nas.sensitivity.parts", "nas.sensitivity.run"),
 )
 TORCH = {"torch", "torchvision", "torch_pruning", "ptflops", "safetensors"}

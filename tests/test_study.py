@@ -11,20 +11,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from fakes import LATENCY, make_recipe, make_record, write_study
+from fakes import LATENCY, TARGET, make_recipe, make_record, write_study
 
 from nas.errors import StudyError
 from nas.front import pareto_front
+from nas.measurements import Kind, Measurements, write_measurements
 from nas.outcome import How, Outcome, Quantity
 from nas.recipe import load_recipe
-from nas.record import record_path, write_record
+from nas.record import TrialRecord, record_path, write_record
 from nas.store import sha256_bytes
-from nas.study import LOCK_FILE, Study, StudyFolder
+from nas.study import LOCK_FILE, Study, StudyFolder, check_one_machine
 
 INPUTS = {"space": "a1", "data": "b2"}
 
@@ -400,3 +402,155 @@ def test_a_study_can_be_moved(study: Study, tmp_path: Path) -> None:
     assert moved.name == "moved"
     assert moved.artifact(moved.record(0)) == BLOB
     assert yaml.safe_load(moved.folder.recipe.read_text())["space"] == "convnet"
+
+
+# --- one machine -----------------------------------------------------------------------------------------------------
+
+
+def on(record: TrialRecord, machine: str, *targets: str) -> TrialRecord:
+    """The record with its latency, and that of further targets, measured on a machine."""
+    latency = record.quantity(LATENCY)
+    assert latency is not None
+    found = [quantity for quantity in record.quantities if quantity is not latency]
+    for target in (TARGET, *targets):
+        fingerprint = f"{machine}-{target.partition('-')[0]}"
+        found.append(replace(latency, target=target, environment_id=fingerprint))
+    return replace(record, quantities=tuple(found), environment={"cpu": f"CPU {machine}", "cores": 4})
+
+
+def test_a_front_of_one_machine(tmp_path: Path) -> None:
+    records = [on(make_record(0, 0.9, 0.1), "a"), on(make_record(1, 0.95, 0.2), "a"), make_record(2, 0.99, 0.3)]
+    assert [record.number for record in write_study(tmp_path / "study", records).front] == [0, 1, 2]
+
+
+def test_two_machines_on_one_front_are_refused_with_the_trials_and_the_way_out(tmp_path: Path) -> None:
+    records = [on(make_record(number, 0.9, 0.1), "a" if number in (0, 1, 2, 7) else "b") for number in range(8)]
+    study = write_study(tmp_path / "study", records)
+    message = (
+        rf"^{LATENCY} of {study.folder.path} was measured in different environments, which cannot stand on one front: "
+        r"trials 0 to 2, 7 on CPU a, 4 cores \(a-onnxruntime\); trials 3 to 6 on CPU b, 4 cores \(b-onnxruntime\) "
+        rf"\(measure all again here: nas measure {study.folder.path}\)$"
+    )
+    with pytest.raises(StudyError, match=message):
+        _ = study.front
+
+
+def test_what_the_recipe_does_not_compare_may_be_from_anywhere(tmp_path: Path) -> None:
+    records = [on(make_record(0), "a"), on(make_record(1), "b")]
+    assert write_study(tmp_path / "study", records, make_recipe(objectives=["accuracy", "macs"])).front
+
+
+def test_new_trials_of_another_machine_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", [on(make_record(0), "a")])
+    check_one_machine(study.folder, study.recipe, study.as_told, {TARGET: "a-onnxruntime"})
+    check_one_machine(study.folder, study.recipe, [], {TARGET: "b-onnxruntime"})
+    with pytest.raises(StudyError, match=r"trial 0 on CPU a, 4 cores .*; new trials here \(b-onnxruntime\)"):
+        check_one_machine(study.folder, study.recipe, study.as_told, {TARGET: "b-onnxruntime"})
+
+
+OTHER = "openvino-cpu-1t-b1"
+
+
+def placed(record: TrialRecord, machine: str, server: str) -> TrialRecord:
+    """The record measured on a machine on two targets, of which one serves at the place."""
+    measured = on(record, machine, OTHER)
+    latency = measured.quantity(f"latency_ms@{server}")
+    assert latency is not None
+    at_place = replace(latency, target="cpu-b1", detail={**latency.detail, "served_by": server})
+    return replace(measured, quantities=(*measured.quantities, at_place))
+
+
+@pytest.mark.parametrize(
+    ("machine", "servers"), [("a", (TARGET, OTHER)), ("b", (TARGET, TARGET)), ("b", (TARGET, OTHER))]
+)
+def test_at_a_place_runtimes_may_differ_but_machines_may_not(
+    tmp_path: Path, machine: str, servers: tuple[str, str]
+) -> None:
+    recipe = make_recipe(objectives=["accuracy", "latency_ms@cpu-b1"], targets=[TARGET, OTHER])
+    first, second = make_record(0, 0.9, 0.1), make_record(1, 0.95, 0.2)
+    study = write_study(
+        tmp_path / "study", [placed(first, "a", servers[0]), placed(second, machine, servers[1])], recipe
+    )
+    if machine == "a":
+        assert [record.number for record in study.front] == [0, 1]
+    else:
+        with pytest.raises(StudyError, match=r"trial 0 on CPU a, 4 cores .*; trial 1 on CPU b, 4 cores"):
+            _ = study.front
+
+
+# --- measured later --------------------------------------------------------------------------------------------------
+
+
+def later(kind: Kind, values: dict[int, float], machine: str = "a") -> Measurements:
+    quantities = {
+        number: (Quantity("latency_ms", value, "ms", How.MEASURED, TARGET, environment_id=f"{machine}-onnxruntime"),)
+        for number, value in values.items()
+    }
+    return Measurements(kind, "", quantities, {"cpu": f"CPU {machine}", "cores": 4, "runtimes": {TARGET: {}}})
+
+
+@pytest.fixture
+def on_a(tmp_path: Path) -> Study:
+    """Trials 0 and 1 on the front, 2 just behind."""
+    trials = ((0.9, 0.10), (0.95, 0.2), (0.8, 0.11))
+    return write_study(tmp_path / "study", [on(make_record(n, *values), "a") for n, values in enumerate(trials)])
+
+
+def test_turns_give_the_members_values_but_do_not_decide_who_is_a_member(on_a: Study) -> None:
+    write_measurements(on_a.folder.measurements, later("front", {0: 0.12, 1: 0.19}))
+    study = Study.open(on_a.folder.path)
+    assert [record.number for record in study.front] == [0, 1], "though trial 2 would now not be dominated"
+    assert [record.value(LATENCY) for record in study.front] == [0.12, 0.19]
+    assert [record.value(LATENCY) for record in study.records] == [0.12, 0.19, 0.11]
+    assert [record.value(LATENCY) for record in study.as_told] == [0.1, 0.2, 0.11]
+    assert sorted(study.in_turns) == [0, 1]
+
+
+def test_the_front_is_sorted_by_what_is_shown(on_a: Study) -> None:
+    write_measurements(on_a.folder.measurements, later("front", {0: 0.3, 1: 0.2}))
+    assert [record.number for record in Study.open(on_a.folder.path).front] == [1, 0]
+
+
+def test_a_study_that_was_measured_anew_is_of_the_new_machine(on_a: Study) -> None:
+    write_measurements(on_a.folder.measurements, later("all", {0: 0.5, 1: 0.4, 2: 0.6}, "b"))
+    study = Study.open(on_a.folder.path)
+    assert [record.number for record in study.front] == [1]
+    assert study.record(0).environment["cpu"] == "CPU b"
+    check_one_machine(study.folder, study.recipe, study.as_told, {TARGET: "b-onnxruntime"})
+
+
+def test_a_study_of_which_only_a_part_was_measured_anew_is_mixed(on_a: Study) -> None:
+    write_measurements(on_a.folder.measurements, later("all", {0: 0.5}, "b"))
+    with pytest.raises(StudyError, match=r"trial 0 on CPU b, 4 cores .*; trials 1 to 2 on CPU a"):
+        _ = Study.open(on_a.folder.path).front
+
+
+def test_damaged_measurements_are_named(on_a: Study) -> None:
+    write_measurements(on_a.folder.measurements, later("all", {0: 0.5}))
+    (on_a.folder.measurements / "0001.json").write_text("{")
+    with pytest.raises(StudyError, match=r"measurements/0001\.json cannot be read: .*delete it; 'nas measure'"):
+        Study.open(on_a.folder.path)
+
+
+def test_clearing_deletes_what_was_measured_later(on_a: Study) -> None:
+    write_measurements(on_a.folder.measurements, later("all", {0: 0.5}))
+    with on_a.folder.claim():
+        on_a.folder.clear()
+    assert not on_a.folder.measurements.exists()
+
+
+def test_the_samplers_memory_can_be_forgotten(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    started(folder)
+    names = [folder.storage.name + suffix for suffix in ("", "-wal", "-shm", "-journal")]
+    for name in names[:3]:
+        (folder.path / name).write_text("")
+    folder.forget_sampler()
+    assert not any((folder.path / name).exists() for name in names)
+    folder.forget_sampler()  # there is none, and that is no error
+
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(StudyError, match=rf"memory {folder.storage} cannot be deleted: Permission denied$"):
+        folder.forget_sampler()

@@ -25,6 +25,7 @@ from nas.compress.bits.pack import keep_floats_float, pack
 from nas.compress.stages import path_of_node
 from nas.data.normalise import Normalisation
 from nas.errors import UnsupportedError, one_line
+from nas.target import ONNX, SYMMETRIC
 
 OPSET = 17
 EXPORTER = "torch.onnx (TorchScript)"
@@ -103,7 +104,7 @@ def _refused(error: Exception, written: str) -> UnsupportedError:
     )
 
 
-def attach_front_end(body: bytes, spec: InputSpec, normalisation: Normalisation) -> bytes:
+def attach_front_end(body: bytes, spec: InputSpec, normalisation: Normalisation, form: str = ONNX) -> bytes:
     """Finishes an artifact: weights in the form in which they are stored, and what takes the data as it is in front.
 
     Where the body's first node quantises its input (a quantised body on images) the pixels go in as they are: that
@@ -113,27 +114,31 @@ def attach_front_end(body: bytes, spec: InputSpec, normalisation: Normalisation)
         body: From ``export_body``, quantised or not.
         spec: What the artifact takes.
         normalisation: Mean and standard deviation of each channel.
+        form: ``nas.target.SYMMETRIC`` for what TensorRT can run: it has no arithmetic on uint8, so the pixels become
+            floats at once, before their axes are put in order.
 
     Raises:
         UnsupportedError: The weights have a form that the network's operators do not allow, see ``bits.pack``.
     """
     model = onnx.load_from_string(pack(body))
     graph = model.graph
-    channels_first, nodes = INPUT_NAME, []
+    values, nodes = INPUT_NAME, list[onnx.NodeProto]()
+    element_type = TensorProto.UINT8 if spec.dtype == "uint8" else TensorProto.FLOAT
+    floats = spec.dtype != "uint8"
+    if form == SYMMETRIC and not floats:
+        values, floats = "pixels_float", True
+        nodes.append(helper.make_node("Cast", [INPUT_NAME], [values], to=TensorProto.FLOAT))
     if spec.layout == "NHWC":
-        channels_first = "images_nchw"
-        nodes.append(helper.make_node("Transpose", [INPUT_NAME], [channels_first], "channels_first", perm=[0, 3, 1, 2]))
-    if spec.dtype == "uint8":
-        nodes += _uint8_front_end(graph, channels_first, normalisation)
-        element_type = TensorProto.UINT8
-    else:
-        nodes += _float_front_end(graph, channels_first, normalisation)
-        element_type = TensorProto.FLOAT
+        nodes.append(helper.make_node("Transpose", [values], ["images_nchw"], "channels_first", perm=[0, 3, 1, 2]))
+        values = "images_nchw"
+    front_end = _float_front_end if floats else _uint8_front_end
+    nodes += front_end(graph, values, normalisation)
     for position, node in enumerate(nodes):
         graph.node.insert(position, node)
     del graph.input[:]
     graph.input.append(helper.make_tensor_value_info(INPUT_NAME, element_type, ["batch", *spec.shape]))
-    keep_floats_float(graph)
+    if form == ONNX:  # TensorRT quantises nothing by itself
+        keep_floats_float(graph)
     _shorten_names(graph)
     _strip_metadata(model)
     onnx.checker.check_model(model, full_check=True)

@@ -16,17 +16,16 @@ from torch.export import Dim, ExportedProgram
 
 from nas.artifact import INPUT_NAME, InputSpec
 from nas.compress.fold import fold_batch_norms
-from nas.compression import CHOICES, IDENTITY, split_name
+from nas.compression import ON_THE_GRAPH, made_on_the_graph
 from nas.data.normalise import Normalisation
 from nas.design import Design
 from nas.errors import UnsupportedError, one_line
 from nas.families.layout import laid_out, layout_of
-from nas.measure.runtimes.program_torch import CHANNELS_LAST, CONTIGUOUS, LAYOUT_FILE
+from nas.measure.runtimes.program_torch import CHANNELS_LAST, CONTIGUOUS, FRONT_END, LAYOUT_FILE
+
+__all__ = ["EXPORTER", "ON_THE_GRAPH", "export_program", "unrealised"]
 
 EXPORTER = "torch.export"
-
-# Choices that only a graph of the exported file carries out, which the torch program never becomes.
-ON_THE_GRAPH = frozenset({"weight_bits", "activation_bits", "weight_sharing"})
 
 # Two images, as torch takes a dimension of 1 for one that is always 1.
 EXAMPLE_BATCH = 2
@@ -35,20 +34,18 @@ EXAMPLE_BATCH = 2
 class _WithFrontEnd(nn.Module):
     """The network between what takes the data as it is and the softmax that a deployment wants."""
 
-    front_end_mean: Tensor
-    front_end_scale: Tensor
-
     def __init__(self, network: nn.Module, spec: InputSpec, normalisation: Normalisation) -> None:
         super().__init__()
         self.network = network
         self.channels_last = spec.layout == "NHWC"
         shape = (1, -1, 1, 1)
-        self.register_buffer("front_end_mean", torch.tensor(normalisation.mean).reshape(shape))
-        self.register_buffer("front_end_scale", 1 / torch.tensor(normalisation.std).reshape(shape))
+        self.register_buffer(f"{FRONT_END}mean", torch.tensor(normalisation.mean).reshape(shape))
+        self.register_buffer(f"{FRONT_END}scale", 1 / torch.tensor(normalisation.std).reshape(shape))
 
     def forward(self, images: Tensor) -> Tensor:
         values = images.permute(0, 3, 1, 2) if self.channels_last else images
-        normalised = (values.to(torch.float32) - self.front_end_mean) * self.front_end_scale
+        mean, scale = (self.get_buffer(f"{FRONT_END}{name}") for name in ("mean", "scale"))
+        normalised = (values.to(torch.float32) - mean) * scale
         logits: Tensor = self.network(laid_out(normalised, self.network))
         return torch.softmax(logits, 1)
 
@@ -85,12 +82,7 @@ def unrealised(design: Design) -> tuple[str, ...]:
     These are the bits of weights and activations, shared weights, and what refines them, of the whole network and of
     single stages. A target's own precision (``torch-cuda-b1-fp16``) is no choice of the design.
     """
-    return tuple(name for name, value in design.compression.items() if _is_of_the_graph(name, value))
-
-
-def _is_of_the_graph(name: str, value: object) -> bool:
-    choice = split_name(name)[1]
-    return (choice in ON_THE_GRAPH or CHOICES[choice].refines in ON_THE_GRAPH) and value != IDENTITY[choice]
+    return made_on_the_graph(design.compression)
 
 
 def _exported(whole: nn.Module, spec: InputSpec) -> ExportedProgram:

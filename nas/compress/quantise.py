@@ -126,21 +126,7 @@ class Quantise(GraphTechnique[QuantiseConfig]):
         return {"images": CALIBRATION_IMAGES, "reduce_range": tools.reduce_range}
 
     def apply(self, body: bytes, config: QuantiseConfig, tools: Tools) -> tuple[bytes, dict[str, Any]]:
-        in_integers = any(bits.in_integers for bits in config.everywhere)
-        body = prepare(body) if in_integers else name_nodes(body)
-        bits = config.of_nodes(body)
-        check_stages(config.stage_names, [path_of_node(name) for name in weighted(onnx.load_from_string(body).graph)])
-        quantised = quantise_weights(body, bits, tools.reduce_range)
-        if in_integers:
-            calibration = Calibration(tools.calibration, config.calibration, tools.pixels)
-            quantised = quantise_layers(quantised, bits, calibration, tools.reduce_range)
-        detail: dict[str, Any] = {}
-        if config.aware:
-            quantised, detail["curve"] = train_quantised(body, quantised, tools, tools.epochs)
-        quantised = halve_weights(quantised, [name for name in bits if bits[name] == (16, 32)])
-        quantised = compute_in_half(quantised, [name for name in bits if bits[name] == (16, 16)])
-        _check_loads(quantised, in_half=(16, 16) in config.everywhere)
-        return quantised, detail
+        return quantise(body, config, tools)
 
     def account(self, config: QuantiseConfig, detail: Mapping[str, Any], artifact: bytes) -> Account:
         try:
@@ -153,6 +139,40 @@ class Quantise(GraphTechnique[QuantiseConfig]):
         if config.calibration != IDENTITY["calibration"]:
             labels["calibration"] = Realisation.REALISED
         return Account(labels, tuple(_notes(config, layers)))
+
+
+def quantise(
+    body: bytes, config: QuantiseConfig, tools: Tools, symmetric: bool = False
+) -> tuple[bytes, dict[str, Any]]:
+    """Gives a float body the bits of a config, and trains it on its grid where the config says so.
+
+    Args:
+        body: From ``nas.compress.export``.
+        config: The bits.
+        tools: Images for calibration, data and options for training.
+        symmetric: Whether activations are int8 around 0, see ``nas.compress.bits.qdq``.
+
+    Returns:
+        The body in the canonical form of ``nas.compress.bits.qdq``, and what is worth knowing of it, as JSON.
+
+    Raises:
+        UnsupportedError: It cannot be done to this network; the message names the layer and the remedy.
+    """
+    in_integers = any(bits.in_integers for bits in config.everywhere)
+    body = prepare(body) if in_integers else name_nodes(body)
+    bits = config.of_nodes(body)
+    check_stages(config.stage_names, [path_of_node(name) for name in weighted(onnx.load_from_string(body).graph)])
+    quantised = quantise_weights(body, bits, tools.reduce_range)
+    if in_integers:
+        calibration = Calibration(tools.calibration, config.calibration, tools.pixels, symmetric)
+        quantised = quantise_layers(quantised, bits, calibration, tools.reduce_range)
+    detail: dict[str, Any] = {}
+    if config.aware:
+        quantised, detail["curve"] = train_quantised(body, quantised, tools, tools.epochs)
+    quantised = halve_weights(quantised, [name for name in bits if bits[name] == (16, 32)])
+    quantised = compute_in_half(quantised, [name for name in bits if bits[name] == (16, 16)])
+    _check_loads(quantised, in_half=(16, 16) in config.everywhere)
+    return quantised, detail
 
 
 def _own(design: Design, name: str) -> int | None:

@@ -1,7 +1,8 @@
 """A deployment: the folder that ``nas pick`` writes, as a value, and how it is read back.
 
-``model.onnx`` is all that a service needs; ``deployment.json`` says what it takes and gives, how it is best run, and
-every number that was promised, with how it was had; ``README.md`` is for whoever finds the folder.
+The model's file is all that a service needs: ``model.onnx``, or ``model.pt2`` where torch serves. ``deployment.json``
+says what it takes and gives, how it is best run, and every number that was promised, with how it was had;
+``README.md`` is for whoever finds the folder.
 """
 
 from __future__ import annotations
@@ -12,64 +13,26 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec, Manifest, texts, whole_number
+from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec, texts
 from nas.data.images import MODES
+from nas.deploy.serving import MODEL_FILES, Serving
 from nas.design import Design
 from nas.errors import ArtifactError, NasError
 from nas.gains import Comparison, latency_gain, mac_gain
 from nas.outcome import Quantity, Realisation
 from nas.store import sha256_bytes
 
-VERSION = 1
-MODEL_FILE = "model.onnx"
+VERSION = 2
+READABLE = (1, VERSION)  # the first knew ONNX Runtime on the CPU alone
 DEPLOYMENT_FILE = "deployment.json"
 README_FILE = "README.md"
-FILES = frozenset({MODEL_FILE, DEPLOYMENT_FILE, README_FILE})
-MOST_THREADS = 1024  # far beyond where more threads help; a larger number is a mistake, and its threads would hang
+FILES = frozenset({*MODEL_FILES.values(), DEPLOYMENT_FILE, README_FILE})
 
 # What the parts of the description are, by their JSON type.
 _KINDS: Mapping[type, tuple[str, ...]] = {
     dict: ("design", "model", "serving", "input", "output", "labels", "chosen", "versions", "environment"),
     list: ("quantities", "test_scores", "notes"),
 }
-
-
-@dataclass(frozen=True)
-class Serving:
-    """How the model was run when it was measured, and should be served.
-
-    Args:
-        runtime: ``onnxruntime``.
-        runtime_version: The version that it was measured with.
-        device: ``cpu``.
-        threads: Threads inside an operator.
-        batch: Images in one call when latency was measured; None where it was not.
-        target: The name of all that, to which latencies refer; None where no latency was measured.
-    """
-
-    runtime: str
-    runtime_version: str
-    device: str
-    threads: int
-    batch: int | None
-    target: str | None
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Serving:
-        """Reads what ``asdict`` gives.
-
-        Raises:
-            TypeError, ValueError: A field is missing, unknown, or not what it must be.
-        """
-        serving = cls(**data)
-        whole_number("serving.threads", serving.threads, MOST_THREADS)
-        if serving.batch is not None:
-            whole_number("serving.batch", serving.batch)
-        for name in ("runtime", "runtime_version", "device", "target"):
-            value = getattr(serving, name)
-            if not isinstance(value, str) and not (name == "target" and value is None):
-                raise TypeError(f"serving.{name} must be a text, but is {value!r:.40}")
-        return serving
 
 
 @dataclass(frozen=True)
@@ -93,17 +56,21 @@ class Deployment:
         design: What was evaluated.
         design_words: The same in words.
         serving: How to run it.
-        manifest: What the model takes and gives, and how it was exported.
-        quantities: Every number of the trial, with how it was had; ``samples_ref`` is relative to the study's folder.
+        input: What the model takes.
+        class_names: The classes, in the order of the output.
+        exporter: What wrote the model's file.
+        opset: Of an ONNX file; None for another form.
+        quantities: Every number of the trial as it is served here, with how it was had; ``samples_ref`` is relative to
+            the study's folder.
         test_scores: Scores on test data that no trial saw; empty where the search has not confirmed its front.
-        labels: For each compression choice whether the runtime realises it.
+        labels: For each compression choice whether this file on this runtime realises it.
         notes: What a user should know, in words.
         chosen: Why this one.
         baseline: How it does beside the study's baseline; None where that was not measured.
         versions: Of the packages that wrote the deployment.
         environment: The machine and its software that the numbers are from.
-        sha256: Digest of ``model.onnx``.
-        size_bytes: Size of ``model.onnx``.
+        sha256: Digest of the model's file.
+        size_bytes: Size of the model's file.
     """
 
     folder: Path
@@ -113,7 +80,10 @@ class Deployment:
     design: Design
     design_words: str
     serving: Serving
-    manifest: Manifest
+    input: InputSpec
+    class_names: tuple[str, ...]
+    exporter: str
+    opset: int | None
     quantities: tuple[Quantity, ...]
     test_scores: tuple[Quantity, ...]
     labels: Mapping[str, Realisation]
@@ -126,14 +96,9 @@ class Deployment:
     baseline: Comparison | None = None
 
     @property
-    def input(self) -> InputSpec:
-        """What the model takes."""
-        return self.manifest.input
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes, in the order of the output."""
-        return self.manifest.class_names
+    def model_path(self) -> Path:
+        """The model's file."""
+        return self.folder / self.serving.model_file
 
     def quantity(self, key: str) -> Quantity | None:
         """The quantity or test score of that key (``accuracy``, ``test_accuracy``, ``latency_ms@…``), or None."""
@@ -145,7 +110,7 @@ class Deployment:
         Raises:
             ArtifactError: It is missing, or is not the file that was deployed.
         """
-        path = self.folder / MODEL_FILE
+        path = self.model_path
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -168,13 +133,13 @@ class Deployment:
             "design": self.design.to_json(),
             "design_words": self.design_words,
             "model": {
-                "file": MODEL_FILE,
+                "file": self.serving.model_file,
                 "sha256": self.sha256,
                 "size_bytes": self.size_bytes,
-                "opset": self.manifest.opset,
-                "exporter": self.manifest.exporter,
+                "opset": self.opset,
+                "exporter": self.exporter,
             },
-            "serving": asdict(self.serving),
+            "serving": self.serving.to_json(),
             "input": {
                 "name": INPUT_NAME,
                 **input.to_json(),
@@ -201,13 +166,17 @@ class Deployment:
             ArtifactError: Another version.
             KeyError, TypeError, ValueError, NasError: A field is missing or of the wrong kind.
         """
-        if data["version"] != VERSION:
-            raise ArtifactError(f"a deployment's version must be {VERSION}, but got {data['version']!r}")
+        if data["version"] not in READABLE:
+            known = " or ".join(map(str, READABLE))
+            raise ArtifactError(f"a deployment's version must be {known}, but got {data['version']!r}")
         for kind, names in _KINDS.items():
             for name in names:
                 if not isinstance(data[name], kind):
                     raise TypeError(f"'{name}' must be a {kind.__name__}, but is {data[name]!r:.40}")
-        model, output = data["model"], data["output"]
+        model, output, serving = data["model"], data["output"], Serving.from_json(data["serving"])
+        if model["file"] != serving.model_file:
+            raise ValueError(f"model.file is {model['file']!r:.40}, but {serving.runtime} runs {serving.model_file}")
+        opset = model["opset"]
         return cls(
             folder=folder,
             created=str(data["created"]),
@@ -215,13 +184,11 @@ class Deployment:
             trial=int(data["trial"]),
             design=Design.from_json(data["design"]),
             design_words=str(data["design_words"]),
-            serving=Serving.from_json(data["serving"]),
-            manifest=Manifest(
-                _input(data["input"]),
-                texts("output.class_names", output["class_names"]),
-                int(model["opset"]),
-                str(model["exporter"]),
-            ),
+            serving=serving,
+            input=_input(data["input"]),
+            class_names=texts("output.class_names", output["class_names"]),
+            exporter=str(model["exporter"]),
+            opset=None if opset is None else int(opset),
             quantities=tuple(Quantity.from_json(item) for item in data["quantities"]),
             test_scores=tuple(Quantity.from_json(item) for item in data["test_scores"]),
             labels={name: Realisation(label) for name, label in data["labels"].items()},

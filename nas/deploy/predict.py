@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.artifact import InputSpec, open_session, probabilities
+from nas.artifact import InputSpec
 from nas.data.images import read_image
 from nas.deploy.deployment import Deployment
-from nas.deploy.verify import check_signature
+from nas.deploy.running import Runner
+from nas.deploy.verify import checked_model
 from nas.errors import DataError
+from nas.serving import Outputs
 from nas.target import usable_cores
 
 TOP = 5
@@ -38,27 +40,36 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
 
 
-def predict(deployment: Deployment, paths: Sequence[Path]) -> list[Prediction]:
-    """Classifies files, in the order given.
+def predict(deployment: Deployment, paths: Sequence[Path], outputs: Outputs | None = None) -> list[Prediction]:
+    """Classifies files by the runtime that the deployment names, in the order given.
 
     Image files are read as the training images were. ``.npy`` files hold one array as the model takes it (H×W×C, or
     C×H×W), or a batch of them (N first), of which each is classified; with one channel its axis may be absent.
 
     As many threads are used as the deployment states, or as there are cores where those are fewer.
 
+    Args:
+        deployment: With what.
+        paths: The files.
+        outputs: Runs what does not run in this process; a measuring process that ends with the call where None.
+
     Raises:
         DataError: A file is missing, cannot be read, or does not hold what the model takes.
         ArtifactError: The model was changed, is not what the deployment describes, or cannot be run.
+        UnsupportedError: The runtime or its device is missing here.
     """
-    session = open_session(deployment.read_model(), min(deployment.serving.threads, usable_cores()))
-    check_signature(deployment, session)
+    if outputs is None:
+        with Runner() as runner:
+            return predict(deployment, paths, runner)
+    deployment.read_model()  # refuses one that was changed
+    run = checked_model(deployment, outputs, min(deployment.serving.threads or 1, usable_cores()))
     predictions: list[Prediction] = []
     for start in range(0, len(paths), AT_ONCE):
         read = [item for path in paths[start : start + AT_ONCE] for item in _inputs(path, deployment.input)]
-        outputs = probabilities(session, np.stack([array for _, _, array in read]))
+        rows = run(np.stack([array for _, _, array in read]))
         predictions += [
             _prediction(path, index, row, deployment.class_names)
-            for (path, index, _), row in zip(read, outputs, strict=True)
+            for (path, index, _), row in zip(read, rows, strict=True)
         ]
     return predictions
 

@@ -199,7 +199,12 @@ def is_enough(measured: Sequence[Measurement]) -> bool:
 
 
 def _fitted(measured: Sequence[Measurement]) -> Predictor:
-    return Predictor([item.kernels for item in measured], [i.ms for i in measured], [i.noise for i in measured])
+    return Predictor(
+        [item.kernels for item in measured],
+        [item.ms for item in measured],
+        [item.noise for item in measured],
+        [item.unstable for item in measured],
+    )
 
 
 def _convolves(kernels: Sequence[Kernel]) -> bool:

@@ -45,8 +45,9 @@ SCALE = 0.5
 NOISE = 0.02
 # Relative error that the base leaves anyway, beside which a latency's own counts.
 BASE_NOISE = 0.05
-# A latency further from what all others say of it than so many deviations was disturbed, and is given this error.
-OUTLIER, OUTLIER_NOISE, ROUNDS = 3.5, 1.0, 3
+# A latency further from what all others say of it than so many deviations was disturbed. It is set aside: given such
+# an error that it does not count. What that changes is looked at again, so often at most.
+OUTLIER, ASIDE_NOISE, ROUNDS = 3.5, 10.0, 4
 
 
 @dataclass(frozen=True)
@@ -174,12 +175,20 @@ class Predictor:
         networks: The kernels of each measured network.
         ms: Their latencies in milliseconds.
         noise: Relative standard error of each latency, where known.
+        doubtful: For each latency whether it may have been disturbed; such a one counts only where it agrees with the
+            others, unless nearly all are.
 
     Raises:
         ValueError: There are fewer than ``LEAST_NETWORKS``, or their numbers differ.
     """
 
-    def __init__(self, networks: Sequence[Network], ms: Sequence[float], noise: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        ms: Sequence[float],
+        noise: Sequence[float] | None = None,
+        doubtful: Sequence[bool] | None = None,
+    ) -> None:
         if len(networks) < LEAST_NETWORKS:
             raise ValueError(f"a predictor needs at least {LEAST_NETWORKS} measured networks, but got {len(networks)}")
         self._ms = np.asarray(ms, dtype=np.float64)
@@ -188,15 +197,17 @@ class Predictor:
             raise ValueError(f"{len(networks)} networks need as many latencies, but got {len(self._ms)} and {len(own)}")
         self._layout = _Layout(networks)
         self._correlations = correlations(self._layout.kernels, self._layout.kernels)
-        strange = self._fit(own) > OUTLIER
+        # What is in doubt is first left aside, and taken in where it agrees with all else.
+        aside = np.zeros(len(own), dtype=bool) if doubtful is None else np.asarray(doubtful, dtype=bool)
+        if (~aside).sum() < LEAST_NETWORKS:
+            aside[:] = False
         for _ in range(ROUNDS):
-            if not strange.any():
+            strange = self._fit(own, aside) > OUTLIER
+            if (strange == aside).all():
                 break
-            # Of what was set aside it is not asked again: with an error of its own that great nothing is strange.
-            again = self._fit(np.where(strange, OUTLIER_NOISE, own)) > OUTLIER
-            if not (again & ~strange).any():
-                break
-            strange |= again
+            aside = strange
+        else:
+            self._fit(own, aside)
 
     def predict(self, network: Network) -> Prediction:
         """The latency of a network with these kernels."""
@@ -216,22 +227,24 @@ class Predictor:
         unknown = {kernel.kind for kernel in network} - self._base.kinds.keys()
         return Prediction(ms, deviation, tuple(sorted(unknown)))
 
-    def _fit(self, own: np.ndarray) -> np.ndarray:
+    def _fit(self, own: np.ndarray, aside: np.ndarray) -> np.ndarray:
         """Fits base and correction, and gives each latency's distance from what all others say of it, in deviations.
 
         The error of a Gaussian process on what it was not given is known without leaving anything out: of the inverse
         covariance C⁻¹ and residuals r it is (C⁻¹r)ᵢ / (C⁻¹)ᵢᵢ, with variance 1 / (C⁻¹)ᵢᵢ (S. Sundararajan,
-        S. Keerthi, Neural Computation 13, 2001).
+        S. Keerthi, Neural Computation 13, 2001). Of what was set aside it is told as if it had not been.
         """
         from scipy.linalg import cho_solve
 
         counts, ms = self._layout.counts, self._ms
-        self._base = _Base(self._layout, ms, own)
+        noise = np.where(aside, ASIDE_NOISE, own)
+        self._base = _Base(self._layout, ms, noise)
         costs = np.array([self._base.cost(kernel) for kernel in self._layout.kernels])
         self._amplitudes = SCALE * (costs + LEAST_COST_MS)
         residuals = (ms - counts @ costs - self._base.call_ms) / ms
         scaled = counts * self._amplitudes / ms[:, None]
-        self._factor = np.linalg.cholesky(scaled @ self._correlations @ scaled.T + np.diag(NOISE**2 + own**2))
+        self._factor = np.linalg.cholesky(scaled @ self._correlations @ scaled.T + np.diag(NOISE**2 + noise**2))
         self._dual = cho_solve((self._factor, True), residuals)
-        inverse = cho_solve((self._factor, True), np.eye(len(ms)))
-        return np.abs(self._dual) / np.sqrt(np.diag(inverse))
+        precision = np.diag(cho_solve((self._factor, True), np.eye(len(ms))))
+        variance = np.maximum(1 / precision - noise**2, NOISE**2) + own**2
+        return np.abs(self._dual / precision) / np.sqrt(variance)

@@ -67,15 +67,9 @@ class MeasuringProcess:
         with self._one_at_a_time:
             try:
                 answer = self._answer(request)
-            except Empty:
-                self._end()
-                raise MeasureError(
-                    f"the measuring process gave no answer within {self.timeout_seconds:g} s and was ended",
-                    "the model may hang in the runtime, or the machine be very slow",
-                ) from None
             except (EOFError, OSError):
                 raise MeasureError(f"the measuring process died ({self._post_mortem()})", _DEATH_HINT) from None
-            except BaseException:  # an interruption: what it works on is of no use to anybody
+            except BaseException:  # too late, or interrupted: what it works on is of no use to anybody
                 self._end()
                 raise
         if answer.error is not None:
@@ -97,7 +91,13 @@ class MeasuringProcess:
         self._exchange.start()
         limit = self.timeout_seconds
         while True:
-            reply = replies.get(timeout=limit)
+            try:
+                reply = replies.get(timeout=limit)
+            except Empty:
+                raise MeasureError(
+                    f"the measuring process gave no answer within {limit:g} s and was ended",
+                    "the model may hang in the runtime, or the machine be very slow",
+                ) from None
             if isinstance(reply, BaseException):
                 raise reply
             if isinstance(reply, Answer):

@@ -113,6 +113,7 @@ class Server:
 
     def _measure(self, runtime: Runtime, request: Measure) -> Reading:
         session = self._session(runtime, request.content, request.target)
+        self.tell(Alive())
         overhead = self._overhead(runtime, request) if request.overhead else None
         reading = self._read(session, request, request.policy)
         return replace(reading, cores=self._cores(request.target), overhead_ms=overhead)

@@ -18,6 +18,7 @@ from nas.wording import UNCOMPRESSED
 def served_anew(
     recipe: Recipe,
     record: TrialRecord,
+    targets: Sequence[Target],
     measured: Sequence[Quantity],
     files: Mapping[str, bytes],
     validation: Split,
@@ -31,7 +32,8 @@ def served_anew(
     Args:
         recipe: Whose places.
         record: The trial as it was.
-        measured: What was measured of it now, by target.
+        targets: What was to be measured on.
+        measured: What was measured of it now; nothing on a target that refused it.
         files: Its files by form.
         validation: What is scored on.
         outputs: Runs other runtimes than ONNX Runtime on the CPU.
@@ -51,7 +53,7 @@ def served_anew(
         if previous is None:  # the recipe asks for no latency
             continue
         before[service.name] = serving[service.name] = previous
-        if service.is_place and any(target.name in latencies for target in service.candidates):
+        if service.is_place and any(target in targets for target in service.candidates):
             serving[service.name] = _chosen(service, previous, latencies, scores)
     found: list[Quantity] = []
     if any(_runtime(serving[name]) != _runtime(before[name]) for name in serving):

@@ -107,7 +107,13 @@ class _Task:
                 quantities.append(latency[0])
                 quantities += self._startup(record, target)
             quantities += served_anew(
-                self.study.recipe, record, quantities, files, self.dataset.validation, self.measurer.outputs
+                self.study.recipe,
+                record,
+                self.targets,
+                quantities,
+                files,
+                self.dataset.validation,
+                self.measurer.outputs,
             )
         except (ArtifactError, MeasureError) as error:
             raise type(error)(f"trial {record.number}: {error.message}", error.hint) from error

@@ -1,6 +1,6 @@
 """How far latencies can be trusted, and what taking one costs: the figures in the README.
 
-    python tests/benchmarks/latency.py                    # everything; about 5 minutes, on a machine that is quiet
+    python tests/benchmarks/latency.py                    # everything, about 3 minutes on a quiet machine
     python tests/benchmarks/latency.py --only bare        # a part: repeat, disturbed, bare, duration
     python tests/benchmarks/latency.py --candidates 40 --artifacts 6 --runs 3    # smaller, to try it out
 
@@ -23,15 +23,17 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
+from rich import progress
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
+from scipy.stats import kendalltau
 
 from nas.artifact import InputSpec
 from nas.compress.export import attach_front_end, export_body
@@ -44,7 +46,6 @@ from nas.measure.measurer import Measurer
 from nas.measure.quiet import Watch
 from nas.measure.runtimes.onnx_runtime import OnnxRuntime, OnnxRuntimeSession
 from nas.outcome import Quantity
-from nas.report.agreement import kendall_tau
 from nas.target import Target
 
 TARGET = Target.parse("onnxruntime-cpu-1t-b1")
@@ -63,6 +64,14 @@ NEIGHBOURS = {
     "computes": "while True:\n    sum(range(1000))",
     "copies": "import numpy\na = numpy.ones(2**23)\nb = numpy.empty_like(a)\nwhile True:\n    numpy.copyto(b, a)",
 }
+
+
+Item = TypeVar("Item")
+
+
+def track(items: Sequence[Item], title: str) -> Iterable[Item]:
+    """A bar in a terminal, nothing in a file."""
+    return progress.track(items, title, transient=True, disable=not sys.stdout.isatty())
 
 
 @dataclass
@@ -86,10 +95,10 @@ class Results:
 
 
 def convnets(count: int) -> list[bytes]:
-    """So many untrained convnets of one to three stages, exported, from about 0.03 to 0.6 ms."""
+    """So many untrained convnets of two stages and all widths, exported; from about 0.02 to 1 ms."""
     rng = random.Random(0)
     shapes = list(itertools.product((1, 2), (8, 16, 24, 32), range(8, 72, 8), range(16, 136, 8), (1, 2)))
-    return [_exported(*shape) for shape in track(rng.sample(shapes, count), "exporting", transient=True)]
+    return [_exported(*shape) for shape in track(rng.sample(shapes, count), "exporting")]
 
 
 def _exported(stride: int, stem: int, first: int, second: int, depth: int) -> bytes:
@@ -123,10 +132,10 @@ def repeat(results: Results, files: Sequence[bytes], first: Sequence[float], wan
     chosen = spaced(first, wanted)
     results.add("artifacts, 5 to 10 % apart", str(len(chosen)), str(wanted), len(chosen) == wanted)
     with Measurer() as measurer:
-        again = [measurer.measure(files[i], TARGET, IMAGES)[0] for i in track(chosen, "again", transient=True)]
+        again = [measurer.measure(files[i], TARGET, IMAGES)[0] for i in track(chosen, "again")]
     before, after = [first[i] for i in chosen], [quantity.value for quantity in again]
     apart = [abs(b / a - 1) for a, b in zip(before, after, strict=True)]
-    tau = kendall_tau(before, after) or 0.0
+    tau = float(kendalltau(before, after).statistic)
     flagged = sum(bool(quantity.detail["unstable"]) for quantity in again)
     spread = f"{100 * statistics.median(apart):.2f} % (most {100 * max(apart):.1f} %; {flagged} flagged)"
     results.add("measured again: median disagreement", spread, "≤ 3 %", statistics.median(apart) <= CLOSE)
@@ -151,7 +160,7 @@ def neighbour(kind: str, core: int) -> Iterator[None]:
 def disturbed(results: Results, content: bytes, runs: int) -> None:
     """One artifact beside a neighbour of each kind on each core, and beside none."""
     with Measurer() as measurer:
-        quiet = [_beside(measurer, content, i, nullcontext) for i in track(range(runs), "quiet", transient=True)]
+        quiet = [_beside(measurer, content, i, nullcontext) for i in track(range(runs), "quiet")]
         reference = statistics.median(quantity.value for quantity in quiet)
         flagged = [quantity for quantity in quiet if quantity.detail["unstable"]]
         why = "; ".join(sorted({str(quantity.detail["why_unstable"]) for quantity in flagged}))
@@ -163,7 +172,7 @@ def disturbed(results: Results, content: bytes, runs: int) -> None:
             title = f"beside one that {kind} {where}"
             beside = [
                 _beside(measurer, content, i, lambda kind=kind, core=core: neighbour(kind, core))
-                for i in track(range(runs), title, transient=True)
+                for i in track(range(runs), title)
             ]
             _judge(results, title, reference, beside)
 
@@ -191,7 +200,7 @@ def bare(results: Results, files: Sequence[bytes], rounds: int) -> None:
     """The harness and a bare loop in turns, around one session; pinned alike."""
     watch, images = Watch(), batch_of(IMAGES, 1)
     apart: list[float] = []
-    for content in track(files, "bare loop", transient=True):
+    for content in track(files, "bare loop"):
         session = OnnxRuntime().load(content, TARGET)
         assert isinstance(session, OnnxRuntimeSession)
         ratios = []
@@ -231,15 +240,17 @@ def duration(results: Results, files: Sequence[bytes]) -> None:
     seconds, windows = [], []
     with Measurer() as measurer:
         measurer.measure(files[-1], TARGET, IMAGES)  # the process is up, and the cost of a call is known
-        for content in track(files, "whole measurements", transient=True):
+        for content in track(files, "whole measurements"):
             started = time.perf_counter()
             quantity, _ = measurer.measure(content, TARGET, IMAGES)
             seconds.append(time.perf_counter() - started)
             windows.append(int(quantity.detail["windows"]))
+    undisturbed = [taken for taken, number in zip(seconds, windows, strict=True) if number == 1]
     value = f"median {statistics.median(seconds):.2f} s, most {max(seconds):.2f} s"
-    if max(windows) > 1:
-        value += f" ({sum(number > 1 for number in windows)} of {len(windows)} were taken again)"
-    results.add("a whole measurement of at most 1 ms", value, "< 0.7 s", max(seconds) < 0.7)
+    if len(undisturbed) < len(seconds):
+        value += f" ({len(seconds) - len(undisturbed)} of {len(seconds)} were disturbed and taken again)"
+    met = bool(undisturbed) and max(undisturbed) < 0.7 and statistics.median(seconds) < 0.7
+    results.add("a whole measurement of at most 1 ms", value, "< 0.7 s undisturbed", met)
 
 
 def main() -> None:
@@ -253,7 +264,7 @@ def main() -> None:
     console, results, started = Console(), Results(), time.perf_counter()
     files = convnets(options.candidates if "repeat" in options.only else min(40, options.candidates))
     with Measurer() as measurer:
-        first = [measurer.measure(file, TARGET, IMAGES)[0].value for file in track(files, "first", transient=True)]
+        first = [measurer.measure(file, TARGET, IMAGES)[0].value for file in track(files, "first")]
     short = [file for file, ms in zip(files, first, strict=True) if LEAST_MS <= ms <= 1]
     console.print(f"{len(files)} convnets, {1000 * min(first):.0f} to {1000 * max(first):.0f} µs on {TARGET.name}")
     if "repeat" in options.only:

@@ -22,17 +22,11 @@ TARGET = Target.parse("onnxruntime-cpu-1t-b1")
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
 SHORT = Policy(warmup_ms=0, minimum_samples=20, minimum_ms=0, maximum_ms=1000)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def own_lease(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Whatever else runs on this machine is not waited for."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NAS_LEASE_FOLDER", str(tmp_path_factory.mktemp("lease") / "folder"))
-        yield
+pytestmark = pytest.mark.usefixtures("own_lease")
 
 
 @pytest.fixture(scope="module")
-def measurer() -> Iterator[Measurer]:
+def measurer(own_lease: None) -> Iterator[Measurer]:
     with Measurer(SHORT) as measurer:
         yield measurer
 

@@ -179,8 +179,10 @@ WAITS, GOES_ON = Alive(PATIENCE_S + 60), Alive()
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        pytest.param(Measure(b"a", TARGET, IMAGES, POLICY, overhead=False), [WAITS, GOES_ON], id="latency"),
-        pytest.param(Measure(b"a", TARGET, IMAGES, POLICY), [WAITS, GOES_ON] * 2, id="and the cost of a call"),
+        pytest.param(Measure(b"a", TARGET, IMAGES, POLICY, overhead=False), [GOES_ON, WAITS, GOES_ON], id="latency"),
+        pytest.param(
+            Measure(b"a", TARGET, IMAGES, POLICY), [GOES_ON, *[WAITS, GOES_ON] * 2], id="and the cost of a call"
+        ),
         pytest.param(Outputs(b"a", TARGET, IMAGES.repeat(3, 0), 1), [WAITS, GOES_ON] * 3, id="outputs, each batch"),
         pytest.param(
             Interleave((b"A", b"B"), TARGET, IMAGES, 3, TURN),

@@ -25,6 +25,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from nas.compress.bits.body import LEFT_FLOAT, Bits, quiet, serialised, weighted
 from nas.compress.bits.calibrate import ranges
+from nas.compress.bits.fused import round_after_activation
 from nas.compress.bits.grid import LARGEST, LEAST_PEAK, Grid, channel_axis, grid_of
 from nas.compress.bits.pack import FOUR_BIT, with_small_integers
 from nas.compress.bits.pooling import pooling_as_convolution
@@ -135,6 +136,8 @@ def quantise_layers(
         model = with_small_integers(model)
     overrides |= _activation_overrides(model, chosen, calibration)
     quantised = _quantise_static(model, sorted(chosen), calibration, overrides)
+    if calibration.symmetric:
+        round_after_activation(quantised.graph)
     for name in four_bit:
         _rename(quantised.graph, f"{name}{QUANTISED}", _stored_name(name, 4))
     return serialised(quantised)

@@ -38,7 +38,7 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 class CapturedCall:
-    """One call as a CUDA graph: copy in, network, copy out.
+    """One call as a CUDA graph: copy in, network, copy out. To be made under ``torch.inference_mode``.
 
     Args:
         forward: The network on the GPU, for a batch of this size.
@@ -53,7 +53,7 @@ class CapturedCall:
         self.start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         self.end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         self.graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode(), torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph):
             self.device_input.copy_(self.host_input, non_blocking=True)
             # Kept, as the graph writes to its memory in every replay.
             self.device_output = forward(self.device_input)
@@ -80,7 +80,7 @@ class CapturedCall:
         """Calls beside the current stream, as capturing demands, and gives room for the output on the host."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.inference_mode(), torch.cuda.stream(stream):
+        with torch.cuda.stream(stream):
             for _ in range(WARM_UP_CALLS):
                 self.device_input.copy_(self.host_input, non_blocking=True)
                 output = self.forward(self.device_input)
@@ -116,11 +116,12 @@ class CudaSession:
     def call(self, images: np.ndarray) -> Callable[[], object]:
         if self.batch is not None:
             check_batch(images, self.batch)
-        batch = self.program.tensor(images)
-        try:
-            captured = CapturedCall(self.forward, batch)
-        except Exception as error:  # torch raises RuntimeError, its kinds, and whatever a compiler raises
-            raise run_error(error) from error
+        with torch.inference_mode():
+            batch = self.program.tensor(images)
+            try:
+                captured = CapturedCall(self.forward, batch)
+            except Exception as error:  # torch raises RuntimeError, its kinds, and whatever a compiler raises
+                raise run_error(error) from error
         self.captured.append(captured)
         return captured
 
@@ -135,12 +136,12 @@ class CudaSession:
         torch.cuda.empty_cache()
 
     def _once(self, images: np.ndarray) -> np.ndarray:
-        batch = self.program.tensor(images)
-        try:
-            with torch.inference_mode():
+        with torch.inference_mode():
+            batch = self.program.tensor(images)
+            try:
                 return self.forward(batch.to("cuda")).cpu().numpy()
-        except Exception as error:  # torch raises RuntimeError, its kinds, and whatever a compiler raises
-            raise run_error(error) from error
+            except Exception as error:  # torch raises RuntimeError, its kinds, and whatever a compiler raises
+                raise run_error(error) from error
 
 
 def missing_cuda(target: Target) -> Missing | None:

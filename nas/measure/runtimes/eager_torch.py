@@ -53,12 +53,12 @@ class CpuSession(HostTimed):
         return infer
 
     def _once(self, images: np.ndarray) -> np.ndarray:
-        batch = self.program.tensor(images)
-        try:
-            with torch.inference_mode():
+        with torch.inference_mode():
+            batch = self.program.tensor(images)
+            try:
                 return self.forward(batch).numpy()
-        except Exception as error:  # torch's operators raise RuntimeError and whatever else
-            raise run_error(error) from error
+            except Exception as error:  # torch's operators raise RuntimeError and whatever else
+                raise run_error(error) from error
 
 
 def prepare_cpu(threads: int | None) -> None:

@@ -71,13 +71,17 @@ def compiled(program: Program, target: Target) -> Forward:
         ArtifactError: Inductor or the C++ compiler refuses it.
     """
     options = _OPTIONS | (_CUDA_OPTIONS if target.device == "cuda" else _CPU_OPTIONS)
-    example = torch.zeros(target.batch, *(size or 1 for size in program.shape), dtype=program.dtype)
+    images = np.zeros((target.batch, *(size or 1 for size in program.shape)), str(program.dtype).removeprefix("torch."))
     # The method, not the module, whose every call would cost another 40 µs.
     forward: Forward = torch.compile(program.module.forward, fullgraph=True, dynamic=False)
     try:
-        # Patched, as what is passed to torch.compile comes too late for freezing: the trace asks for it first.
-        with torch._inductor.config.patch(options), torch.inference_mode():
-            forward(example.to(target.device))
+        with torch.inference_mode():
+            # Patched, as what is passed to torch.compile comes too late for freezing: the trace asks for it first.
+            with torch._inductor.config.patch(options):
+                forward(program.tensor(images).to(target.device))
+            # What comes later must find this code, not be compiled anew behind our back, without these options.
+            with torch.compiler.set_stance("fail_on_recompile"):
+                forward(program.tensor(images).to(target.device))
     except MemoryError:  # the machine's fault, not the model's
         raise
     except Exception as error:  # the compiler's errors have no common base of their own

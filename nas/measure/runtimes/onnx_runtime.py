@@ -33,6 +33,8 @@ class OnnxRuntimeSession(HostTimed):
         return int(self.session.get_session_options().intra_op_num_threads)
 
     def run(self, images: np.ndarray) -> np.ndarray:
+        if len(images) == 0:
+            raise ArtifactError("the model cannot be run on no images")
         try:
             outputs = self.session.run(None, {self.input_name: images})
         except MemoryError:  # the machine's fault, not the model's

@@ -61,6 +61,8 @@ class OnnxRuntimeCuda:
     # What makes it record CUDA graphs.
     graph_options: Mapping[str, str] = {"enable_cuda_graph": "1"}
     libraries = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
+    # Passes of ONNX Runtime's own that would spoil a model for the provider.
+    without_passes: tuple[str, ...] = ()
 
     def __init__(self, card: Callable[[], Card] = first_card) -> None:
         self._read_card = card
@@ -164,7 +166,13 @@ class OnnxRuntimeCuda:
             settings.add_free_dimension_override_by_name(file.batch_name, batch)
         providers = [(self.provider, dict(options)), *((name, {}) for name in self.companions)]
         try:
-            session = onnxruntime.InferenceSession(file.content, settings, providers=providers, enable_fallback=0)
+            session = onnxruntime.InferenceSession(
+                file.content,
+                settings,
+                providers=providers,
+                disabled_optimizers=list(self.without_passes) or None,
+                enable_fallback=0,
+            )
         except MemoryError:  # the machine's fault, not the model's
             raise
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
@@ -202,6 +210,8 @@ class TensorRt(OnnxRuntimeCuda):
     companions = (OnnxRuntimeCuda.provider,)
     graph_options: Mapping[str, str] = {"trt_cuda_graph_enable": "1"}
     libraries = "pip install 'onnxruntime-gpu[cuda,cudnn]' tensorrt"
+    # It makes int32 biases of floats, which TensorRT does not take, before providers are asked.
+    without_passes = ("WeightBiasQuantization",)
 
     def __init__(self, card: Callable[[], Card] = first_card, folder: Path | None = None) -> None:
         super().__init__(card)

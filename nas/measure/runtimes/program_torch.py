@@ -47,6 +47,8 @@ class Program:
     def tensor(self, images: np.ndarray) -> Tensor:
         """The images as a tensor on the host; the same memory where torch can take it.
 
+        Call it under ``torch.inference_mode``: a compiler takes a tensor that was made outside for another kind.
+
         Raises:
             ArtifactError: The program does not take them. (An exported program would not notice by itself.)
         """
@@ -60,7 +62,9 @@ class Program:
             raise ArtifactError(
                 f"the model cannot be run: it takes {dtype} of shape {wanted}, but got {images.dtype} of shape {given}"
             )
-        return torch.from_numpy(np.require(images, requirements=["C", "W"]))
+        ready = np.require(images, requirements=["C", "W"])
+        # Viewed anew for the usual strides: numpy may give a dimension of 1 any, which compiled code takes for another.
+        return torch.from_numpy(ready).view(-1).view(ready.shape)
 
 
 def load_program(content: bytes, device: str = "cpu", precision: str | None = None) -> Program:
