@@ -24,8 +24,9 @@ import torch
 from torch import nn
 
 from nas.artifact import Manifest, open_session, probabilities
-from nas.compress import export
+from nas.compress import export, forms
 from nas.compress.program import export_program, unrealised
+from nas.compress.quantise import Quantise
 from nas.compress.registry import GRAPH_TECHNIQUES, NETWORK_TECHNIQUES
 from nas.compress.technique import GraphTechnique, NetworkTechnique, Technique, Tools
 from nas.compression import CHOICES, conflict, is_known
@@ -41,7 +42,7 @@ from nas.own_module import OwnModule
 from nas.recipe import Recipe
 from nas.stages import Stages, Trace
 from nas.store import Entry, Store
-from nas.target import TORCH_PROGRAM
+from nas.target import ONNX, SYMMETRIC, TORCH_PROGRAM
 from nas.teacher.given import GivenTeacher
 from nas.train import Distillation, Numerics, TrainingData, predict_logits, seeded, train
 
@@ -77,13 +78,15 @@ class Product:
     Args:
         network: The float network that the artifact was exported from, after pruning.
         artifact: The finished ONNX file.
-        manifest: What it takes and gives.
+        float_body: The exported network before its weights and activations got fewer bits, for other forms of it.
+        manifest: What the artifact takes and gives.
         labels: For each compression choice that is not the identity: realised, simulated or unsupported.
         notes: What a reader should know, in words.
     """
 
     network: nn.Module
     artifact: bytes
+    float_body: Entry
     manifest: Manifest
     labels: Mapping[str, Realisation]
     notes: tuple[str, ...]
@@ -170,19 +173,21 @@ class Pipeline:
                 network, detail = self._on_network(technique, config, network, tools, teacher_key, trace)
                 account = technique.account(config, detail)
                 labels, notes = {**labels, **account.labels}, [*notes, *account.notes]
-        body = self._exported(network, trace)
+        body = float_body = self._exported(network, trace)
         applied: list[tuple[GraphTechnique[Any], Any, Mapping[str, Any]]] = []
         for on_graph in GRAPH_TECHNIQUES:
             if (config := on_graph.config(design)) is not None:
                 body = self._on_graph(on_graph, config, body, tools, teacher_key, trace)
                 applied.append((on_graph, config, body.detail))
+                if on_graph.name != Quantise.name:
+                    float_body = body
         artifact = self._finished(body)
         for on_graph, config, detail in applied:
             account = on_graph.account(config, detail, artifact)
             labels, notes = {**labels, **account.labels}, [*notes, *account.notes]
         opset = export.opset_of(artifact)
         manifest = Manifest(self.dataset.input, self.dataset.class_names, opset, export.EXPORTER)
-        return Product(network.model, artifact, manifest, labels, tuple(notes))
+        return Product(network.model, artifact, float_body, manifest, labels, tuple(notes))
 
     def uncompressed(self, design: Design, seed: int, trace: Trace) -> Uncompressed:
         """The network that a design's compression starts from, and the file that it would be without."""
@@ -201,7 +206,21 @@ class Pipeline:
             left_out = unrealised(design)
             notes = (f"as a torch program without effect: {', '.join(left_out)}",) if left_out else ()
             return Formed(export_program(product.network, self.dataset.input, self.normalisation), left_out, notes)
-        raise UnsupportedError(f"no model can be made in the form '{form}'")
+        if form != SYMMETRIC:
+            raise UnsupportedError(unknown_name("form of a model", form, (ONNX, SYMMETRIC, TORCH_PROGRAM)))
+        tools = self._tools(design, seed, teacher, trace)
+        config = forms.symmetric_config(design)
+        options: dict[str, Any] = {"config": None}
+        if config is not None:
+            options = self._options(Quantise(), config, tools, self._teacher_key(design, seed, teacher))
+
+        def compute() -> tuple[bytes, dict[str, Any]]:
+            made = forms.symmetric(product.float_body.blob, design, tools, self.dataset.input)
+            return made.artifact, {"notes": list(made.notes), **made.detail}
+
+        key = self.stages.key("symmetric", product.float_body.sha256, seed, options)
+        entry = self.stages.cached("symmetric", key, trace, compute)
+        return Formed(entry.blob, notes=tuple(entry.detail["notes"]))
 
     def uncompressed_in_form(self, form: str, whole: Uncompressed) -> bytes:
         """The yardstick's file in the form that a target wants."""

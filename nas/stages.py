@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nas.compress import forms
 from nas.compress.registry import GRAPH_TECHNIQUES, NETWORK_TECHNIQUES
 from nas.design import sha256_of
 from nas.record import StageResult
@@ -20,7 +21,7 @@ from nas.train import Numerics
 
 # Raised by one when a stage's code changes what it produces, so that old cache entries no longer count. Techniques
 # have their own.
-CODE_VERSIONS = {"load": 1, "train": 2, "teacher": 1, "export": 1} | {
+CODE_VERSIONS = {"load": 1, "train": 2, "teacher": 1, "export": 1, "symmetric": forms.VERSION} | {
     technique.name: technique.version for technique in (*NETWORK_TECHNIQUES, *GRAPH_TECHNIQUES)
 }
 

@@ -35,6 +35,7 @@ from nas.pipeline import AnyTeacher, Pipeline, Product, Teacher
 from nas.recipe import Recipe, TeacherConfig
 from nas.stages import Trace
 from nas.store import Store, sha256_bytes
+from nas.target import SYMMETRIC
 from nas.teacher.given import GivenTeacher, load_teacher
 from nas.train import Numerics
 
@@ -634,3 +635,28 @@ def test_a_network_whose_outputs_overflow_has_diverged(pipeline: Pipeline, monke
     monkeypatch.setattr(Pipeline, "_trained", overflowing)
     with pytest.raises(DivergedError, match="outputs are NaN or infinite"):
         run(pipeline, make_design())
+
+
+# --- other forms of the artifact
+
+
+@pytest.mark.parametrize("compression", [{}, INT8, {"weight_sharing": "kmeans", "codebook_bits": 4}], ids=str)
+def test_the_symmetric_form_computes_what_the_artifact_does_and_is_cached(
+    compression: dict[str, Any], tmp_path: Path
+) -> None:
+    pipeline, design, trace = make_pipeline(tmp_path), make_design(**compression), Trace()
+    product = pipeline.run(design, 0, None, trace)
+    formed = pipeline.in_form(SYMMETRIC, product, design, 0, None, trace)
+    images = digits().validation.images
+    one, other = (probabilities(open_session(file), images) for file in (product.artifact, formed.content))
+    assert np.abs(one - other).max() < (0.1 if compression == INT8 else 1e-6)
+    again = Trace()
+    assert pipeline.in_form(SYMMETRIC, product, design, 0, None, again).content == formed.content
+    assert [(stage.stage, stage.cached) for stage in again.stages] == [("symmetric", True)]
+
+
+def test_a_form_that_no_runtime_wants_is_refused(tmp_path: Path) -> None:
+    pipeline = make_pipeline(tmp_path)
+    product = pipeline.run(make_design(), 0, None, Trace())
+    with pytest.raises(UnsupportedError, match="unknown form of a model 'tflite'"):
+        pipeline.in_form("tflite", product, make_design(), 0, None, Trace())
