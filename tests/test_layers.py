@@ -261,7 +261,8 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_the_help_of_a_command_loads_nothing_heavy() -> None:
     """Typer itself checks a command's options by pydantic, from its version 0.29 on."""
-    assert sorted(loaded_by_help("search", "compress", "doctor", "pick", "report") & (HEAVY | {"numpy"})) == []
+    commands = ("search", "compress", "doctor", "measure", "pick", "report")
+    assert sorted(loaded_by_help(*commands) & (HEAVY | {"numpy"})) == []
 
 
 def test_whatever_reads_a_study_loads_without_torch_and_without_what_only_drawing_or_running_needs() -> None:

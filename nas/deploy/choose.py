@@ -16,22 +16,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from nas.deploy import words
-from nas.errors import NasError, NothingFeasibleError, StudyError, unknown_name
-from nas.front import knee as knee_of
+from nas.deploy.nearest import nothing_meets
+from nas.deploy.question import CHEAPEST, FASTEST, KNEE, MOST_ACCURATE, Question, best, figure, meets, value_of
+from nas.errors import NasError, NothingFeasibleError, unknown_name
+from nas.gains import Measured
 from nas.objectives import Constraint, Objective
 from nas.record import TrialRecord
+from nas.serving import server_of
 from nas.study import Study
-from nas.wording import constraint_words, display, listing, plain_name
-
-FASTEST = "fastest"
-CHEAPEST = "cheapest"  # the same where the study measures no latency: least of its first cost, such as FLOPs
-MOST_ACCURATE = "most accurate"
-KNEE = "knee"
+from nas.target import Place, Target
+from nas.wording import constraint_words, listing, plain_name
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,8 @@ class Limits:
         max_latency_ms: Largest latency (median) at ``target``, in milliseconds.
         min_accuracy: Smallest validation accuracy, as a fraction.
         max_size_bytes: Largest model file.
-        target: What the latency is of, such as ``onnxruntime-cpu-1t-b1``; None for the first that an objective names.
+        target: What the latency is of: a target such as ``onnxruntime-cpu-1t-b1``, or a place that the recipe names,
+            ``cpu-b1``, where each trial is served by the fastest; None for the first that an objective names.
 
     Raises:
         NasError: A limit is no positive number, or the accuracy no fraction.
@@ -76,7 +75,7 @@ class Choice:
         why: One or two sentences, with numbers and the runner-up.
         rule: ``fastest``, ``most accurate``, ``knee``, or ``cheapest`` where no latency was measured.
         limits: What was asked for.
-        target: What the latency is of; None where the study measures none.
+        target: The target or place that the latency is of; None where the study measures none.
         runner_up: What the rule takes where the chosen one is left out; None where nothing else meets the limits.
     """
 
@@ -87,16 +86,10 @@ class Choice:
     target: str | None
     runner_up: TrialRecord | None = None
 
-
-@dataclass(frozen=True)
-class _Question:
-    """What is asked of a study: the limits as constraints, and the two figures that decide."""
-
-    study: Study
-    bounds: tuple[Constraint, ...]
-    quality: Objective
-    cost: Objective
-    rule: str
+    @property
+    def served_by(self) -> Target | None:
+        """What the latency was measured on: at a place the fastest; None where the study measures none."""
+        return server_of(self.record.quantity(f"latency_ms@{self.target}"))
 
 
 def choose(study: Study, limits: Limits, knee: bool = False) -> Choice:
@@ -120,22 +113,40 @@ def choose(study: Study, limits: Limits, knee: bool = False) -> Choice:
         )
     target = _target(study, limits)
     question = _question(study, limits, target, knee)
-    candidates = [record for record in study.front if _meets(record, question.bounds)]
+    able = question.able(study.front)
+    candidates = [record for record in able if meets(record, question.bounds)]
+    if study.front and not able:
+        raise NothingFeasibleError(f"no trial on the front was measured on '{target}'", _measure_hint(study, target))
     if not candidates:
-        raise _nothing(question)
-    chosen = _best(question, candidates)
+        raise nothing_meets(question)
+    chosen = best(question, candidates)
     rest = [record for record in candidates if record is not chosen]
-    runner_up = _best(question, rest) if rest else None
+    runner_up = best(question, rest) if rest else None
     why = _why(question, chosen, runner_up, len(candidates), target)
     return Choice(chosen, why, question.rule, limits, target, runner_up)
 
 
+def broken_limits(study: Study, choice: Choice, measured: Measured) -> list[str]:
+    """Which limits of a choice a deployment's own numbers break, in words; a number that it lacks breaks none."""
+    found = []
+    for bound in _question(study, choice.limits, choice.target, knee=False).bounds:
+        quantity = measured.quantity(bound.quantity.key)
+        if quantity is not None and bound.violation(quantity.value) > 0:
+            found.append(f"{plain_name(quantity.key)} {words.value_and_miss(bound, quantity.value)}")
+    return found
+
+
 def _target(study: Study, limits: Limits) -> str | None:
-    """What latencies are read at: the target asked for, else the first that a latency objective names."""
-    measured = study.recipe.all_targets
+    """What latencies are read at: the target or place asked for, else the first that a latency objective names."""
+    measured = _measured_on(study)
     if limits.target is not None:
         if limits.target not in measured:
-            raise NasError(unknown_name("target", limits.target, measured))
+            raise NasError(
+                unknown_name("target", limits.target, measured),
+                "a place can be named where the recipe's objectives or constraints do"
+                if Place.parse(limits.target)
+                else "",
+            )
         return limits.target
     named = next((o.target for o in study.recipe.parsed_objectives if o.name == "latency_ms"), None)
     if named is None and limits.max_latency_ms is not None:
@@ -144,7 +155,18 @@ def _target(study: Study, limits: Limits) -> str | None:
     return named
 
 
-def _question(study: Study, limits: Limits, target: str | None, knee: bool) -> _Question:
+def _measured_on(study: Study) -> list[str]:
+    """Every place and target that latencies may be read at: the recipe's, then those measured later."""
+    recipe = study.recipe
+    later = (q.target for r in study.measured for q in r.quantities if q.name == "latency_ms" and q.target is not None)
+    return list(dict.fromkeys([*recipe.served, *recipe.all_targets, *later]))
+
+
+def _measure_hint(study: Study, target: str | None) -> str:
+    return "" if target is None or Place.parse(target) else f"nas measure {study.folder.path} --target {target}"
+
+
+def _question(study: Study, limits: Limits, target: str | None, knee: bool) -> Question:
     objectives = study.recipe.parsed_objectives
     qualities = [o for o in objectives if o.maximise]
     quality = next((o for o in qualities if o.name == "accuracy"), qualities[0])
@@ -164,135 +186,34 @@ def _question(study: Study, limits: Limits, target: str | None, knee: bool) -> _
         rule = FASTEST if target else CHEAPEST
     else:
         rule = MOST_ACCURATE
-    return _Question(study, tuple(bounds), quality, cost, rule)
+    return Question(study, tuple(bounds), quality, cost, rule)
 
 
-def _best(question: _Question, candidates: Sequence[TrialRecord]) -> TrialRecord:
-    """What the rule takes of several: by its figure, then the smaller file, then the other figure, then the number."""
-    size = Objective("size_bytes")
-    if question.rule == KNEE:
-        objectives = question.study.recipe.parsed_objectives
-        at_knee = [record.value(o.key) for record in [knee_of(candidates, objectives)] for o in objectives]
-        equals = [record for record in candidates if [record.value(o.key) for o in objectives] == at_knee]
-        return min(equals, key=lambda record: (_value(record, size), record.number))
-
-    def rank(record: TrialRecord) -> tuple[float, float, float, int]:
-        loss, cost = -_value(record, question.quality), _value(record, question.cost)
-        first, last = (loss, cost) if question.rule == MOST_ACCURATE else (cost, loss)
-        return first, _value(record, size), last, record.number
-
-    return min(candidates, key=rank)
-
-
-def _value(record: TrialRecord, quantity: Objective) -> float:
-    try:
-        return record.value(quantity.key)
-    except KeyError:
-        raise StudyError(
-            f"trial {record.number} was measured without '{quantity.key}', so it cannot be chosen by it",
-            "search again with --fresh",
-        ) from None
-
-
-def _meets(record: TrialRecord, bounds: Sequence[Constraint]) -> bool:
-    return all(bound.violation(_value(record, bound.quantity)) <= 0 for bound in bounds)
-
-
-def _why(
-    question: _Question, chosen: TrialRecord, runner_up: TrialRecord | None, count: int, target: str | None
-) -> str:
+def _why(question: Question, chosen: TrialRecord, runner_up: TrialRecord | None, count: int, target: str | None) -> str:
     within = f" with {listing([constraint_words(bound) for bound in question.bounds])}" if question.bounds else ""
-    measured_on = f" ({target})" if target else ""
-    figures = f"{_figure(question.quality, chosen)} at {_figure(question.cost, chosen)}{measured_on}"
+    measured_on = f" ({_where(chosen, target)})" if target else ""
+    figures = f"{figure(question.quality, chosen)} at {figure(question.cost, chosen)}{measured_on}"
     if runner_up is None:
         return f"Trial {chosen.number} is the only one on the front{within}: {figures}."
     ranking = {KNEE: "knee", MOST_ACCURATE: "most accurate"}.get(question.rule, words.superlative(question.cost))
     meaning = ", where a little more of one objective begins to cost much of another" if question.rule == KNEE else ""
     quality, cost = (
-        words.change(o.name, _value(chosen, o), _value(runner_up, o)) for o in (question.quality, question.cost)
+        words.change(o.name, value_of(chosen, o), value_of(runner_up, o)) for o in (question.quality, question.cost)
     )
     return (
         f"Trial {chosen.number} is the {ranking} of the {count} on the front{within}{meaning}: {figures}. "
-        f"The runner-up, trial {runner_up.number}, has {_figure(question.quality, runner_up)} ({quality}) "
-        f"at {_figure(question.cost, runner_up)} ({cost})."
+        f"The runner-up, trial {runner_up.number}, has {figure(question.quality, runner_up)} ({quality}) "
+        f"at {figure(question.cost, runner_up)} ({cost})."
     )
 
 
-def _figure(quantity: Objective, record: TrialRecord) -> str:
-    """``validation accuracy 97.22 %``, ``0.0213 ms``, ``12.1 k FLOPs``."""
-    text = display(quantity.name, _value(record, quantity))
-    if quantity.name in ("latency_ms", "size_bytes"):
-        return text
-    name = plain_name(quantity.key)
-    counted = quantity.kind.unit in ("FLOP", "MAC") or quantity.name == "params"
-    return f"{text} {name}" if counted else f"{name} {text}"
+def _where(record: TrialRecord, target: str) -> str:
+    """The target, or the place and who serves there: ``cpu-b1, by openvino-cpu-2t-b1``."""
+    server = server_of(record.quantity(f"latency_ms@{target}"))
+    return target if server is None or server.name == target else f"{target}, by {server.name}"
 
 
 def _outcomes(study: Study) -> str:
     """How the trials ended, most frequent first: ``: 3 infeasible, 1 failed``."""
     counts = Counter(str(record.outcome) for record in study.records)
     return ": " + ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common()) if counts else ""
-
-
-def _nothing(question: _Question) -> NothingFeasibleError:
-    """Says that nothing meets the limits, and what comes nearest on every side."""
-    study = question.study
-    own = study.recipe.parsed_constraints
-    off_front = [r for r in study.measured if r.feasible(own) and _meets(r, question.bounds)]
-    asked = listing([constraint_words(bound) for bound in question.bounds])
-    if off_front:
-        # Possible only where a limit is on what the study does not optimise.
-        best = _best(question, off_front)
-        return NothingFeasibleError(
-            f"no trial on the front has {asked}; trial {best.number} has, but others dominate it: "
-            f"{_figure(question.quality, best)} at {_figure(question.cost, best)}",
-            "search with that quantity as an objective or a constraint",
-        )
-    everything = _strictest([*own, *question.bounds])
-    asked = listing([constraint_words(bound) for bound in everything])
-    sides = [side for bound in everything if (side := _nearest(study.measured, bound, everything))]
-    return NothingFeasibleError(
-        f"no trial has {asked}: {'; '.join(sides) or _nearest_overall(study.measured, everything)}",
-        "loosen a limit, or let the search go on",
-    )
-
-
-def _strictest(bounds: Sequence[Constraint]) -> list[Constraint]:
-    """Of several limits on the same side of the same quantity only the strictest."""
-    kept: dict[tuple[Objective, bool], Constraint] = {}
-    for bound in bounds:
-        key = (bound.quantity, bound.at_most)
-        if key not in kept or kept[key].violation(bound.limit) < 0:  # the new limit lies inside the old
-            kept[key] = bound
-    return list(kept.values())
-
-
-def _nearest(records: Sequence[TrialRecord], bound: Constraint, bounds: Sequence[Constraint]) -> str:
-    """The trial that misses this limit by least and meets all others, in words.
-
-    Where none meets all others it is the best of all by this limit; empty where that one does not miss it.
-    """
-    others = [other for other in bounds if other is not bound]
-    able = [record for record in records if _meets(record, others)]
-    if not able:
-        others, able = [], list(records)
-    nearest = min(able, key=lambda record: (bound.violation(_value(record, bound.quantity)), record.number))
-    value = _value(nearest, bound.quantity)
-    if bound.violation(value) <= 0:
-        return ""
-    fine = [words.ENOUGH.get(other.quantity.name, f"within {constraint_words(other)}") for other in others]
-    that = f" that is {listing(fine)}" if fine else ""
-    name = f"the {words.superlative(bound.quantity)}{that}, trial {nearest.number},"
-    return f"{name} has {words.value_and_miss(bound, value)}"
-
-
-def _nearest_overall(records: Sequence[TrialRecord], bounds: Sequence[Constraint]) -> str:
-    """The trial whose worst relative miss is least, in words."""
-
-    def worst(record: TrialRecord) -> float:
-        return max(bound.violation(_value(record, bound.quantity)) for bound in bounds)
-
-    nearest = min(records, key=lambda record: (worst(record), record.number))
-    missed = [b for b in bounds if b.violation(_value(nearest, b.quantity)) > 0]
-    misses = [f"{plain_name(b.quantity.key)} {words.miss(b, _value(nearest, b.quantity))}" for b in missed]
-    return f"the nearest, trial {nearest.number}, has {listing(misses)}"

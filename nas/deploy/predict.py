@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.artifact import InputSpec
+from nas.artifact import InputSpec, open_session
 from nas.data.images import read_image
 from nas.deploy.deployment import Deployment
 from nas.deploy.running import Runner
-from nas.deploy.verify import checked_model
+from nas.deploy.verify import checked_model, is_onnx
 from nas.errors import DataError
 from nas.serving import Outputs
 from nas.target import usable_cores
@@ -61,8 +61,10 @@ def predict(deployment: Deployment, paths: Sequence[Path], outputs: Outputs | No
     if outputs is None:
         with Runner() as runner:
             return predict(deployment, paths, runner)
-    deployment.read_model()  # refuses one that was changed
-    run = checked_model(deployment, outputs, min(deployment.serving.threads or 1, usable_cores()))
+    content = deployment.read_model()
+    threads = min(deployment.serving.threads or 1, usable_cores())
+    session = open_session(content, threads) if is_onnx(deployment) else None
+    run = checked_model(deployment, content, session, outputs)
     predictions: list[Prediction] = []
     for start in range(0, len(paths), AT_ONCE):
         read = [item for path in paths[start : start + AT_ONCE] for item in _inputs(path, deployment.input)]

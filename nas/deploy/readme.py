@@ -1,13 +1,15 @@
-"""The README of a deployment: what lies there, its numbers, and a script that needs neither this package nor torch."""
+"""The README of a deployment: what lies there, its numbers, and a script that runs it without this package."""
 
 from __future__ import annotations
 
 import re
 
-from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec
-from nas.deploy.deployment import DEPLOYMENT_FILE, MODEL_FILE, Deployment, image_mode
+from nas.artifact import InputSpec
+from nas.deploy.deployment import DEPLOYMENT_FILE, Deployment, image_mode
+from nas.deploy.snippet import packages, remark, snippet
 from nas.gains import gain_words
 from nas.outcome import Quantity
+from nas.target import Place
 from nas.wording import (
     LABEL_WORDS,
     UNCOMPRESSED,
@@ -16,87 +18,19 @@ from nas.wording import (
     frames_per_second,
     interval,
     plain_name,
-    plural,
     significant,
     target_words,
 )
-
-_IMAGE_OPENING = """\
-import json, sys
-import numpy, onnxruntime
-from PIL import Image
-
-image = Image.open(sys.argv[1])
-if image.mode.startswith(("I", "F")):
-    sys.exit("convert the image to 8 bits for each value first")
-"""
-
-_ARRAY_OPENING = """\
-import json, sys
-import numpy, onnxruntime
-
-array = numpy.load(sys.argv[1], allow_pickle=False)
-"""
-
-_CLASSIFY = """\
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = {threads}
-session = onnxruntime.InferenceSession("{model}", options, providers=["CPUExecutionProvider"])
-probabilities = session.run(["{output}"], {{"{input}": batch}})[0]
-names = json.load(open("{description}", encoding="utf-8"))["output"]["class_names"]
-for row in probabilities:
-    print(names[row.argmax()], row.max())
-"""
-
-
-def snippet(deployment: Deployment) -> str:
-    """A script that classifies a file given on its command line, run in the deployment's folder.
-
-    It needs numpy, pillow and onnxruntime alone, and reads an image pixel for pixel as ``nas.data.images.read_image``.
-    """
-    input = deployment.input
-    mode = image_mode(input)
-    opening = _ARRAY_OPENING + _array_line(input) if mode is None else _IMAGE_OPENING + _image_lines(input, mode)
-    return opening + _CLASSIFY.format(
-        threads=deployment.serving.threads,
-        model=MODEL_FILE,
-        output=OUTPUT_NAME,
-        input=INPUT_NAME,
-        description=DEPLOYMENT_FILE,
-    )
-
-
-def _image_lines(input: InputSpec, mode: str) -> str:
-    """Conversion, resizing and the axes that the model takes."""
-    resize = ""
-    if input.resize is not None:
-        size = f"({input.resize.width}, {input.resize.height})"  # Pillow counts width first
-        resize = f".resize({size}, Image.Resampling.{input.resize.filter.upper()})"
-    axes = {
-        ("L", "NHWC"): "[None, :, :, None]",
-        ("L", "NCHW"): "[None, None]",
-        ("RGB", "NHWC"): "[None]",
-        ("RGB", "NCHW"): ".transpose(2, 0, 1)[None]",
-    }[mode, input.layout]
-    return f'image = image.convert("{mode}"){resize}\nbatch = numpy.array(image, dtype=numpy.uint8){axes}\n'
-
-
-def _array_line(input: InputSpec) -> str:
-    """One array becomes a batch of one."""
-    cast = ".astype(numpy.float32)" if input.dtype == "float32" else ""
-    return f"batch = (array[None] if array.ndim == 3 else array){cast}\n"
 
 
 def readme(deployment: Deployment) -> str:
     """The README, in Markdown."""
     mode = image_mode(deployment.input)
-    what, packages = ("IMAGE", "numpy pillow onnxruntime") if mode else ("ARRAY.npy", "numpy onnxruntime")
-    serving = deployment.serving
-    threads = plural(serving.threads, "thread")
+    what, file = "IMAGE" if mode else "ARRAY.npy", deployment.serving.model_file
     return f"""\
 # {escape(deployment.study)}, trial {deployment.trial}
 
-`{MODEL_FILE}` classifies {_takes(deployment.input)}
+`{file}` classifies {_takes(deployment.input)}
 into {len(deployment.class_names)} classes. It takes the data as it is, with normalisation inside, and gives class
 probabilities. Accuracy, latency and size below are those of this very file. `{DEPLOYMENT_FILE}` holds all of this for
 programs.
@@ -104,8 +38,8 @@ programs.
 - Design: {escape(deployment.design_words)}
 - Why this one: {escape(deployment.chosen.why)}
 {_gains(deployment)}\
-- Serve it with {serving.runtime} ({serving.runtime_version} when measured) on {serving.device}, {threads}.
-- SHA-256 of `{MODEL_FILE}`: `{deployment.sha256}`
+- Serve it with {_serving(deployment)}.
+- SHA-256 of `{file}`: `{deployment.sha256}`
 
 | what | value (95 % interval) | how |
 |---|---|---|
@@ -114,13 +48,14 @@ programs.
 {_compression(deployment)}
 ## Use it
 
-`pip install {packages}`, save this as `classify.py` in this folder, and run `python classify.py {what}` there.
+`pip install {packages(deployment)}`, save this as `classify.py` in this folder,
+and run `python classify.py {what}` there.
 
 ```python
 {snippet(deployment)}```
 
 {_preparation(deployment.input, mode)}
-"""
+{_paragraph(remark(deployment))}"""
 
 
 def escape(text: str) -> str:
@@ -133,6 +68,18 @@ def _takes(input: InputSpec) -> str:
     axes = "height × width × channels" if input.layout == "NHWC" else "channels × height × width"
     kind = "images" if input.dtype == "uint8" else "arrays"
     return f"{kind} ({input.dtype}, {shape}, {axes}, batch first)"
+
+
+def _serving(deployment: Deployment) -> str:
+    """``OpenVINO (2026.4.1 when measured): CPU, 2 threads, batch 1``, and whether others were slower."""
+    serving = deployment.serving
+    title, _, rest = serving.words.partition(", ")
+    place = ", where it was the fastest that was tried" if serving.place is not None else ""
+    return f"{title} ({serving.runtime_version} when measured): {rest}{place}"
+
+
+def _paragraph(text: str) -> str:
+    return f"\n{text}\n" if text else ""
 
 
 def _gains(deployment: Deployment) -> str:
@@ -148,13 +95,27 @@ def _gains(deployment: Deployment) -> str:
 
 
 def _table(deployment: Deployment) -> str:
-    """This file's own numbers; those of the network that it was pruned from are no part of it."""
-    rows = []
-    own = (quantity for quantity in deployment.quantities if not quantity.name.startswith(UNCOMPRESSED))
+    """This file's own numbers, those on the target that serves it first.
+
+    Those of the network that it was pruned from are no part of it, nor are a place's, which are one of its targets'.
+    """
+    rows, target = [], deployment.serving.target
+    own = [
+        quantity
+        for quantity in deployment.quantities
+        if not quantity.name.startswith(UNCOMPRESSED) and not _is_at_place(quantity)
+    ]
+    own.sort(key=lambda quantity: quantity.target not in (None, target))
+    several = len({quantity.target for quantity in own if quantity.name == "latency_ms"}) > 1
     for quantity in (*deployment.test_scores, *own):
-        where = f" ({target_words(quantity.target)})" if quantity.target else ""
+        mark = ", as it is served" if several and quantity.target == target else ""
+        where = f" ({target_words(quantity.target)}{mark})" if quantity.target else ""
         rows.append(f"| {plain_name(quantity.key)}{where} | {interval(quantity)} | {_how(quantity)} |")
     return "\n".join(rows)
+
+
+def _is_at_place(quantity: Quantity) -> bool:
+    return quantity.target is not None and Place.parse(quantity.target) is not None
 
 
 def _how(quantity: Quantity) -> str:

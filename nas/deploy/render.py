@@ -9,7 +9,8 @@ from nas.deploy.choose import Choice
 from nas.gains import compare, gain_words
 from nas.outcome import Quantity
 from nas.study import Study
-from nas.wording import LABEL_WORDS, choice_words, display, interval, plain_name, target_words
+from nas.target import Place
+from nas.wording import LABEL_WORDS, choice_words, display, interval, listing, plain_name, target_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -60,9 +61,22 @@ def _figures(choice: Choice, test_scores: Mapping[str, Quantity]) -> list[tuple[
         rows.append((plain_name(quantity.key), interval(quantity)))
     if not test_scores:
         rows.append(("test accuracy", "not scored yet"))
-    latencies = [q for q in record.quantities if q.name == "latency_ms" and q.target is not None]
-    for quantity in sorted(latencies, key=lambda q: q.target != choice.target):  # the one that counted first
-        rows.append(("latency", f"{interval(quantity)}, {target_words(str(quantity.target))}"))
+    rows += _latencies(choice)
     if (size := record.quantity("size_bytes")) is not None:
         rows.append(("file size", display("size_bytes", size.value)))
+    return rows
+
+
+def _latencies(choice: Choice) -> list[tuple[str, str]]:
+    """The latency on every target, the serving one first; where there are several it is said which serve, and where."""
+    measured = [q for q in choice.record.quantities if q.name == "latency_ms" and q.target is not None]
+    targets = [q for q in measured if Place.parse(str(q.target)) is None]
+    chosen = choice.served_by
+    rows = []
+    for quantity in sorted(targets, key=lambda q: chosen is None or q.target != chosen.name):
+        places = [str(q.target) for q in measured if q.detail.get("served_by") == quantity.target]
+        mark = f"  ← serves {listing(places)}" if places else ""
+        if len(targets) > 1 and chosen is not None and quantity.target == chosen.name and not places:
+            mark = "  ← serves"
+        rows.append(("latency", f"{interval(quantity)}, {target_words(str(quantity.target))}{mark}"))
     return rows

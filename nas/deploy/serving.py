@@ -1,4 +1,4 @@
-"""How a deployed model is run: the runtime and all that its latency depends on, and the file that this runtime wants."""
+"""How a deployed model is run: the runtime, all that its latency depends on, and the file that this runtime wants."""
 
 from __future__ import annotations
 

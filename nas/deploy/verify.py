@@ -100,9 +100,10 @@ def verify_deployment(
         with Runner() as runner:
             return verify_deployment(folder, validation, test, study, runner)
     deployment = load_deployment(folder)
-    run = checked_model(deployment, outputs)
-    probabilities = _run(str(folder), run, validation.images)
-    accuracy = _check_scores(deployment, probabilities, validation, "")
+    session = _stock_session(deployment) if is_onnx(deployment) else None
+    run = checked_model(deployment, deployment.read_model(), session, outputs)
+    given = _run(str(folder), run, validation.images)
+    accuracy = _check_scores(deployment, given, validation, "")
     test_accuracy = None
     if test is not None and deployment.test_scores:
         test_accuracy = _check_scores(deployment, _run(str(folder), run, test.images), test, "test_")
@@ -111,8 +112,11 @@ def verify_deployment(
         record = study.record(deployment.trial)
         served = Served(study, record, deployment.serving.as_target)
         _check_record(deployment, served)
-        study_run = runs(deployment, served.artifact, outputs)
-        compared = _check_outputs(deployment, study_run, validation.images, probabilities)
+        artifact = served.artifact
+        session = open_session(artifact, deployment.serving.threads or 1) if is_onnx(deployment) else None
+        compared = _check_outputs(
+            deployment, checked_model(deployment, artifact, session, outputs), validation.images, given
+        )
     title = deployment.serving.as_target.kind.title
     return Verification(deployment.sha256, accuracy, test_accuracy, compared, title)
 
@@ -137,34 +141,28 @@ def scores_on_test(
     return Served.at(study, record, target).test_scores(test, outputs)
 
 
-def checked_model(deployment: Deployment, outputs: Outputs, threads: int | None = None) -> Run:
-    """The deployed model made to run as any service would, with nothing of this package's between where it can.
+def checked_model(
+    deployment: Deployment, content: bytes, session: onnxruntime.InferenceSession | None, outputs: Outputs
+) -> Run:
+    """The deployed model made to run by the runtime that serves it.
 
     Args:
         deployment: Whose model.
+        content: Its file.
+        session: An ONNX file opened by ONNX Runtime on the CPU, which says what it takes, and runs it where it serves
+            it; None for a torch program, which is held to its output alone.
         outputs: Runs what does not run in this process.
-        threads: Of ONNX Runtime in this process; as the deployment states for None.
 
     Raises:
-        ArtifactError: It was changed, does not load, or does not take and give what the deployment describes.
+        ArtifactError: It does not take and give what the deployment describes.
     """
-    session = None
-    if deployment.serving.form != TORCH_PROGRAM:
-        session = _stock_session(deployment, threads or deployment.serving.threads or 1)
+    if session is not None:
         check_signature(deployment, session)
-    if session is not None and deployment.serving.runs_here:
-        return lambda images: probabilities(session, images)
-    content = deployment.read_model()
-    return runs(deployment, content, outputs)
-
-
-def runs(deployment: Deployment, content: bytes, outputs: Outputs) -> Run:
-    """A file of the deployment's form made to run as the deployment is; its output is checked for its shape."""
+        if deployment.serving.runs_here:
+            return lambda images: probabilities(session, images)
     classes, target = len(deployment.class_names), deployment.serving.as_target
 
     def run(images: np.ndarray) -> np.ndarray:
-        if deployment.serving.runs_here:
-            return probabilities(open_session(content, target.threads or 1), images)
         given = outputs(content, target, images)
         if given.shape != (len(images), classes):
             shape = "×".join(map(str, given.shape))
@@ -177,12 +175,17 @@ def runs(deployment: Deployment, content: bytes, outputs: Outputs) -> Run:
     return run
 
 
-def _stock_session(deployment: Deployment, threads: int) -> onnxruntime.InferenceSession:
+def is_onnx(deployment: Deployment) -> bool:
+    """Whether the model is an ONNX file, which ONNX Runtime can open whatever serves it."""
+    return deployment.serving.form != TORCH_PROGRAM
+
+
+def _stock_session(deployment: Deployment) -> onnxruntime.InferenceSession:
     """The model opened by its path as any service would, with nothing of this package's between."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = deployment.serving.threads or 1
     path = deployment.model_path
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -16,28 +16,31 @@ from pathlib import Path
 import nas
 from nas.artifact import Manifest
 from nas.data.dataset import Dataset
-from nas.deploy.choose import Choice
-from nas.deploy.deployment import (
-    DEPLOYMENT_FILE,
-    FILES,
-    MODEL_FILE,
-    README_FILE,
-    Deployment,
-    Reasons,
-    Serving,
-)
+from nas.deploy.choose import Choice, broken_limits
+from nas.deploy.deployment import DEPLOYMENT_FILE, FILES, README_FILE, Deployment, Reasons
 from nas.deploy.readme import readme
-from nas.deploy.verify import Verification, scores_on_test, verify_deployment
+from nas.deploy.running import Runner
+from nas.deploy.served import TORCH_EXPORTER, Served
+from nas.deploy.serving import Serving
+from nas.deploy.verify import Verification, verify_deployment
 from nas.errors import ArtifactError, NasError
 from nas.gains import compare
 from nas.outcome import Quantity
-from nas.record import TrialRecord
+from nas.serving import Outputs
 from nas.store import sha256_bytes, sync_folder, write_atomically
 from nas.study import Study
-from nas.target import Target
+from nas.target import TORCH_PROGRAM, Place
+from nas.wording import listing
 
-# Packages whose versions a reader needs to get the same outputs and the same pixels.
-PACKAGES = ("onnxruntime", "numpy", "pillow")
+# Packages whose versions a reader needs to get the same outputs and the same pixels, as far as they are installed.
+PACKAGES = ("numpy", "pillow")
+RUNTIME_PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "openvino": ("openvino",),
+    "torch": ("torch",),
+    "inductor": ("torch",),
+    "tensorrt": ("onnxruntime-gpu", "tensorrt"),
+}
 
 
 @dataclass(frozen=True)
@@ -53,28 +56,36 @@ class Deployed:
         return self.verification.words
 
 
-def deploy(study: Study, choice: Choice, output: Path, dataset: Dataset) -> Deployed:
+def deploy(study: Study, choice: Choice, output: Path, dataset: Dataset, outputs: Outputs | None = None) -> Deployed:
     """Writes the chosen trial as a deployment, and puts it in place only if it does what the trial promises.
 
-    Test scores are the study's, or are measured now where the search has not confirmed its front yet.
+    The deployed file is the one that the target wants which serves the trial, and that target's runtime runs it for
+    the check. Test scores are the study's, or are measured now where the search has not confirmed its front yet, or
+    where another runtime was asked for than those that serve.
 
     Args:
         study: The study that the choice is from.
         choice: What ``choose`` gave.
         output: The folder to write; its parents are made. A deployment that lies there is replaced.
         dataset: The study's data.
+        outputs: Runs what does not run in this process; a measuring process that ends with the call where None.
 
     Raises:
         StudyError: The artifact is not in the study's cache.
-        ArtifactError: What was written does not do what the trial promises; nothing is in place.
+        ArtifactError: What was written does not do what the trial promises, or the limits are met by another runtime
+            only; nothing is in place.
+        UnsupportedError: The runtime or its device is missing here.
         NasError: The place holds something else, or cannot be written.
     """
+    if outputs is None:
+        with Runner() as runner:
+            return deploy(study, choice, output, dataset, runner)
     verifications: list[Verification] = []
 
     def check(folder: Path) -> None:
-        verifications.append(verify_deployment(folder, dataset.validation, dataset.test, study))
+        verifications.append(verify_deployment(folder, dataset.validation, dataset.test, study, outputs))
 
-    scores = scores_on_test(study, choice.record, dataset.test)
+    scores = Served.at(study, choice.record, choice.target).scores(dataset, outputs)
     folder = write_deployment(study, choice, output, check, scores)
     return Deployed(folder, verifications[0])
 
@@ -97,7 +108,7 @@ def write_deployment(
     choice: Choice,
     output: Path,
     check: Callable[[Path], object] | None = None,
-    test_scores: Mapping[str, Quantity] | None = None,
+    scores: Mapping[str, Quantity] | None = None,
 ) -> Path:
     """Writes the chosen trial's artifact, with all that is known of it, into a folder.
 
@@ -109,26 +120,27 @@ def write_deployment(
         choice: What ``choose`` gave.
         output: The folder to write; its parents are made.
         check: Called with the folder before it is put in place; whatever it raises leaves the place as it was.
-        test_scores: Test scores by quantity name, where the study has none of its own for this trial.
+        scores: Accuracies by quantity name that trial and study do not have of the runtime that serves it.
 
     Returns:
         The folder that was written.
 
     Raises:
         StudyError: The artifact is not in the study's cache.
-        ArtifactError: The check failed.
+        ArtifactError: The check failed, or the limits are met by another runtime only.
         NasError: The place holds something else, or cannot be written.
     """
     place = output.resolve()
-    content = study.artifact(choice.record)
-    scores = study.test_scores.get(choice.record.number, {}) or test_scores or {}
+    served = Served.at(study, choice.record, choice.target)
+    content = served.artifact
+    deployment = _deployment(served, choice, place, content, scores or {})
+    _check_limits(study, choice, deployment)
     with _os_errors(output):
         _refuse_strangers(place, output)
         place.parent.mkdir(parents=True, exist_ok=True)
         with _beside(place) as aside:
-            deployment = _deployment(study, choice, aside, content, scores)
             text = json.dumps(deployment.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
-            write_atomically(aside / MODEL_FILE, content)
+            write_atomically(aside / deployment.serving.model_file, content)
             # A folder's name, hence a class's, need not be Unicode; the escape that takes its place is JSON.
             write_atomically(aside / DEPLOYMENT_FILE, f"{text}\n".encode(errors="backslashreplace"))
             write_atomically(aside / README_FILE, readme(deployment).encode(errors="backslashreplace"))
@@ -149,11 +161,14 @@ def _os_errors(output: Path) -> Iterator[None]:
 
 
 def _deployment(
-    study: Study, choice: Choice, folder: Path, content: bytes, test_scores: Mapping[str, Quantity]
+    served: Served, choice: Choice, folder: Path, content: bytes, scores: Mapping[str, Quantity]
 ) -> Deployment:
     from nas.describe import describe
 
-    record = choice.record
+    study, record = served.study, served.record
+    present = study.test_scores.get(record.number, {}) if served.is_scored else {}
+    tested = present or {name: quantity for name, quantity in scores.items() if name.startswith("test_")}
+    manifest, is_program = Manifest.from_json(record.manifest), served.target.form == TORCH_PROGRAM
     return Deployment(
         folder=folder,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -161,14 +176,17 @@ def _deployment(
         trial=record.number,
         design=record.design,
         design_words=describe(record.design),
-        serving=_serving(study, choice, record),
-        manifest=Manifest.from_json(record.manifest),
-        quantities=record.quantities,
-        test_scores=tuple(test_scores.values()),
-        labels=record.labels,
+        serving=_serving(served, choice),
+        input=manifest.input,
+        class_names=manifest.class_names,
+        exporter=TORCH_EXPORTER if is_program else manifest.exporter,
+        opset=None if is_program else manifest.opset,
+        quantities=served.quantities(content, scores),
+        test_scores=tuple(tested.values()),
+        labels=served.labels,
         notes=record.notes,
         chosen=Reasons(choice.rule, choice.why, choice.limits.to_json()),
-        versions=_versions(),
+        versions=_versions(served.target.runtime),
         environment=record.environment,
         sha256=sha256_bytes(content),
         size_bytes=len(content),
@@ -176,21 +194,30 @@ def _deployment(
     )
 
 
-def _serving(study: Study, choice: Choice, record: TrialRecord) -> Serving:
+def _serving(served: Served, choice: Choice) -> Serving:
     """As the latency was measured that the choice went by, or else the first that the study measured."""
-    version = str(record.environment.get("onnxruntime", "unknown"))
-    name = choice.target or next(iter(study.recipe.all_targets), None)
-    if name is None:  # no latency was measured: as accuracy was scored
-        return Serving("onnxruntime", version, "cpu", threads=1, batch=None, target=None)
-    target = Target.parse(name)
-    return Serving(target.runtime, version, target.device, target.threads, target.batch, target.name)
+    is_measured = choice.target is not None or bool(served.study.recipe.all_targets)
+    place = choice.target if choice.target is not None and Place.parse(choice.target) is not None else None
+    return Serving.on(served.target, served.version, is_measured, place)
 
 
-def _versions() -> dict[str, str]:
+def _check_limits(study: Study, choice: Choice, deployment: Deployment) -> None:
+    """What one runtime serves must keep the limits too where the trial's numbers are those of another."""
+    if broken := broken_limits(study, choice, deployment):
+        raise ArtifactError(
+            f"by {deployment.serving.words} trial {deployment.trial} does not keep the limits: {listing(broken)}",
+            "loosen the limit, or leave --target out",
+        )
+
+
+def _versions(runtime: str) -> dict[str, str]:
     import platform
 
     versions = {"nas-front": nas.__version__, "python": platform.python_version()}
-    return versions | {name: metadata.version(name) for name in PACKAGES}
+    for name in (*RUNTIME_PACKAGES[runtime], *PACKAGES):
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _refuse_strangers(place: Path, output: Path) -> None:

@@ -33,9 +33,9 @@ Progress = Callable[[int, float], None]
 # Shorter than for trials: many networks roughly teach more than few precisely, and 2 % of noise is all the same here.
 POLICY = Policy(warmup_ms=30.0, minimum_samples=20, minimum_ms=60.0, maximum_ms=1000.0)
 # One sample in so many is a single layer: it pins its kernels down, but of networks a call teaches more.
-LAYER_EVERY = 10
+LAYER_EVERY = 8
 # Kept for fitting and checking at the end, so that all ends in time.
-RESERVE_SECONDS = 3.0
+RESERVE_SECONDS = 10.0
 # A target that refuses so many networks one after the other is not going to take the next.
 MOST_FAILURES = 10
 

@@ -30,7 +30,7 @@ _KERNEL_FIELDS = tuple(item.name for item in fields(Kernel))
 # Of a normal distribution: half the width of a 95 % interval in standard errors.
 _HALF_WIDTH = 1.96
 # Relative error that a disturbance may have brought.
-DISTURBED_NOISE = 0.05
+DISTURBED_NOISE = 0.03
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ BASE_NOISE = 0.05
 # A latency further from what all others say of it than so many deviations was disturbed. It is set aside: given such
 # an error that it does not count. What that changes is looked at again, so often at most.
 OUTLIER, ASIDE_NOISE, ROUNDS = 3.5, 10.0, 4
+# A latency in doubt agrees with all others within this relative error.
+AGREES = 0.10
 
 
 @dataclass(frozen=True)
@@ -198,11 +200,13 @@ class Predictor:
         self._layout = _Layout(networks)
         self._correlations = correlations(self._layout.kernels, self._layout.kernels)
         # What is in doubt is first left aside, and taken in where it agrees with all else.
-        aside = np.zeros(len(own), dtype=bool) if doubtful is None else np.asarray(doubtful, dtype=bool)
-        if (~aside).sum() < LEAST_NETWORKS:
-            aside[:] = False
+        doubted = np.zeros(len(own), dtype=bool) if doubtful is None else np.array(doubtful, dtype=bool)
+        if (~doubted).sum() < LEAST_NETWORKS:
+            doubted[:] = False
+        aside = doubted
         for _ in range(ROUNDS):
-            strange = self._fit(own, aside) > OUTLIER
+            errors, deviations = self._fit(own, aside)
+            strange = (errors > OUTLIER * deviations) | (doubted & (errors > AGREES))
             if (strange == aside).all():
                 break
             aside = strange
@@ -227,8 +231,10 @@ class Predictor:
         unknown = {kernel.kind for kernel in network} - self._base.kinds.keys()
         return Prediction(ms, deviation, tuple(sorted(unknown)))
 
-    def _fit(self, own: np.ndarray, aside: np.ndarray) -> np.ndarray:
-        """Fits base and correction, and gives each latency's distance from what all others say of it, in deviations.
+    def _fit(self, own: np.ndarray, aside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fits base and correction, and gives each latency's relative error against what all others say of it.
+
+        Beside it the deviation that is expected of that error.
 
         The error of a Gaussian process on what it was not given is known without leaving anything out: of the inverse
         covariance C⁻¹ and residuals r it is (C⁻¹r)ᵢ / (C⁻¹)ᵢᵢ, with variance 1 / (C⁻¹)ᵢᵢ (S. Sundararajan,
@@ -247,4 +253,4 @@ class Predictor:
         self._dual = cho_solve((self._factor, True), residuals)
         precision = np.diag(cho_solve((self._factor, True), np.eye(len(ms))))
         variance = np.maximum(1 / precision - noise**2, NOISE**2) + own**2
-        return np.abs(self._dual / precision) / np.sqrt(variance)
+        return np.abs(self._dual / precision), np.sqrt(variance)

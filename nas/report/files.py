@@ -65,6 +65,7 @@ from nas.record import TrialRecord
 from nas.report.columns import latency_targets, table_rows
 from nas.store import write_atomically
 from nas.study import Study
+from nas.target import Place
 from nas.wording import frames_per_second
 
 VERSION = 1
@@ -198,7 +199,8 @@ def _columns(study: Study) -> list[str]:
     for target in latency_targets(study):
         columns += [f"latency_ms{part}@{target}" for part in ("", "_low", "_high", "_p95", "_iqr")]
         told = ("unstable", "overhead_bound", "in_turns", "ambiguous_with")
-        columns += [*(f"latency_{name}@{target}" for name in told), f"served_by@{target}"]
+        columns += [f"latency_{name}@{target}" for name in told]
+        columns += [f"served_by@{target}"] if Place.parse(target) else []
         others = ("fps", "speed_up", "latency_gain", "load_ms", "peak_memory_bytes")
         columns += [f"{name}@{target}" for name in others]
     columns += ["flops", "macs", "mac_gain", "params", "size_bytes", "compressed_size_bytes"]

@@ -173,13 +173,12 @@ class TestRefused:
             predict(grey, [write_array(tmp_path / "a.npy", np.zeros(shape, np.uint8))])
 
     def test_a_description_of_another_model(self, grey: Deployment, tmp_path: Path) -> None:
-        taller = replace(grey.manifest, input=replace(GREY, shape=(8, 9, 1)))
+        taller = replace(GREY, shape=(8, 9, 1))
         array = write_array(tmp_path / "a.npy", np.zeros((8, 9, 1), np.uint8))
         with pytest.raises(ArtifactError, match=r"takes and gives .*\[6, 5, 1\].* but must .*\[8, 9, 1\]"):
-            predict(replace(grey, manifest=taller), [array])
-        one_class = replace(grey.manifest, class_names=("cat",))
+            predict(replace(grey, input=taller), [array])
         with pytest.raises(ArtifactError, match=r"takes and gives .*\[4\].* but must .*\[1\]") as caught:
-            predict(replace(grey, manifest=one_class), [write_image(tmp_path / "a.png", 0)])
+            predict(replace(grey, class_names=("cat",)), [write_image(tmp_path / "a.png", 0)])
         assert "\n" not in str(caught.value)
 
     def test_a_run_that_fails_is_one_line(self, grey: Deployment) -> None:

@@ -178,7 +178,7 @@ def test_outputs_that_differ_from_the_studys_artifact_are_noticed(
     folder: Path, example: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = make_model(example.dataset.input, seed=3)
-    monkeypatch.setattr(Study, "artifact", lambda study, record: other)
+    monkeypatch.setattr(Study, "artifact", lambda study, record, form: other)
     with pytest.raises(ArtifactError, match=r"gives other probabilities than its trial's artifact, by up to 0\.\d+"):
         verify(folder, example, example.study)
 
@@ -203,8 +203,9 @@ class TestLoad:
             (b"[]", "is damaged"),
             (b"null", "is damaged"),
             (b"{}", "lacks 'version'"),
-            (b'{"version": 7}', "a deployment's version must be 1, but got 7"),
+            (b'{"version": 7}', "a deployment's version must be 1 or 2, but got 7"),
             (b'{"version": 1}', "lacks '"),
+            (b'{"version": 2}', "lacks '"),
             (b"\xff\xfe", "cannot be read"),
         ],
     )
@@ -243,6 +244,14 @@ class TestLoad:
             ("serving", {"batch": "1"}, "serving.batch must be a whole number at least 1, but got '1'"),
             ("serving", {"runtime": None}, "serving.runtime must be a text, but is None"),
             ("serving", {"target": 3}, "serving.target must be a text, but is 3"),
+            ("serving", {"threads": None}, "serving.threads must be .*, but got None"),
+            ("serving", {"precision": 16}, "serving.precision must be a text, but is 16"),
+            ("serving", {"precision": "fp16"}, "ONNX Runtime on cpu has no precision 'fp16'"),
+            ("serving", {"place": "cpu"}, "serving.place must be of the form cpu-b1, but is 'cpu'"),
+            ("serving", {"runtime": "onnxruntine", "target": None}, "unknown runtime 'onnxruntine'; did you mean"),
+            ("serving", {"threads": 2}, "serving.target is 'onnxruntime-cpu-1t-b1', but the rest .* '.*-cpu-2t-b1'"),
+            ("serving", {"runtime": "torch", "target": None}, "model.file is 'model.onnx', but torch runs model.pt2"),
+            ("model", {"file": "../model.onnx"}, "model.file is '../model.onnx', but onnxruntime runs model.onnx"),
             ("input", {"layout": "foo"}, "unknown input.layout 'foo'.*valid: NCHW, NHWC"),
             ("input", {"layout": ["NHWC"]}, "unknown input.layout"),
             ("input", {"dtype": "int8"}, "unknown input.dtype 'int8'; did you mean 'uint8'"),

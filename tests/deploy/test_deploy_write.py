@@ -64,7 +64,7 @@ def test_the_description_says_all_that_is_known(example: Example, choice: Choice
     data = json.loads((folder / "deployment.json").read_text(encoding="utf-8"))
     record = choice.record
     model = (folder / "model.onnx").read_bytes()
-    assert (data["version"], data["study"], data["trial"]) == (1, "birds", record.number)
+    assert (data["version"], data["study"], data["trial"]) == (2, "birds", record.number)
     assert data["design"] == record.design.to_json()
     assert data["design_words"] == describe(record.design)
     assert data["model"] == {
@@ -81,6 +81,8 @@ def test_the_description_says_all_that_is_known(example: Example, choice: Choice
         "threads": 1,
         "batch": 1,
         "target": TARGET,
+        "precision": None,
+        "place": None,
     }
     assert data["input"] == {
         "name": "images",
@@ -182,15 +184,17 @@ def test_every_compression_choice_is_deployed_with_its_label_and_its_gains(
     assert verification.compared == len(example.dataset.validation)
 
 
-def test_a_deployment_written_before_there_were_baselines_is_read(
-    example: Example, choice: Choice, tmp_path: Path
-) -> None:
+def test_a_deployment_of_the_first_version_is_read_and_holds(example: Example, choice: Choice, tmp_path: Path) -> None:
+    """It knew neither baselines nor other runtimes than ONNX Runtime on the CPU."""
     folder = write_deployment(example.study, choice, tmp_path / "deploy")
     path = folder / "deployment.json"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    del data["baseline"], data["uncompressed"]
+    data = json.loads(path.read_text(encoding="utf-8")) | {"version": 1}
+    del data["baseline"], data["uncompressed"], data["serving"]["precision"], data["serving"]["place"]
     path.write_text(json.dumps(data))
-    assert load_deployment(folder).baseline is None
+    deployment = load_deployment(folder)
+    assert (deployment.baseline, deployment.serving.place, deployment.model_path.name) == (None, None, "model.onnx")
+    verification = verify_deployment(folder, example.dataset.validation, example.dataset.test, example.study)
+    assert (verification.runtime, verification.compared) == ("ONNX Runtime", 120)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,7 @@ from nas.estimate.kernels import Kernel
 from nas.estimate.measurements import NETWORK, Measurement
 from nas.measure.platform import Platform
 
-PLATFORM = Platform(
-    4e9, 1e9, 1, int8_ops_per_second=8e9, bytes_per_second_cache=4e10, bytes_per_second_memory=1e10
-)
+PLATFORM = Platform(4e9, 1e9, 1, int8_ops_per_second=8e9, bytes_per_second_cache=4e10, bytes_per_second_memory=1e10)
 CALL_MS = 0.004
 
 

@@ -91,7 +91,8 @@ def test_a_network_of_a_persons_own_is_compressed_as_it_is(tmp_path: Path) -> No
     (tmp_path / "own.py").write_text(
         "from torch import nn\n"
         "def net():\n"
-        "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))\n"
+        "    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), *head)\n"
     )
     data = {
         "family": "module",

@@ -86,6 +86,20 @@ def test_what_is_known_to_be_noisy_counts_less() -> None:
     assert errors(Predictor(KNOWN, spoilt, noise)).mean() < errors(Predictor(KNOWN, spoilt)).mean()
 
 
+def test_what_is_in_doubt_counts_where_it_agrees() -> None:
+    """Half were disturbed and most of those are too slow by half: too many to be outliers, but they are known."""
+    doubtful = [number % 2 == 0 for number in range(len(KNOWN))]
+    spoilt = [1.5 * ms if number % 2 == 0 and number % 8 else ms for number, ms in enumerate(LATENCIES)]
+    believed, doubted = Predictor(KNOWN, spoilt), Predictor(KNOWN, spoilt, doubtful=doubtful)
+    clean = Predictor(KNOWN[1::2], LATENCIES[1::2])
+    assert np.median(errors(doubted)) <= 1.1 * np.median(errors(clean))
+    assert np.median(errors(doubted)) < np.median(errors(believed)) / 2
+
+
+def test_where_all_are_in_doubt_all_count() -> None:
+    assert (errors(Predictor(KNOWN, LATENCIES, doubtful=[True] * len(KNOWN))) <= 0.1).mean() >= 0.95
+
+
 def test_predictions_stay_positive(predictor: Predictor) -> None:
     tiny = Kernel(":Softmax", "", "float", 1, 1, 1, 1, 0, 1, 1, 1, 0, 8)
     assert predictor.predict((tiny,)).ms > 0

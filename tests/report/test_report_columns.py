@@ -9,6 +9,7 @@ import pytest
 from fakes import LATENCY, TARGET, make_design, make_recipe, make_record, write_study
 
 from nas.outcome import Realisation
+from nas.record import TrialRecord
 from nas.report.columns import Column, front_notes, latency_targets, number_columns, table_rows
 from nas.study import Study
 
@@ -117,3 +118,111 @@ def test_labels_name_what_stages_have_and_also_the_baselines(tmp_path: Path) -> 
 def test_an_empty_front_has_no_rows(tmp_path: Path) -> None:
     study = make_study(tmp_path, constraints=[f"{LATENCY} <= 0.001"])
     assert table_rows(study) == []
+
+
+# --- timed in turns, bound by the cost of a call, served at a place --------------------------------------------------
+
+
+def with_latency(record: TrialRecord, key: str = LATENCY, **detail: float | str | bool) -> TrialRecord:
+    """The record with more in the detail of its latency."""
+    quantities = (replace(q, detail={**q.detail, **detail}) if q.key == key else q for q in record.quantities)
+    return replace(record, quantities=tuple(quantities))
+
+
+def in_turns_study(folder: Path, *overlaps: tuple[int, str]) -> Study:
+    """A front of 1, 2 and 3 that was timed in turns; some name others that they cannot be told apart from."""
+    named = dict(overlaps)
+    records = []
+    for number, (accuracy, latency_ms) in enumerate([(0.5, 0.9), (0.8, 0.1), (0.9, 0.2), (0.95, 0.3)]):
+        record = with_latency(make_record(number, accuracy, latency_ms), in_turns=True)
+        records.append(with_latency(record, ambiguous_with=named[number]) if number in named else record)
+    return write_study(folder / "study", records)
+
+
+def test_the_spread_of_what_was_timed_in_turns_is_its_interval(tmp_path: Path) -> None:
+    study = in_turns_study(tmp_path)
+    assert (column(study, LATENCY).unit, column(study, LATENCY).cells[0]) == ("ms ±CI/2", "0.100 ±2%")
+    assert front_notes(study)[0].endswith("; ± half the 95 % interval; the front was timed in turns.")
+    assert not any("≈" in note for note in front_notes(study))
+
+
+def test_members_that_cannot_be_told_apart_are_marked_and_named(tmp_path: Path) -> None:
+    study = in_turns_study(tmp_path, (1, "2"), (2, "1,3"), (3, "2"))
+    assert column(study, LATENCY).cells == ["0.100 ±2%≈", "0.200 ±2%≈", "0.300 ±2%≈"]
+    assert "≈ intervals overlap: trials 1 and 2; trials 2 and 3." in front_notes(study)
+
+
+def test_a_trial_that_is_no_row_makes_nobody_ambiguous(tmp_path: Path) -> None:
+    study = in_turns_study(tmp_path, (1, "0"), (2, "77"))
+    assert column(study, LATENCY).cells == ["0.100 ±2%", "0.200 ±2%", "0.300 ±2%"]
+    assert not any("≈" in note for note in front_notes(study))
+
+
+def test_of_many_pairs_some_are_named(tmp_path: Path) -> None:
+    numbers = range(1, 6)
+    records = [
+        with_latency(
+            make_record(n, 0.9 + n / 100, 0.1 + n / 1000),
+            in_turns=True,
+            ambiguous_with=",".join(str(other) for other in numbers if other != n),
+        )
+        for n in numbers
+    ]
+    (note,) = (note for note in front_notes(write_study(tmp_path / "study", records)) if note.startswith("≈"))
+    assert note.count(" and ") == 7
+    assert note.endswith("; and 4 more pairs.")
+
+
+def test_a_ratio_of_what_is_overhead_bound_is_no_gain(tmp_path: Path) -> None:
+    pruned = make_record(1, 0.9, 0.02, design=make_design(pruning_ratio=0.5), uncompressed=(0.04, 7e5))
+    records = [
+        make_record(0, 0.95, 0.05, origin="baseline"),
+        with_latency(pruned, overhead_bound=True, overhead_ms=0.01),
+    ]
+    study = write_study(tmp_path / "study", records)
+    assert column(study, LATENCY).cells == ["0.0200 ±2%°", "0.0500 ±2%"]
+    speed, gain = column(study, f"speed_up@{TARGET}"), column(study, f"gain@{TARGET}")
+    assert (speed.cells, speed.below(0)) == (["(2.5×)", "1.0×"], "overhead-bound")
+    assert (gain.cells[0], gain.below(0)) == ("3.5, (2.0)", "MACs 3.5× fewer than uncompressed; overhead-bound")
+    assert (
+        "° overhead-bound, within 3 times of a call that computes nothing (0.0100 ms): a ratio in parentheses is no "
+        "gain of the network's."
+    ) in front_notes(study)
+
+
+OPENVINO = "openvino-cpu-1t-b1"
+
+
+def served_study(folder: Path) -> Study:
+    """A study at a place, where OpenVINO serves trial 1."""
+    records = []
+    for number, server in enumerate((TARGET, OPENVINO)):
+        record = make_record(number, 0.8 + number / 10, 0.1 + number / 10)
+        latency = record.quantity(LATENCY)
+        assert latency is not None
+        other = replace(latency, target=OPENVINO)
+        place = replace(latency, target="cpu-b1", detail={**latency.detail, "served_by": server})
+        records.append(replace(record, quantities=(*record.quantities, other, place)))
+    recipe = make_recipe(objectives=["accuracy", "latency_ms@cpu-b1"], targets=[TARGET, OPENVINO])
+    return write_study(folder / "study", records, recipe)
+
+
+def test_at_a_place_it_is_told_who_serves(tmp_path: Path) -> None:
+    study = served_study(tmp_path)
+    assert latency_targets(study) == ["cpu-b1", TARGET, OPENVINO]
+    assert column(study, "served_by@cpu-b1").cells == [TARGET, OPENVINO]
+    assert column(study, "latency_ms@cpu-b1").title == "Latency cpu-b1"
+    assert column(study, f"latency_ms@{OPENVINO}").title == f"Latency {OPENVINO}"
+    assert column(study, "fps@cpu-b1").cells == ["10.0 k", "5.00 k"]
+    assert not [c.key for c in number_columns(study) if c.key == f"fps@{OPENVINO}"], "which the recipe compares nowhere"
+    assert front_notes(study)[0].startswith("Latency: median on the fastest, CPU, batch 1 (cpu-b1); ONNX Runtime, CPU,")
+
+
+def test_what_was_measured_on_other_targets_later_has_columns_too(tmp_path: Path) -> None:
+    record = make_record(0)
+    latency = record.quantity(LATENCY)
+    assert latency is not None
+    later = replace(latency, target=OPENVINO, value=0.7, low=0.69, high=0.71)
+    study = write_study(tmp_path / "study", [replace(record, quantities=(*record.quantities, later))])
+    assert latency_targets(study) == [TARGET, OPENVINO]
+    assert column(study, f"latency_ms@{OPENVINO}").cells == ["0.700 ±0.3%"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import os
 from pathlib import Path
@@ -176,3 +177,21 @@ def test_a_folder_whose_name_is_no_text_is_spelled_with_its_bytes(tmp_path: Path
 
 def test_half_characters_are_spelled_out() -> None:
     assert files.encoded("a\udce9\u00e9") == b"a\\udce9\xc3\xa9"
+
+
+def test_what_is_known_of_a_latency_timed_in_turns_at_a_place(tmp_path: Path) -> None:
+    record = make_record(1)
+    detail = {"in_turns": True, "ambiguous_with": "3,7", "overhead_bound": True, "served_by": TARGET}
+    latency = next(q for q in record.quantities if q.name == "latency_ms")
+    place = dataclasses.replace(latency, target="cpu-b1", detail={**latency.detail, **detail})
+    recipe = make_recipe(objectives=["accuracy", "latency_ms@cpu-b1"], targets=[TARGET])
+    study = write_study(
+        tmp_path / "study", [dataclasses.replace(record, quantities=(*record.quantities, place))], recipe
+    )
+    (row,) = csv.DictReader(io.StringIO(front_csv(study)))
+    assert row["latency_in_turns@cpu-b1"] == row["latency_overhead_bound@cpu-b1"] == "true"
+    assert row["latency_ambiguous_with@cpu-b1"] == "3;7"
+    assert row["served_by@cpu-b1"] == TARGET
+    assert row[f"latency_in_turns@{TARGET}"] == row[f"latency_overhead_bound@{TARGET}"] == "false"
+    assert row[f"latency_ambiguous_with@{TARGET}"] == ""
+    assert f"served_by@{TARGET}" not in row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -344,3 +345,25 @@ def test_the_legend_hides_neither_line_nor_points(
     corners = axes.transData.transform(np.column_stack([steps.get_xdata(), steps.get_ydata()]))
     for start, end in pairwise(corners):
         assert not any(box.contains(*(start + share * (end - start))) for share in np.linspace(0, 1, 400))
+
+
+@pytest.mark.parametrize(("overlaps", "marked"), [("3", True), ("", False), ("99", False)])
+def test_members_that_cannot_be_told_apart_are_marked(
+    tmp_path: Path, overlaps: str, marked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(tmp_path)
+    record = study.front[0]  # an end, which is always named
+    detail = {"in_turns": True, "ambiguous_with": overlaps}
+    quantities = tuple(
+        replace(q, detail={**q.detail, **detail}) if q.name == "latency_ms" else q for q in record.quantities
+    )
+    records = [replace(record, quantities=quantities) if other is record else other for other in study.records]
+    again = write_study(tmp_path / "again", records)
+    axes = kept_figure(again, tmp_path / "p.png", monkeypatch).axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    words = [text.get_text() for text in legend.get_texts()]
+    assert ("front, with 95 % intervals (≈ overlap)" in words) is marked
+    (name,) = (text.get_text() for text in axes.texts if text.get_text().startswith(f"{record.number} "))
+    assert name.endswith(" ≈") is marked
+    assert sum(text.get_text().endswith("≈") for text in axes.texts) == int(marked), "the one that says so"

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas.errors import ArtifactError, one_line
+from nas.errors import one_line
 from nas.measure.clock import Clock, Timed, timed_by
 from nas.measure.runtimes.base import Missing
 from nas.measure.runtimes.batches import check_batch, in_batches
@@ -33,6 +33,7 @@ from nas.target import Target
 # may do.
 WARM_UP_CALLS = 3
 
+DEVICE = "cuda"
 NANOSECONDS_PER_MS = 1_000_000
 _DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -48,7 +49,7 @@ class CapturedCall:
     def __init__(self, forward: Forward, images: Tensor) -> None:
         self.forward = forward
         self.host_input = images.pin_memory()
-        self.device_input = torch.empty_like(images, device="cuda")
+        self.device_input = torch.empty_like(images, device=DEVICE)
         self.host_output = self._warm_up()
         self.start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         self.end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -86,7 +87,7 @@ class CapturedCall:
                 output = self.forward(self.device_input)
         torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.synchronize()
-        return torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
+        return torch.empty(output.shape, dtype=output.dtype).pin_memory()
 
 
 class CudaSession:
@@ -109,8 +110,6 @@ class CudaSession:
         return None
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        if len(images) == 0:
-            raise ArtifactError("the model cannot be run on no images")
         return in_batches(self._once, images, self.batch or len(images))
 
     def call(self, images: np.ndarray) -> Callable[[], object]:
@@ -139,7 +138,7 @@ class CudaSession:
         with torch.inference_mode():
             batch = self.program.tensor(images)
             try:
-                return self.forward(batch.to("cuda")).cpu().numpy()
+                return self.forward(batch.to(DEVICE)).cpu().numpy()
             except Exception as error:  # torch raises RuntimeError, its kinds, and whatever a compiler raises
                 raise run_error(error) from error
 
@@ -162,7 +161,7 @@ def missing_cuda(target: Target) -> Missing | None:
             "measure with fp16; bf16 needs compute capability 8.0",
         )
     try:  # an old driver, or a GPU that this build has no kernels for, shows only now
-        torch.zeros(1, device="cuda").add_(1).item()
+        torch.zeros(1, device=DEVICE).add_(1).item()
     except RuntimeError as error:
         return Missing(
             f"target '{target.name}': torch cannot use {torch.cuda.get_device_name()}: {one_line(error)}",

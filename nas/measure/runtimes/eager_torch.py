@@ -9,7 +9,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from nas.errors import ArtifactError
 from nas.measure.runtimes.base import HostTimed, Missing, Session
 from nas.measure.runtimes.batches import check_batch, in_batches
 from nas.measure.runtimes.cuda_torch import CudaSession, cuda_environment, missing_cuda, prepare_cuda
@@ -36,8 +35,6 @@ class CpuSession(HostTimed):
         return torch.get_num_threads()
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        if len(images) == 0:
-            raise ArtifactError("the model cannot be run on no images")
         return in_batches(self._once, images, self.batch or len(images))
 
     def call(self, images: np.ndarray) -> Callable[[], object]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 import subprocess
 import sysconfig
@@ -28,7 +29,7 @@ from nas.target import Target
 # On every device. Kernels are compiled here and one after the other: a pool of compiling processes would stay, beside
 # what is measured.
 _OPTIONS = {"freezing": True, "compile_threads": 1}
-# The calls between the kernels in C++ too: a third of the latency of a network of some tens of microseconds.
+# The calls between the kernels in C++ too: 0.35 in place of 0.42 ms for six convolutions on 28×28 pixels.
 _CPU_OPTIONS = {"cpp_wrapper": True}
 # The CUDA graph is captured around the whole call, copies included; see ``cuda_torch``.
 _CUDA_OPTIONS = {"triton.cudagraphs": False}
@@ -97,7 +98,7 @@ def find_compiler() -> str | None:
 
     try:
         return str(get_cpp_compiler())
-    except (InvalidCxxCompiler, RuntimeError):
+    except (InvalidCxxCompiler, RuntimeError, OSError):
         return None
 
 
@@ -127,7 +128,7 @@ def _missing_compiler(target: Target) -> Missing | None:
 
 
 def _missing_triton(target: Target) -> Missing | None:
-    if importlib.util.find_spec("triton") is None:
+    if not _find_package("triton"):
         return Missing(f"target '{target.name}': torch.compile needs Triton on a GPU", "pip install triton")
     if (capability := torch.cuda.get_device_capability()) < _LEAST_CAPABILITY:
         return Missing(
@@ -135,8 +136,16 @@ def _missing_triton(target: Target) -> Missing | None:
             f"{'.'.join(map(str, capability))}",
             f"measure on torch-cuda-b{target.batch} instead, which needs no compiler",
         )
-    if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
+    if not any(_find_program(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang")):
         return Missing(
             f"target '{target.name}': Triton finds no C compiler", "install gcc (apt-get install gcc), or set CC"
         )
     return None
+
+
+def _find_package(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def _find_program(name: str) -> bool:
+    return shutil.which(name) is not None

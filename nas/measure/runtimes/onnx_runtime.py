@@ -1,9 +1,8 @@
-"""ONNX Runtime: on the CPU, on NVIDIA GPUs, and on these by TensorRT's engines."""
+"""ONNX Runtime on the CPU; what it does on GPUs is in ``onnx_runtime_gpu``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +58,9 @@ class OnnxRuntime:
         return OnnxRuntimeSession(open_session(content, target.threads or 1))
 
     def environment(self, target: Target) -> dict[str, Any]:
-        return {"onnxruntime": metadata.version("onnxruntime"), "provider": "CPUExecutionProvider"}
+        import onnxruntime  # which tells its version under whatever name it was installed
+
+        return {"onnxruntime": str(onnxruntime.__version__), "provider": "CPUExecutionProvider"}
 
     def identity(self, images: np.ndarray) -> bytes:
         return identity_onnx(images)

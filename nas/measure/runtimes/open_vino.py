@@ -31,7 +31,8 @@ class OpenVinoSession(HostTimed):
     """A model compiled for the target's batch, which is the fastest form: shapes are known, memory is planned once.
 
     Other numbers of images go through it in batches of that size, the last one filled up: what is scored is exactly
-    what is timed.
+    what is timed. That matters: which kernels run depends on batch and threads, and some are wrong
+    (``tests/compress/test_compress_openvino.py``).
 
     Args:
         compiled: The model.

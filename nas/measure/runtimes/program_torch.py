@@ -52,6 +52,8 @@ class Program:
         Raises:
             ArtifactError: The program does not take them. (An exported program would not notice by itself.)
         """
+        if len(images) == 0:
+            raise ArtifactError("the model cannot be run on no images")
         fits = len(images.shape) == len(self.shape) + 1 and all(
             mine in (None, given) for mine, given in zip(self.shape, images.shape[1:], strict=True)
         )
@@ -68,7 +70,7 @@ class Program:
 
 
 def load_program(content: bytes, device: str = "cpu", precision: str | None = None) -> Program:
-    """Loads a program for a device.
+    """Loads a program for a device: ``cpu`` or ``cuda``.
 
     In a precision of 16 bits (``fp16``, ``bf16``) the network's weights and arithmetic are converted; normalisation of
     the input and the softmax stay float32.

@@ -176,7 +176,7 @@ def test_what_would_fill_the_memory_in_part_is_refused(images: np.ndarray, said:
 
 def test_a_size_that_is_not_known_is_refused() -> None:
     nodes = [onnx.helper.make_node("Relu", ["images"], ["probabilities"])]
-    with pytest.raises(ArtifactError, match="all sizes but the batch must be known .* 'images' is 2×height"):
+    with pytest.raises(ArtifactError, match=r"all sizes but the batch must be known .* 'images' is 2×height"):
         bound(make_model(nodes, {}, ["batch", "height"]), 2)
 
 
