@@ -101,8 +101,7 @@ class Serving:
             whole_number("serving.batch", serving.batch)
         if serving.place is not None and Place.parse(serving.place) is None:
             raise ValueError(f"serving.place must be of the form cpu-b1, but is '{serving.place:.40}'")
-        name = serving.as_target.name
+        name = Target.parse(serving.as_target.name).name
         if serving.target not in (None, name):
             raise ValueError(f"serving.target is '{serving.target}', but the rest of serving says '{name}'")
-        Target.parse(name)
         return serving

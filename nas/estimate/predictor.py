@@ -27,8 +27,8 @@ Network = Sequence[Kernel]
 
 # With fewer measured networks there is nothing to learn from.
 LEAST_NETWORKS = 20
-# The most that a predictor learns from: its time grows with the cube, and so many are fitted in about a second.
-MOST_NETWORKS = 2000
+# The most that a predictor learns from: its time grows with the cube, and a check fits it five times more.
+MOST_NETWORKS = 1000
 
 # Channels and depths are padded to these by vector kernels: floats in blocks of 16, bytes in fours.
 COLUMNS, DEPTHS = 16, 4

@@ -32,10 +32,16 @@ def latency_targets(study: Study) -> list[str]:
 
 
 def short_targets(targets: Sequence[str]) -> dict[str, str]:
-    """What tells targets apart: threads and batch, ``1t-b1``, where nothing else differs; else their whole names."""
+    """What tells targets apart: threads and batch (``1t-b1``) on one runtime, else the runtime where nothing else
+    differs, else their whole names.
+    """
     parsed = [Target.parse(name) for name in targets if Place.parse(name) is None]
-    alike = len(parsed) == len(targets) and len({(target.runtime, target.device) for target in parsed}) == 1
-    return {name: "-".join(name.split("-")[2:]) if alike else name for name in targets}
+    if len(parsed) == len(targets):
+        if len({(target.runtime, target.device) for target in parsed}) == 1:
+            return {target.name: "-".join(target.name.split("-")[2:]) for target in parsed}
+        if len({target.name.partition("-")[2] for target in parsed}) == 1:
+            return {target.name: target.runtime for target in parsed}
+    return {name: name for name in targets}
 
 
 def latency_columns(study: Study, rows: Sequence[TrialRecord]) -> list[Column]:

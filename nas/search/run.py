@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from nas.own_module import INCLUDED
 from nas.pipeline import Pipeline, normalisation_for, own_network
 from nas.recipe import Recipe
 from nas.remeasure import time_front
+from nas.remeasure.surroundings import surroundings_of
 from nas.search.confirm import restore_artifacts, score_front
 from nas.search.loop import Ended, Loop, Watcher
 from nas.search.optuna_bridge import storage_errors
@@ -124,13 +124,6 @@ def estimates_for(targets: Sequence[Target], here: Mapping[str, str]) -> Estimat
         return estimator.quantities(content, complexity) if estimator is not None else ()
 
     return estimate
-
-
-def surroundings_of(measurer: Measurer, targets: Sequence[Target]) -> dict[str, Any]:
-    """The machine, its software, and what each target's runtime says of itself: what a record keeps."""
-    return dict(measurer.machine) | {
-        "runtimes": {target.name: dict(measurer.environment(target)) for target in targets}
-    }
 
 
 def check_teaching(space: SearchSpace, recipe: Recipe) -> None:

@@ -11,6 +11,7 @@ from fakes import LATENCY, TARGET, make_design, make_recipe, make_record, write_
 from nas.outcome import Realisation
 from nas.record import TrialRecord
 from nas.report.columns import Column, front_notes, latency_targets, number_columns, table_rows
+from nas.report.latency_columns import short_targets
 from nas.study import Study
 
 
@@ -226,3 +227,20 @@ def test_what_was_measured_on_other_targets_later_has_columns_too(tmp_path: Path
     study = write_study(tmp_path / "study", [replace(record, quantities=(*record.quantities, later))])
     assert latency_targets(study) == [TARGET, OPENVINO]
     assert column(study, f"latency_ms@{OPENVINO}").cells == ["0.700 ±0.3%"]
+    assert column(study, f"latency_ms@{OPENVINO}").title == "Latency openvino"
+
+
+@pytest.mark.parametrize(
+    ("targets", "short"),
+    [
+        ([TARGET], ["1t-b1"]),
+        ([TARGET, "onnxruntime-cpu-2t-b8"], ["1t-b1", "2t-b8"]),
+        ([TARGET, OPENVINO], ["onnxruntime", "openvino"]),
+        ([TARGET, "openvino-cpu-2t-b1"], [TARGET, "openvino-cpu-2t-b1"]),
+        (["torch-cuda-b1", "torch-cuda-b1-fp16"], ["b1", "b1-fp16"]),
+        (["cpu-b1", TARGET], ["cpu-b1", TARGET]),
+        ([], []),
+    ],
+)
+def test_what_tells_targets_apart(targets: list[str], short: list[str]) -> None:
+    assert list(short_targets(targets).values()) == short
