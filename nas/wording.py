@@ -169,13 +169,13 @@ def constraint_words(constraint: Constraint) -> str:
 
 
 def target_words(name: str) -> str:
-    """A target or place in words: ``ONNX Runtime, CPU, 1 thread, batch 1``; ``the fastest, CPU, batch 1``.
+    """A target or place in words: ``ONNX Runtime, CPU, 1 thread, batch 1``; ``the fastest target, CPU, batch 1``.
 
     Raises:
         NasError: It is neither; see ``Target.parse``.
     """
     if (place := Place.parse(name)) is not None:
-        return f"the fastest, {place.device.upper()}, batch {place.batch}"
+        return f"the fastest target, {place.device.upper()}, batch {place.batch}"
     target = Target.parse(name)
     threads = [plural(target.threads, "thread")] if target.threads is not None else []
     precision = [target.precision] if target.precision else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from fakes import LATENCY, TARGET
 from hypothesis import assume, given
@@ -336,6 +338,10 @@ def test_every_label_has_words_that_begin_with_it() -> None:
 def test_targets_in_words() -> None:
     assert target_words(TARGET) == "ONNX Runtime, CPU, 1 thread, batch 1"
     assert target_words("onnxruntime-cpu-4t-b16") == "ONNX Runtime, CPU, 4 threads, batch 16"
+    assert target_words("torch-cuda-b1-fp16") == "torch, CUDA, batch 1, fp16"
+    assert target_words("openvino-cpu-2t-b1-bf16") == "OpenVINO, CPU, 2 threads, batch 1, bf16"
+    assert target_words("cpu-b1") == "the fastest target, CPU, batch 1"
+    assert target_words("cuda-b8") == "the fastest target, CUDA, batch 8"
     with pytest.raises(RecipeError, match="target 'onnxruntime-cpu' is not of the form"):
         target_words("onnxruntime-cpu")
 
@@ -343,6 +349,7 @@ def test_targets_in_words() -> None:
 def test_frames_per_second_counts_the_batch() -> None:
     latency = Quantity("latency_ms", 4.0, "ms", How.MEASURED, target="onnxruntime-cpu-2t-b16")
     assert frames_per_second(latency) == pytest.approx(1000 * 16 / 4)
+    assert frames_per_second(replace(latency, target="cpu-b16")) == pytest.approx(1000 * 16 / 4)
     with pytest.raises(ValueError, match="need a latency on a target, but got macs"):
         frames_per_second(Quantity("macs", 1.0, "MAC", How.COUNTED))
     with pytest.raises(ValueError, match="need a latency on a target, but got latency_ms"):

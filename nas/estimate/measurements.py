@@ -1,7 +1,7 @@
 """What was measured on this machine to learn from, kept for later: one line of JSON for each, only ever added to.
 
-A measurement holds the kernels that ran, so that the predictor is fitted again when it is loaded, which takes seconds at most;
-no fitted object is stored. Where a process died while it wrote, the torn line is left out when the file is read.
+A measurement holds the kernels that ran, and the predictor is fitted anew when it is loaded, which takes seconds at
+most; no fitted object is stored. Where a process died while it wrote, the torn line is left out when the file is read.
 """
 
 from __future__ import annotations

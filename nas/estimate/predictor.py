@@ -116,27 +116,32 @@ class _Layout:
             np.add.at(self.counts[row], columns, 1)
 
 
-def correlations(some: Sequence[Kernel], others: Sequence[Kernel]) -> np.ndarray:
+class Points:
+    """Kernels as points, those of each kind together.
+
+    Args:
+        kernels: In the order in which rows and columns of ``correlations`` are.
+    """
+
+    def __init__(self, kernels: Sequence[Kernel]) -> None:
+        self.count = len(kernels)
+        places: dict[str, list[int]] = {}
+        for place, kernel in enumerate(kernels):
+            places.setdefault(kernel.kind, []).append(place)
+        self.places = {kind: np.array(of_kind) for kind, of_kind in places.items()}
+        self.points = {kind: np.array([describe(kernels[place]) for place in places[kind]]) for kind in places}
+
+
+def correlations(some: Points, others: Points) -> np.ndarray:
     """The exponential kernel between kernels of one kind, 0 between those of different kinds."""
     from sklearn.gaussian_process.kernels import Matern
 
-    result = np.zeros((len(some), len(others)))
+    result = np.zeros((some.count, others.count))
     shape = Matern(length_scale=LENGTH, nu=0.5)
-    left, right = _by_kind(some), _by_kind(others)
-    for kind in left.keys() & right.keys():
-        rows, columns = left[kind], right[kind]
-        values = shape(
-            np.array([describe(some[row]) for row in rows]), np.array([describe(others[column]) for column in columns])
-        )
-        result[np.ix_(rows, columns)] = values
+    for kind in some.places.keys() & others.places.keys():
+        values = shape(some.points[kind], others.points[kind])
+        result[np.ix_(some.places[kind], others.places[kind])] = values
     return result
-
-
-def _by_kind(kernels: Sequence[Kernel]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for place, kernel in enumerate(kernels):
-        found.setdefault(kernel.kind, []).append(place)
-    return found
 
 
 class _Base:
@@ -198,7 +203,8 @@ class Predictor:
         if not len(networks) == len(self._ms) == len(own):
             raise ValueError(f"{len(networks)} networks need as many latencies, but got {len(self._ms)} and {len(own)}")
         self._layout = _Layout(networks)
-        self._correlations = correlations(self._layout.kernels, self._layout.kernels)
+        self._points = Points(self._layout.kernels)
+        self._correlations = correlations(self._points, self._points)
         # What is in doubt is first left aside, and taken in where it agrees with all else.
         doubted = np.zeros(len(own), dtype=bool) if doubtful is None else np.array(doubtful, dtype=bool)
         if (~doubted).sum() < LEAST_NETWORKS:
@@ -222,10 +228,11 @@ class Predictor:
         costs = np.array([self._base.cost(kernel) for kernel in layout.kernels])
         base = float(counts @ costs) + self._base.call_ms
         weights = counts * SCALE * (costs + LEAST_COST_MS)
-        across = (weights @ correlations(layout.kernels, self._layout.kernels)) * self._amplitudes
+        points = Points(layout.kernels)
+        across = (weights @ correlations(points, self._points)) * self._amplitudes
         covariance = self._layout.counts @ across / self._ms
         ms = max(base + float(covariance @ self._dual), LEAST_SHARE * base)
-        spread = weights @ correlations(layout.kernels, layout.kernels) @ weights
+        spread = weights @ correlations(points, points) @ weights
         explained = solve_triangular(self._factor, covariance, lower=True)
         deviation = math.hypot(math.sqrt(max(0.0, float(spread - explained @ explained))) / ms, NOISE)
         unknown = {kernel.kind for kernel in network} - self._base.kinds.keys()

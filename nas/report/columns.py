@@ -15,8 +15,8 @@ from nas.report.latency_columns import (
     latency_notes,
     latency_targets,
     mark_notes,
-    short_targets,
 )
+from nas.report.target_names import short_targets
 from nas.study import Study
 from nas.wording import display, plural
 

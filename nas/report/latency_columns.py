@@ -10,8 +10,10 @@ from nas.outcome import Outcome, Quantity
 from nas.record import TrialRecord
 from nas.report.column import BASE, Column, table_rows
 from nas.report.latency_table import AMBIGUOUS, BOUND, UNSTABLE, bound_words, marks, overlapping
+from nas.report.target_names import server_name, short_targets
+from nas.serving import server_of
 from nas.study import Study
-from nas.target import Place, Target
+from nas.target import Place
 from nas.wording import frames_per_second, human, significant, target_words, times
 
 # So many pairs of members that nobody can tell apart are named.
@@ -31,19 +33,6 @@ def latency_targets(study: Study) -> list[str]:
     return list(dict.fromkeys([*named, *study.recipe.served, *study.recipe.all_targets, *later]))
 
 
-def short_targets(targets: Sequence[str]) -> dict[str, str]:
-    """What tells targets apart: threads and batch (``1t-b1``) on one runtime, else the runtime where nothing else
-    differs, else their whole names.
-    """
-    parsed = [Target.parse(name) for name in targets if Place.parse(name) is None]
-    if len(parsed) == len(targets):
-        if len({(target.runtime, target.device) for target in parsed}) == 1:
-            return {target.name: "-".join(target.name.split("-")[2:]) for target in parsed}
-        if len({target.name.partition("-")[2] for target in parsed}) == 1:
-            return {target.name: target.runtime for target in parsed}
-    return {name: name for name in targets}
-
-
 def latency_columns(study: Study, rows: Sequence[TrialRecord]) -> list[Column]:
     """Latency on every target; speed in images and who serves where the recipe asks for the latency."""
     targets = latency_targets(study)
@@ -58,8 +47,9 @@ def latency_columns(study: Study, rows: Sequence[TrialRecord]) -> list[Column]:
         if _is_asked_for(study, target):
             speeds = [human(frames_per_second(q)) if q else "" for q in latencies]
             columns.append(Column(f"fps@{target}", f"fps{suffix}", "1/s", speeds))
-        servers = [str(q.detail.get("served_by", "")) if q else "" for q in latencies]
-        columns.append(Column(f"served_by@{target}", "Served by", names[target], servers))
+        if Place.parse(target) is not None:
+            servers = [server_name(server) if (server := server_of(q)) else "" for q in latencies]
+            columns.append(Column(f"served_by@{target}", "Served by", names[target], servers))
     return columns
 
 
@@ -159,13 +149,14 @@ def mark_notes(study: Study) -> list[str]:
     """What the marks beside latencies mean, and which members nobody can tell apart."""
     rows, notes = table_rows(study), []
     targets = latency_targets(study)
+    names = short_targets(targets)
     for target in targets:
         latencies = [(record, record.quantity(f"latency_ms@{target}")) for record in rows]
         pairs = overlapping({str(record.number): _others(q, rows) for record, q in latencies if q is not None})
         if pairs:
             named = "; ".join(f"trials {first} and {second}" for first, second in pairs[:MOST_PAIRS])
             more = f"; and {len(pairs) - MOST_PAIRS} more pairs" if len(pairs) > MOST_PAIRS else ""
-            at = f" ({target})" if len(targets) > 1 else ""
+            at = f" ({names[target]})" if len(targets) > 1 else ""
             notes.append(f"{AMBIGUOUS} intervals overlap{at}: {named}{more}.")
     shown = [q for record in rows for q in record.quantities if q.name == "latency_ms"]
     if bound := [q for q in shown if q.detail.get("overhead_bound")]:

@@ -9,7 +9,7 @@ import pytest
 from synthetic_latencies import convolution, latency_ms, networks, softmax
 
 from nas.estimate.kernels import Kernel
-from nas.estimate.predictor import LEAST_NETWORKS, Predictor, correlations
+from nas.estimate.predictor import LEAST_NETWORKS, Points, Predictor, correlations
 
 KNOWN, UNSEEN = networks(160), networks(60, seed=1)
 LATENCIES = [latency_ms(network) for network in KNOWN]
@@ -108,7 +108,7 @@ def test_predictions_stay_positive(predictor: Predictor) -> None:
 def test_kernels_of_different_kinds_have_nothing_in_common() -> None:
     first = convolution(16, 196, 144)
     others = [first, replace(first, channels=32), replace(first, dtype="uint8"), softmax()]
-    same, near, *rest = correlations([first], others)[0]
+    same, near, *rest = correlations(Points([first]), Points(others))[0]
     assert same == 1
     assert 0 < near < 1
     assert rest == [0, 0]

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 from fakes import LATENCY, TARGET, make_design, make_recipe, make_record, write_study
+from rich.console import Console
 
 from nas.outcome import Realisation
 from nas.record import TrialRecord
 from nas.report.columns import Column, front_notes, latency_targets, number_columns, table_rows
-from nas.report.latency_columns import short_targets
+from nas.report.table import front_table
+from nas.report.target_names import server_name, short_targets
 from nas.study import Study
+from nas.target import Target
 
 
 def make_study(folder: Path, baseline_accuracy: float = 0.5, **recipe) -> Study:
@@ -211,12 +214,14 @@ def served_study(folder: Path) -> Study:
 def test_at_a_place_it_is_told_who_serves(tmp_path: Path) -> None:
     study = served_study(tmp_path)
     assert latency_targets(study) == ["cpu-b1", TARGET, OPENVINO]
-    assert column(study, "served_by@cpu-b1").cells == [TARGET, OPENVINO]
+    assert column(study, "served_by@cpu-b1").cells == ["ort 1t", "openvino 1t"]
     assert column(study, "latency_ms@cpu-b1").title == "Latency cpu-b1"
-    assert column(study, f"latency_ms@{OPENVINO}").title == f"Latency {OPENVINO}"
+    assert column(study, f"latency_ms@{OPENVINO}").title == "Latency openvino 1t-b1"
     assert column(study, "fps@cpu-b1").cells == ["10.0 k", "5.00 k"]
     assert not [c.key for c in number_columns(study) if c.key == f"fps@{OPENVINO}"], "which the recipe compares nowhere"
-    assert front_notes(study)[0].startswith("Latency: median on the fastest, CPU, batch 1 (cpu-b1); ONNX Runtime, CPU,")
+    assert front_notes(study)[0].startswith(
+        "Latency: median on the fastest target, CPU, batch 1 (cpu-b1); ONNX Runtime, CPU,"
+    )
 
 
 def test_what_was_measured_on_other_targets_later_has_columns_too(tmp_path: Path) -> None:
@@ -235,12 +240,40 @@ def test_what_was_measured_on_other_targets_later_has_columns_too(tmp_path: Path
     [
         ([TARGET], ["1t-b1"]),
         ([TARGET, "onnxruntime-cpu-2t-b8"], ["1t-b1", "2t-b8"]),
-        ([TARGET, OPENVINO], ["onnxruntime", "openvino"]),
-        ([TARGET, "openvino-cpu-2t-b1"], [TARGET, "openvino-cpu-2t-b1"]),
+        ([TARGET, OPENVINO], ["ort", "openvino"]),
+        ([TARGET, "openvino-cpu-2t-b1"], ["ort 1t-b1", "openvino 2t-b1"]),
         (["torch-cuda-b1", "torch-cuda-b1-fp16"], ["b1", "b1-fp16"]),
-        (["cpu-b1", TARGET], ["cpu-b1", TARGET]),
+        (["torch-cpu-1t-b1", "torch-cuda-b1-fp16"], ["torch 1t-b1", "torch cuda-b1-fp16"]),
+        (["cpu-b1", TARGET], ["cpu-b1", "ort 1t-b1"]),
+        (["cuda-b8", "cpu-b1", TARGET, "tensorrt-cuda-b8"], ["cuda-b8", "cpu-b1", "ort 1t-b1", "tensorrt cuda-b8"]),
         ([], []),
     ],
 )
 def test_what_tells_targets_apart(targets: list[str], short: list[str]) -> None:
     assert list(short_targets(targets).values()) == short
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        (TARGET, "ort 1t"),
+        ("openvino-cpu-2t-b1-bf16", "openvino 2t bf16"),
+        ("torch-cuda-b8-fp16", "torch fp16"),
+        ("tensorrt-cuda-b1", "tensorrt"),
+    ],
+)
+def test_a_place_says_device_and_batch_of_what_serves_there(target: str, name: str) -> None:
+    assert server_name(Target.parse(target)) == name
+
+
+def test_the_objectives_of_a_place_fit_on_a_line_of_80(tmp_path: Path) -> None:
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(front_table(served_study(tmp_path)))
+    lines = capture.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    heading = next(line for line in lines if line.startswith("Trial"))
+    assert heading.split()[1:] == ["Accuracy", "Accuracy", "Latency", "cpu-b1", "fps", "cpu-b1", "Served", "by"]
+    assert "Latency ort 1t-b1 0.100 ±2% (ms) · Latency openvino 1t-b1 0.100 ±2% (ms)" in " ".join(
+        " ".join(lines).split()
+    )

@@ -108,6 +108,6 @@ def test_a_table_for_each_place_and_target_of_the_recipe(tmp_path: Path) -> None
     measurer = FakeMeasurer(factors={OV1: 0.5})
     text = shown(measured_study(tmp_path / "study", TRIALS, measurer, recipe), measurer)
     assert [line for line in text.splitlines() if line.startswith("In turns")] == [
-        "In turns on the fastest, CPU, batch 1",
+        "In turns on the fastest target, CPU, batch 1",
         f"In turns {WHERE}",
     ]

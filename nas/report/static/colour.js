@@ -14,12 +14,16 @@ const FIXED = new Map([
 ]);
 const PALETTE = ["#0f8a7e", "#d08a1d", "#6a6ee0", "#b8467f", "#6d9a1f", "#2486c7", "#9a7650", "#7c8790"];
 
-// What points can be coloured by: derived kinds, every choice of few values, an objective that is not drawn.
+// What points can be coloured by: derived kinds, what serves, an objective that is not drawn, choices of few values.
 function colourings() {
   const entries = [
     ["precision", "precision"],
     ["convolutions", "convolutions"],
   ].filter(([name]) => new Set(MEASURED.map((row) => field(row, name))).size > 1);
+  for (const kind of KINDS.filter((kind) => kind.name === "latency_ms")) {
+    const servers = new Set(MEASURED.map((row) => servedBy(row, kind.key)).filter(Boolean));
+    if (servers.size > 1) entries.push([`server:${kind.key}`, `what serves ${kind.target}`]);
+  }
   for (const key of DATA.objectives)
     if (key !== plot.x && key !== plot.y) entries.push([`quantity:${key}`, keyLabel(key)]);
   const values = new Map();
@@ -35,6 +39,7 @@ function colourings() {
 
 function categoryOf(row) {
   if (plot.colour.startsWith("choice:")) return choice(row, plot.colour.slice(7)) ?? "not there";
+  if (plot.colour.startsWith("server:")) return servedBy(row, plot.colour.slice(7)) ?? "none";
   return text(field(row, plot.colour));
 }
 

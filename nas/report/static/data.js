@@ -52,6 +52,9 @@ function detail(packed) {
   return result;
 }
 
+// The target that serves a trial where a place was measured, such as cpu-b1; undefined elsewhere.
+const servedBy = (row, key) => detail(quantity(row, key) || []).served_by;
+
 function choice(row, name) {
   const flat = field(row, "choices");
   for (let i = 0; i + 1 < flat.length; i += 2) if (text(flat[i]) === name) return text(flat[i + 1]);

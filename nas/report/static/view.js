@@ -36,7 +36,7 @@ function changeView() {
 
 function showTip(row, event, keys = [plot.y, plot.x]) {
   const tip = document.getElementById("tip");
-  const lines = keys.map((key) =>
+  const lines = keys.flatMap((key) => [
     h(
       "div",
       { class: "figure" },
@@ -44,7 +44,8 @@ function showTip(row, event, keys = [plot.y, plot.x]) {
       h("b", {}, display(kindOf(key), value(row, key))),
       ` ${spread(kindOf(key), quantity(row, key))}`,
     ),
-  );
+    servedBy(row, key) ? h("div", { class: "soft" }, `served by ${servedBy(row, key)}`) : "",
+  ]);
   const status = ON_FRONT.has(field(row, "number"))
     ? " · on the front"
     : field(row, "feasible")
@@ -53,7 +54,7 @@ function showTip(row, event, keys = [plot.y, plot.x]) {
   const base = field(row, "number") === DATA.baseline ? " · the baseline" : "";
   tip.replaceChildren(
     h("div", {}, h("b", {}, `Trial ${field(row, "number")}`), h("span", { class: "faint" }, base + status)),
-    ...lines,
+    ...lines.filter(Boolean),
     ...field(row, "gains").map((words) => h("div", {}, words)),
     h("div", { class: "soft" }, field(row, "words")),
   );
