@@ -97,7 +97,10 @@ def pick(
     max_latency_ms: Annotated[float | None, typer.Option(help="At most so many milliseconds (median).")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="At least this validation accuracy, 0 to 1.")] = None,
     max_size_bytes: Annotated[int | None, typer.Option(help="At most so large a file.")] = None,
-    target: Annotated[str | None, typer.Option(help="Whose latency counts; by default the first objective's.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Where it is served: a target, or a place such as cpu-b1; by default the first objective's."),
+    ] = None,
     knee: Annotated[
         bool, typer.Option("--knee", help="The knee of the front, where more speed begins to cost.")
     ] = False,
@@ -124,7 +127,7 @@ def pick(
     choice = choose(opened, limits, knee=knee)
     console.print(render_choice(choice, opened))
     if output is None:
-        console.print("\nnothing was written; add --output deploy for model.onnx and deployment.json")
+        console.print("\nnothing was written; add --output deploy for the model and deployment.json")
         return
     from nas import data
     from nas.deploy import deploy

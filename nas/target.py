@@ -146,6 +146,12 @@ class Target:
         """
         text = text.strip()
         words = text.split("-")
+        if (place := Place.parse(text)) is not None:
+            example = "onnxruntime-cpu-1t" if place.device == "cpu" else "torch-cuda"
+            raise RecipeError(
+                f"target '{text}' is a place, where several targets may serve",
+                f"name one, such as {example}-b{place.batch}",
+            )
         if words[0] not in RUNTIMES:
             raise RecipeError(f"target '{text}': {unknown_name('runtime', words[0], RUNTIMES)}", _EXAMPLE)
         if len(words) > 1 and words[1] not in DEVICES:

@@ -290,6 +290,7 @@ def test_a_file_of_another_kind_is_left_alone(run: Run, project: Path) -> None:
         ((*OWN[1:], "--data", "nets.py"), r"nets\.py must be an \.npz file or a folder"),
         ((*OWN[1:], "--data", "images.npz", "--arg", "classes"), r"--arg takes NAME=VALUE, but got 'classes'"),
         ((*OWN[1:], "--data", "images.npz", "--target", "onnxrun"), r"onnxrun"),
+        ((*OWN[1:], "--data", "images.npz", "--target", "cpu-b1"), r"target 'cpu-b1' is a place, where several"),
         ((*OWN[1:], "--data", "images.npz", "--space", "convnett"), r"unknown search space 'convnett'"),
         ((*OWN[1:], "--data", "images.npz", "--learning-rate", "0"), r"--learning-rate must be greater than 0"),
     ],

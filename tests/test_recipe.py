@@ -129,7 +129,7 @@ def test_a_place_is_served_by_the_targets_there_and_is_none_itself() -> None:
         ({"objectives": ["accuracy", "latency_ms@no-such-thing"]}, "unknown runtime 'no'"),
         ({"targets": ["openvno-cpu-1t-b1"]}, "unknown runtime 'openvno'; did you mean 'openvino'"),
         ({"targets": ["torch-cpu-1t-b1", " torch-cpu-1t-b1"]}, "a target stands twice"),
-        ({"targets": ["cpu-b1"]}, "unknown runtime 'cpu'"),
+        ({"targets": ["cpu-b1"]}, "target 'cpu-b1' is a place, where several targets may serve"),
     ],
 )
 def test_targets_that_nothing_could_measure_are_refused(changes: dict[str, Any], message: str) -> None:

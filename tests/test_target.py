@@ -66,7 +66,8 @@ def test_what_is_known_of_a_runtime_is_complete(name: str) -> None:
     [
         ("", "unknown runtime ''"),
         ("onnxrutime-cpu-1t-b1", r"unknown runtime 'onnxrutime'; did you mean 'onnxruntime'\?"),
-        ("cpu-b1", "unknown runtime 'cpu'"),
+        ("cpu-b1", r"target 'cpu-b1' is a place, .* \(name one, such as onnxruntime-cpu-1t-b1\)"),
+        ("cuda-b8", r"'cuda-b8' is a place, where several .* such as torch-cuda-b8\)"),
         ("onnxruntime-gpu-1t-b1", "unknown device 'gpu'"),
         ("onnxruntime", "not of the form RUNTIME-cpu-THREADSt-bBATCH"),
         ("onnxruntime-cpu", "not of the form RUNTIME-cpu-THREADSt-bBATCH"),

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nas.deploy.choose import Choice
+from nas.deploy.served import Served
+from nas.errors import StudyError
 from nas.gains import compare, gain_words
 from nas.outcome import Quantity
 from nas.study import Study
@@ -35,40 +37,55 @@ def render_choice(choice: Choice, study: Study, test_scores: Mapping[str, Quanti
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     rows = [("trial", str(record.number)), ("design", describe(record.design))]
-    scores = study.test_scores.get(record.number, {}) or test_scores or {}
-    rows += _figures(choice, scores)
+    served = Served.at(study, record, choice.target)
+    rows += _figures(choice, served, study.test_scores.get(record.number, {}) or test_scores or {})
     if (compared := compare(study, record, choice.target)) is not None:
         itself = compared.trial == record.number
         rows.append(("baseline" if itself else f"against trial {compared.trial}", compared.words))
     if gains := gain_words(record, choice.target):
         rows.append(("pruning", gains))
     if record.labels:
-        labels = (f"{choice_words(name)} {LABEL_WORDS[label]}" for name, label in record.labels.items())
+        labels = (f"{choice_words(name)} {LABEL_WORDS[label]}" for name, label in served.labels.items())
         rows.append(("compression", ", ".join(labels)))
     for name, value in rows:  # as Text, since a plain string would be read as markup
         table.add_row(Text(name), Text(value))
     return Group(Text(choice.why), table)
 
 
-def _figures(choice: Choice, test_scores: Mapping[str, Quantity]) -> list[tuple[str, str]]:
+def _figures(choice: Choice, served: Served, test_scores: Mapping[str, Quantity]) -> list[tuple[str, str]]:
     """Name and value, with 95 % intervals, of what a person decides by."""
-    record = choice.record
-    rows = []
+    record, rows = choice.record, []
+    # A target beside those that serve the trial is scored once its deployment is written.
+    by = "" if served.is_scored else f", by {served.scored_by}"
     for name in ("accuracy", "balanced_accuracy"):
-        if (quantity := record.quantity(name)) is not None:
-            rows.append((plain_name(name), interval(quantity)))
+        own = None if served.is_scored else record.quantity(f"{name}@{served.target.name}")
+        if (quantity := own or record.quantity(name)) is not None:
+            rows.append((plain_name(name), f"{interval(quantity)}{'' if own else by}"))
     for quantity in test_scores.values():
-        rows.append((plain_name(quantity.key), interval(quantity)))
+        rows.append((plain_name(quantity.key), f"{interval(quantity)}{by}"))
     if not test_scores:
         rows.append(("test accuracy", "not scored yet"))
     rows += _latencies(choice)
-    if (size := record.quantity("size_bytes")) is not None:
-        rows.append(("file size", display("size_bytes", size.value)))
+    if (size := _size(served)) is not None:
+        rows.append(("file size", display("size_bytes", size)))
     return rows
 
 
+def _size(served: Served) -> float | None:
+    """Of the file that the target wants; None where it is not known, or gone from the cache."""
+    if served.is_weighed:
+        size = served.record.quantity("size_bytes")
+        return size.value if size is not None else None
+    try:
+        return len(served.artifact)
+    except StudyError:
+        return None
+
+
 def _latencies(choice: Choice) -> list[tuple[str, str]]:
-    """The latency on every target, the serving one first; where there are several it is said which serve, and where."""
+    """The latency on every target, the one that counts first; where there are several it is marked which, and which
+    serve at a place.
+    """
     measured = [q for q in choice.record.quantities if q.name == "latency_ms" and q.target is not None]
     targets = [q for q in measured if Place.parse(str(q.target)) is None]
     chosen = choice.served_by
@@ -77,6 +94,6 @@ def _latencies(choice: Choice) -> list[tuple[str, str]]:
         places = [str(q.target) for q in measured if q.detail.get("served_by") == quantity.target]
         mark = f"  ← serves {listing(places)}" if places else ""
         if len(targets) > 1 and chosen is not None and quantity.target == chosen.name and not places:
-            mark = "  ← serves"
+            mark = "  ← this one"
         rows.append(("latency", f"{interval(quantity)}, {target_words(str(quantity.target))}{mark}"))
     return rows

@@ -18,6 +18,7 @@ from nas.record import TrialRecord
 from nas.serving import Outputs, Scores, server_of, services
 from nas.study import Study
 from nas.target import ONNX, TORCH_PROGRAM, Target, usable_cores
+from nas.wording import listing
 
 TORCH_EXPORTER = "torch.export"
 SCORES = ("accuracy", "balanced_accuracy")
@@ -80,6 +81,11 @@ class Served:
     def is_scored(self) -> bool:
         """Whether the trial's accuracy is what this runtime makes of it: no other serves the trial anywhere."""
         return {_arithmetic(target) for target in self._servers} == {_arithmetic(self.target)}
+
+    @property
+    def scored_by(self) -> str:
+        """The names of the runtimes that the trial's accuracy is of, the lowest of theirs."""
+        return listing(list(dict.fromkeys(target.kind.title for target in self._servers)))
 
     @property
     def is_weighed(self) -> bool:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import make_design, make_recipe, make_record, write_study
 from rich.console import Console
+from served_fakes import OPENVINO, TORCH, make_served
 
 from nas.deploy import Choice, Limits, choose, render_choice
 from nas.describe import describe
@@ -75,6 +77,35 @@ def test_the_latency_that_counted_comes_first(tmp_path: Path) -> None:
         latencies = [line.split(maxsplit=1)[1] for line in text.splitlines() if line.startswith("latency")]
         assert len(latencies) == 2
         assert latencies[0].startswith(first)
+
+
+def rows_of(study: Study, **limits: Any) -> list[str]:
+    text = shown(choose(study, Limits(max_latency_ms=0.5, **limits)), study)
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_at_a_place_all_targets_are_listed_and_who_serves_is_marked_first(tmp_path: Path) -> None:
+    lines = rows_of(make_served(tmp_path / "birds", OPENVINO).study)
+    assert [line for line in lines if line.startswith("latency")] == [
+        "latency 0.0100 ms (0.00980 to 0.0102), OpenVINO, CPU, 1 thread, batch 1 ← serves cpu-b1",
+        "latency 0.0200 ms (0.0196 to 0.0204), ONNX Runtime, CPU, 1 thread, batch 1",
+        "latency 0.0200 ms (0.0196 to 0.0204), torch, CPU, 1 thread, batch 1",
+    ]
+    assert not any(", by " in line for line in lines if line.startswith(("validation", "test", "balanced")))
+
+
+def test_a_target_beside_those_that_serve_shows_its_file_and_whose_the_accuracy_is(tmp_path: Path) -> None:
+    lines = rows_of(make_served(tmp_path / "birds", OPENVINO).study, target=TORCH)
+    assert [line.partition("), ")[2] for line in lines if line.startswith("latency")] == [
+        "torch, CPU, 1 thread, batch 1 ← this one",
+        "ONNX Runtime, CPU, 1 thread, batch 1",
+        "OpenVINO, CPU, 1 thread, batch 1 ← serves cpu-b1",
+    ]
+    scores = [line for line in lines if line.startswith(("validation", "test", "balanced"))]
+    assert len(scores) == 4
+    assert all(line.endswith("), by OpenVINO") for line in scores)
+    assert f"file size {len(b'program 1')} B" in lines
+    assert "compression weight bits unsupported (without effect on this network and target)" in lines
 
 
 def test_test_accuracy_that_is_not_there_is_not_invented(study: Study) -> None:
