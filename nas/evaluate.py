@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -114,7 +114,7 @@ class Evaluator:
     def _evaluate(self, request: EvalRequest, trace: Trace) -> EvalResult:
         product = self.pipeline.run(request.design, request.seed, request.teacher, trace)
         notes = list(product.notes)
-        files, labels = self._files(request, product, trace, notes)
+        files, unrealised = self._files(request, product, trace, notes)
         kept = {
             form: self.store.put(artifact_entry(request.number, form), content, {"trial": request.number}).sha256
             for form, content in files.items()
@@ -137,7 +137,7 @@ class Evaluator:
         return EvalResult(
             Outcome.MEASURED,
             quantities=tuple(quantities),
-            labels=labels,
+            labels=_labels(product.labels, unrealised, serving.values()),
             stages=tuple(trace.stages),
             artifact_sha256=kept[ONNX],
             forms={form: sha for form, sha in kept.items() if form != ONNX},
@@ -148,18 +148,16 @@ class Evaluator:
 
     def _files(
         self, request: EvalRequest, product: Product, trace: Trace, notes: list[str]
-    ) -> tuple[dict[str, bytes], dict[str, Realisation]]:
-        """The artifact in each form that a target wants, and what of the compression is realised where it is served."""
-        files = {ONNX: product.artifact}
-        labels = dict(product.labels)
+    ) -> tuple[dict[str, bytes], dict[str, tuple[str, ...]]]:
+        """The artifact in each form that a target wants, and by form what of the compression has no effect in it."""
+        files: dict[str, bytes] = {ONNX: product.artifact}
+        unrealised: dict[str, tuple[str, ...]] = {}
         for form in dict.fromkeys(target.form for target in self.targets):
             if form != ONNX:
                 formed = self.pipeline.in_form(form, product, request.design, request.seed, request.teacher, trace)
-                files[form] = formed.content
+                files[form], unrealised[form] = formed.content, formed.unrealised
                 notes += formed.notes
-                if all(target.form == form for service in self.services for target in service.candidates):
-                    labels |= dict.fromkeys(formed.unrealised, Realisation.UNSUPPORTED)
-        return files, labels
+        return files, unrealised
 
     def _timed(self, trace: Trace, stage: str, work: Callable[[], list[Quantity]]) -> list[Quantity]:
         trace.progress(stage, 0.0)
@@ -261,6 +259,15 @@ class Evaluator:
             for target in self.targets
         ]
         return [quantity for pair in pairs for quantity in pair]
+
+
+def _labels(
+    labels: Mapping[str, Realisation], unrealised: Mapping[str, tuple[str, ...]], serving: Iterable[Target]
+) -> dict[str, Realisation]:
+    """The labels of a design's compression, where what has no effect on any target that serves is unsupported."""
+    without = [set(unrealised.get(target.form, ())) for target in serving]
+    nowhere = set.intersection(*without)
+    return {name: Realisation.UNSUPPORTED if name in nowhere else label for name, label in labels.items()}
 
 
 def _explain(error: Exception) -> tuple[Outcome, Reason]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib.metadata
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -39,6 +38,7 @@ from nas.families.layout import laid_out, layout_of
 from nas.outcome import Realisation
 from nas.own_module import FAMILY as OWN_MODULE
 from nas.own_module import OwnModule
+from nas.packages import version_of
 from nas.recipe import Recipe
 from nas.stages import Stages, Trace
 from nas.store import Entry, Store
@@ -340,7 +340,7 @@ class Pipeline:
         options: dict[str, Any] = {
             "config": asdict(config),
             "looked_at": dict(technique.looked_at(tools)),
-            "packages": {name: importlib.metadata.version(name) for name in technique.packages},
+            "packages": {name: version_of(name) for name in technique.packages},
         }
         if technique.trains(config):
             training = self.recipe.training.model_dump(mode="json")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent / "nas"
 
 # Each line imports from the lines above it alone; names on one line do not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "packages"),
     ("compression", "objectives", "outcome", "target"),
     ("design",),
     ("choice", "own_module"),

@@ -7,11 +7,11 @@ import platform
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from nas.design import sha256_of
+from nas.packages import version_of
 from nas.target import usable_cores
 
 UNKNOWN = "unknown"
@@ -59,7 +59,7 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
         "system": platform.system() or UNKNOWN,
         "kernel": platform.release() or UNKNOWN,
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: version_of(name) for name in PACKAGES},
     }
 
 
@@ -172,10 +172,3 @@ def _container_memory_bytes(root: Path) -> int | str:
     text = _control_group_file(root, "", "memory.max") or _control_group_file(root, "memory", "memory.limit_in_bytes")
     # Version 1 says "no limit" by a number near 2^63.
     return int(text) if text.isdigit() and int(text) < 2**60 else "none"
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

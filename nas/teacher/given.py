@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from nas.design import sha256_of
 from nas.errors import DataError, TeacherError
 from nas.lease import working
 from nas.outcome import Quantity
+from nas.packages import version_of
 from nas.recipe import TeacherConfig
 from nas.scoring import score
 from nas.store import sha256_bytes
@@ -93,7 +93,7 @@ class GivenTeacher:
             "std": self.normalisation and list(self.normalisation.std),
         }
         if self.config.kind == "onnx":
-            reading["onnxruntime"] = importlib.metadata.version("onnxruntime")
+            reading["onnxruntime"] = version_of("onnxruntime")
         return sha256_of(reading)
 
     def logits(
