@@ -78,7 +78,8 @@ def describe(kernel: Kernel) -> np.ndarray:
         kernel.stride,
         kernel.width,
     )
-    return np.log2(np.maximum(1, np.array(sizes, dtype=np.float64)))
+    logarithms: np.ndarray = np.log2(np.maximum(1, np.array(sizes, dtype=np.float64)))
+    return logarithms
 
 
 def amounts(kernel: Kernel) -> np.ndarray:

@@ -230,7 +230,8 @@ def _sample_window(timed: Timed, policy: Policy) -> np.ndarray:
             if elapsed >= enough and (
                 taken >= policy.minimum_samples or (elapsed >= too_long and taken >= FEWEST_SAMPLES)
             ):
-                return np.concatenate(blocks)[:taken]
+                samples: np.ndarray = np.concatenate(blocks)[:taken]
+                return samples
         if elapsed == 0:
             raise ValueError(f"the clock is too coarse: {taken} calls took no time")
 

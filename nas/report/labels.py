@@ -52,7 +52,8 @@ class Box:
         x, y = points[:, 0], points[:, 1]
         across = np.maximum(np.maximum(self.left - x, x - self.right), 0)
         up = np.maximum(np.maximum(self.bottom - y, y - self.top), 0)
-        return np.hypot(across, up)
+        distances: np.ndarray = np.hypot(across, up)
+        return distances
 
     def covers(self, points: np.ndarray) -> bool:
         """Whether one of N×2 points lies inside."""
