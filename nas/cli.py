@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -64,6 +65,7 @@ def main() -> NoReturn:
     """Runs the command line; every error that a user may cause ends as one line and an exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows each trial as it ends
+    warnings.formatwarning = _format_warning
     try:
         app(standalone_mode=True)
     except NasError as error:
@@ -76,6 +78,11 @@ def main() -> NoReturn:
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), "", 2, error)
     sys.exit(0)
+
+
+def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
+    """One line, without the line of code that warned."""
+    return f"warning: {message}\n"
 
 
 def _fail(message: str, hint: str, code: int, error: BaseException) -> NoReturn:

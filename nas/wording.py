@@ -20,6 +20,21 @@ LABEL_WORDS = {
     Realisation.SIMULATED: "simulated (saves size, not time)",
     Realisation.UNSUPPORTED: "unsupported (without effect on this network and target)",
 }
+# Latencies that are told without measuring (see nas.estimate). None of them can be an objective, so they are no KINDS.
+ESTIMATES = {
+    kind.name: kind
+    for kind in (
+        QuantityKind("textbook_ms", "ms", False, True, "textbook estimate (ms)", log_axis=True),
+        QuantityKind("roofline_ms", "ms", False, True, "roofline estimate (ms)", log_axis=True),
+        QuantityKind("predicted_ms", "ms", False, True, "predicted latency (ms)", log_axis=True),
+    )
+}
+# What each is made from.
+ESTIMATE_WORDS = {
+    "textbook_ms": "textbook: FLOPs over FLOP/s",
+    "roofline_ms": "roofline: FLOPs and bytes moved",
+    "predicted_ms": "learned predictor",
+}
 # A quantity of the network that a design was compressed from, rather than of the design.
 UNCOMPRESSED = "uncompressed_"
 SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -73,8 +88,12 @@ def listing(parts: Sequence[str]) -> str:
 
 
 def kind_of(name: str) -> QuantityKind | None:
-    """What is known of the quantity of that name, also of its score on test data and of the uncompressed network's."""
-    return KINDS.get(name.removeprefix("test_").removeprefix(UNCOMPRESSED))
+    """What is known of the quantity of that name; of a test score or of the uncompressed network's as of the design's.
+
+    Of estimates as of what can be an objective.
+    """
+    plain = name.removeprefix("test_").removeprefix(UNCOMPRESSED)
+    return KINDS.get(plain) or ESTIMATES.get(plain)
 
 
 def display(name: str, value: float, digits: int = DIGITS, zeros: bool = True) -> str:
@@ -133,7 +152,8 @@ def title(key: str) -> str:
         return f"uncompressed {title(name.removeprefix(UNCOMPRESSED))}"
     if name.startswith("test_"):
         return name.replace("_", " ")
-    return KINDS[name].title if name in KINDS else name.replace("_", " ")
+    kind = kind_of(name)
+    return kind.title if kind else name.replace("_", " ")
 
 
 def plain_name(key: str) -> str:

@@ -111,6 +111,8 @@ def test_a_bad_space_is_one_clear_line(run, tmp_path: Path, text: str, message: 
         (["profile", "convnet", "--set", "stem.width=7"], r"'stem\.width' cannot be '7'"),
         (["profile", "convnet", "--set", "stem.widht=8"], r"did you mean 'stem\.width'"),
         (["profile", "convnet", "--input-shape", "28"], r"HEIGHTxWIDTHxCHANNELS"),
+        (["profile", "convnet", "--input-shape", "28x00x1"], r"HEIGHTxWIDTHxCHANNELS"),
+        (["profile", "convnet", "--input-shape", "100000x100000x3"], r"30,000,000,000 values an image"),
         (["profile", "convnet", "--target", "onnxrun"], r"onnxrun"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",

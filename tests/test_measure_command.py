@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from onnx_models import make_model, tiny_artifact
 from typer.testing import CliRunner, Result
 
-from nas import cli, data
+from nas import cli, data, lease
 from nas.errors import NasError
 from nas.measure import measurer as measurer_module
 from nas.measure.clock import Policy
@@ -239,6 +239,16 @@ def test_a_deployments_folder_is_its_model(tmp_path: Path, here: Here, startup: 
     (tmp_path / "model.onnx").write_bytes(tiny_artifact())
     assert run(str(tmp_path)).output.startswith(f"{tmp_path / 'model.onnx'}: inputs of 4×4×1 (uint8)")
     assert here.measurer.log == [("measure", 0, ORT1)]
+
+
+def test_a_machine_without_a_lease_is_told(
+    tmp_path: Path, here: Here, startup: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.measurer = OfFiles()
+    monkeypatch.setattr(lease, "available", lambda: "there is no lease on this machine")
+    (tmp_path / "model.onnx").write_bytes(tiny_artifact())
+    output = run(str(tmp_path / "model.onnx")).output
+    assert "may disturb what is measured: there is no lease on this machine" in output
 
 
 def test_free_sizes_are_told_by_an_option(tmp_path: Path, here: Here, startup: None) -> None:

@@ -84,6 +84,12 @@ def test_a_trial_is_titled_by_number_study_and_design(tmp_path: Path, monkeypatc
     assert calls["title"] == f"trial 3 of digits: {describe(record.design)}"
 
 
+def test_a_study_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = write_study(tmp_path / "digits", [make_record(3)])
+    with pytest.raises(NasError, match="is a study, not one model"):
+        asked(monkeypatch, str(study.folder.path))
+
+
 def test_a_file_needs_no_title(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.onnx").write_bytes(tiny_artifact())
     assert asked(monkeypatch, str(tmp_path)) == {"path": tmp_path / "model.onnx", "title": ""}

@@ -13,6 +13,8 @@ from nas.errors import RecipeError
 from nas.objectives import KINDS, Constraint
 from nas.outcome import How, Quantity, Realisation
 from nas.wording import (
+    ESTIMATE_WORDS,
+    ESTIMATES,
     LABEL_WORDS,
     choice_words,
     constraint_words,
@@ -240,6 +242,15 @@ def test_titles() -> None:
     assert title(LATENCY) == "latency (ms)"
     assert title("test_balanced_accuracy") == "test balanced accuracy"
     assert title("something_else") == "something else"
+
+
+def test_estimates_are_told_as_such_and_with_their_unit() -> None:
+    assert title(f"textbook_ms@{TARGET}") == "textbook estimate (ms)"
+    assert plain_name(f"roofline_ms@{TARGET}") == "roofline estimate"
+    assert plain_name("predicted_ms") == "predicted latency"
+    assert display("predicted_ms", 0.01234) == "0.0123 ms"
+    assert ESTIMATES.keys() == ESTIMATE_WORDS.keys()
+    assert not ESTIMATES.keys() & KINDS.keys()  # so that no recipe can have one for an objective
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.commands.terminal import make_console
+from nas.commands.terminal import make_console, parse_image_shape
 from nas.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
     from nas.study import Study
     from nas.target import Target
 
-ESTIMATES = {
-    "textbook_ms": "textbook: FLOPs over FLOP/s",
-    "roofline_ms": "roofline: FLOPs and bytes moved",
-    "predicted_ms": "learned predictor",
-}
 DEFAULT_SHAPE, DEFAULT_CLASSES = (28, 28, 1), 10
 
 
@@ -76,14 +70,6 @@ def _space(name: str | None, studies: list[Study]) -> SearchSpace:
     return load_space(name if name is not None else studies[0].recipe.space)
 
 
-def _parse_shape(text: str) -> tuple[int, int, int]:
-    match = re.fullmatch(r"(\d+)[x×](\d+)[x×](\d+)", text)
-    if match is None or 0 in map(int, match.groups()):
-        raise RecipeError(f"--input-shape must read HEIGHTxWIDTHxCHANNELS, but got '{text}'", "such as 28x28x1")
-    height, width, channels = (int(number) for number in match.groups())
-    return height, width, channels
-
-
 def _calibrated(
     console: Console,
     target: Target,
@@ -96,7 +82,7 @@ def _calibrated(
     """The calibration under a progress bar, which only a terminal shows."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    given = _parse_shape(input_shape) if input_shape is not None else None
+    given = parse_image_shape(input_shape) if input_shape is not None else None
     with console.status("loading torch …"):
         from nas.estimate.calibrate import POLICY, Calibrator, check_target, image_shape_of
         from nas.measure.measurer import Measurer
@@ -153,7 +139,7 @@ def checks_table(estimator: Estimator) -> Table:
     """How each estimate did on networks that it had not seen."""
     from rich.table import Table
 
-    from nas.wording import percent
+    from nas.wording import ESTIMATE_WORDS, percent
 
     networks = next(iter(estimator.checks.values())).networks
     table = Table(
@@ -162,7 +148,7 @@ def checks_table(estimator: Estimator) -> Table:
     table.add_column("estimate")
     for name in ("median error", "within ±10 %", "Kendall's τ", "Spearman's ρ"):
         table.add_column(name, justify="right")
-    for name, words in ESTIMATES.items():
+    for name, words in ESTIMATE_WORDS.items():
         found = estimator.checks[name]
         table.add_row(
             words,

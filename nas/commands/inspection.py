@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.terminal import make_console
+from nas.commands.terminal import make_console, parse_image_shape
 
 
 def spaces(
@@ -49,20 +49,14 @@ def profile(
 
         nas profile convnet --set stage1.conv=separable --input-shape 28x28x1
     """
-    import re
-
-    from nas.errors import RecipeError
     from nas.target import Target
 
     parsed = Target.parse(target)
-    match = re.fullmatch(r"(\d+)[x×](\d+)[x×](\d+)", input_shape)
-    if match is None or "0" in match.groups():
-        raise RecipeError(f"--input-shape must read HEIGHTxWIDTHxCHANNELS, but got '{input_shape}'", "such as 28x28x1")
-    height, width, channels = (int(number) for number in match.groups())
+    image_shape = parse_image_shape(input_shape)
     console = make_console()
     with console.status("counting and measuring …"):
         from nas.profile import render
         from nas.profile.subject import profile_subject
 
-        profiled = profile_subject(subject, choices or [], (height, width, channels), classes, parsed)
+        profiled = profile_subject(subject, choices or [], image_shape, classes, parsed)
     console.print(render(profiled))

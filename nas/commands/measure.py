@@ -35,9 +35,7 @@ def measure(
     ],
     target: Annotated[
         list[str] | None,
-        typer.Option(
-            "--target", "-t", help="What to measure on; repeatable. By default the study's, or onnxruntime-cpu-1t-b1."
-        ),
+        typer.Option("--target", "-t", help="What to measure on; repeatable. By default the study's or deployment's."),
     ] = None,
     front: Annotated[
         bool, typer.Option("--front", help="Only the study's front, its members in turns: A B C A B C …")
@@ -75,7 +73,7 @@ def measure(
     if file is not None:
         if front:
             raise NasError("--front is for a study, whose front it times", f"drop it, as {file} is a file")
-        _measure_file(console, file, targets, input_shape, seconds)
+        _measure_file(console, file, subject.is_dir(), targets, input_shape, seconds)
         return
     if input_shape is not None:
         raise NasError("--input-shape is for a file: a study's data says what its trials take", "drop it")
@@ -95,8 +93,8 @@ def _file(subject: Path) -> Path | None:
     from nas.study import StudyFolder
 
     if subject.is_dir():
-        model = subject / "model.onnx"
-        return model if model.is_file() and not StudyFolder(subject).is_study() else None
+        models = [model for suffix in DEFAULT_TARGETS if (model := subject / f"model{suffix}").is_file()]
+        return models[0] if models and not StudyFolder(subject).is_study() else None
     if subject.exists() or subject.suffix in DEFAULT_TARGETS:
         return subject
     return None
@@ -106,14 +104,18 @@ def _file(subject: Path) -> Path | None:
 
 
 def _measure_file(
-    console: Console, path: Path, targets: Sequence[Target], input_shape: str | None, seconds: float | None
+    console: Console,
+    path: Path,
+    is_deployed: bool,
+    targets: Sequence[Target],
+    input_shape: str | None,
+    seconds: float | None,
 ) -> None:
     from nas.measure.measurer import Measurer
     from nas.remeasure import images_for, measure_file
     from nas.report.latency_table import Row, latency_table
-    from nas.target import Target
 
-    chosen = list(dict.fromkeys(targets)) or [Target.parse(DEFAULT_TARGETS.get(path.suffix, DEFAULT_TARGETS[".onnx"]))]
+    chosen = list(dict.fromkeys(targets)) or [_default_target(path, is_deployed)]
     sizes = _sizes(input_shape)
     images = [images_for(path, target, sizes) for target in chosen]
     rows = []
@@ -130,6 +132,16 @@ def _measure_file(
     console.print(latency_table("Target", rows))
     for line in surroundings:
         console.print(line, style="dim", soft_wrap=True)
+
+
+def _default_target(path: Path, is_deployed: bool) -> Target:
+    """What a file is measured on where nothing is named: what a deployment is served by, else the usual one."""
+    from nas.deploy.deployment import DEPLOYMENT_FILE, load_deployment
+    from nas.target import Target
+
+    if is_deployed and (path.parent / DEPLOYMENT_FILE).is_file():
+        return load_deployment(path.parent).serving.as_target
+    return Target.parse(DEFAULT_TARGETS.get(path.suffix, DEFAULT_TARGETS[".onnx"]))
 
 
 def _sizes(text: str | None) -> tuple[int, ...] | None:
@@ -163,10 +175,13 @@ def _turn(seconds: float | None) -> Policy:
 
 def _surroundings(measurer: Measurer, targets: Sequence[Target]) -> list[str]:
     """The machine, and each target's fingerprint with what its runtime says of itself."""
+    from nas import lease
     from nas.wording import plural
 
     machine = measurer.machine
-    lines = [f"machine: {machine['cpu']}, {plural(machine['cores'], 'core')}, {machine['system']}"]
+    why = lease.available()
+    lines = [f"studies that train meanwhile may disturb what is measured: {why}"] if why is not None else []
+    lines += [f"machine: {machine['cpu']}, {plural(machine['cores'], 'core')}, {machine['system']}"]
     for target in targets:
         runtime = ", ".join(f"{name} {value}" for name, value in measurer.environment(target).items())
         lines.append(f"environment {measurer.environment_id(target)} for {target.name}: {runtime}")

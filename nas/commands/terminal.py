@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.errors import RecipeError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from nas.study import Study
+
+# Of one image: with more the first layer alone takes gigabytes.
+MOST_VALUES = 10**7
 
 
 def make_console(stderr: bool = False) -> Console:
@@ -21,6 +27,24 @@ def make_console(stderr: bool = False) -> Console:
 
     # Names of files and classes may look like markup; nothing printed here is.
     return Console(stderr=stderr, highlight=False, markup=False)
+
+
+def parse_image_shape(text: str) -> tuple[int, int, int]:
+    """Height, width and channels as ``--input-shape`` tells them: ``28x28x1``.
+
+    Raises:
+        RecipeError: It reads otherwise, or no network could be run on such an image.
+    """
+    match = re.fullmatch(r"(\d+)[x×](\d+)[x×](\d+)", text)
+    height, width, channels = (int(number) for number in match.groups()) if match is not None else (0, 0, 0)
+    if not height * width * channels:
+        raise RecipeError(f"--input-shape must read HEIGHTxWIDTHxCHANNELS, but got '{text}'", "such as 28x28x1")
+    if height * width * channels > MOST_VALUES:
+        raise RecipeError(
+            f"--input-shape {text} has {height * width * channels:,} values an image, more than {MOST_VALUES:,}",
+            "name the size that the network is to see, such as 224x224x3",
+        )
+    return height, width, channels
 
 
 def typed_again() -> str:

@@ -8,7 +8,7 @@ from nas.artifact import InputSpec
 from nas.deploy.deployment import DEPLOYMENT_FILE, Deployment, image_mode
 from nas.deploy.snippet import packages, remark, snippet
 from nas.gains import gain_words
-from nas.outcome import Quantity
+from nas.outcome import How, Quantity
 from nas.target import Place
 from nas.wording import (
     LABEL_WORDS,
@@ -97,13 +97,16 @@ def _gains(deployment: Deployment) -> str:
 def _table(deployment: Deployment) -> str:
     """This file's own numbers, those on the target that serves it first.
 
-    Those of the network that it was pruned from are no part of it, nor are a place's, which are one of its targets'.
+    Those of the network that it was pruned from are no part of it, nor are a place's, which are one of its targets',
+    nor estimates, of which the clock says more.
     """
     rows, target = [], deployment.serving.target
     own = [
         quantity
         for quantity in deployment.quantities
-        if not quantity.name.startswith(UNCOMPRESSED) and not _is_at_place(quantity)
+        if not quantity.name.startswith(UNCOMPRESSED)
+        and not _is_at_place(quantity)
+        and quantity.how is not How.ESTIMATED
     ]
     own.sort(key=lambda quantity: quantity.target not in (None, target))
     several = len({quantity.target for quantity in own if quantity.name == "latency_ms"}) > 1

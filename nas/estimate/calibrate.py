@@ -244,7 +244,8 @@ def image_shape_of(study: Study) -> tuple[tuple[int, int, int], int] | None:
 
 def need_more(calibration: Calibration) -> NasError:
     """The error for a calibration that measured too little to estimate anything."""
+    were = "network was" if calibration.total == 1 else "networks were"
     return MeasureError(
-        f"only {calibration.total} networks were measured, too few for estimates",
+        f"only {calibration.total} {were} measured, too few for estimates",
         "they are kept; run it again, with more --minutes",
     )

@@ -18,7 +18,7 @@ from nas.design import Design, Value
 from nas.errors import NasError, SpaceError, unknown_name
 from nas.profile.compute import Profile, profile_design, profile_onnx
 from nas.space import Choice, SearchSpace, list_spaces, load_space
-from nas.study import Study
+from nas.study import Study, StudyFolder
 from nas.target import TORCH_PROGRAM, Target
 
 
@@ -128,6 +128,8 @@ def _onnx_file(subject: str) -> tuple[Path, str]:
         assert record.artifact_sha256 is not None
         title = f"trial {record.number} of {study.name}: {describe(record.design)}"
         return study.store.blob_path(record.artifact_sha256), title
+    if StudyFolder(path).is_study():
+        raise NasError(f"{subject} is a study, not one model", f"name one of its trials, such as {subject}:0")
     return (path / "model.onnx" if path.is_dir() else path), ""
 
 

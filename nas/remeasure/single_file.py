@@ -163,10 +163,14 @@ def _input_of_onnx(path: Path) -> ModelInput:
     tensor = inputs[0].type.tensor_type
     if not tensor.HasField("shape"):
         raise ArtifactError(f"{path} does not say what shape its input has", "export it with a shape")
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    if dtype.kind not in "fiub":
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        raise ArtifactError(f"{path} takes inputs of type {kind}, of which none can be made up")
     sizes = tuple(
         size.dim_value if size.HasField("dim_value") and size.dim_value > 0 else None for size in tensor.shape.dim
     )
-    return ModelInput(str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), sizes)
+    return ModelInput(str(dtype), sizes)
 
 
 def _input_of_program(path: Path) -> ModelInput:

@@ -10,16 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nas.wording import ESTIMATE_WORDS
+
 FLOPS = "flops"
 # With fewer designs even the same order arises by chance more often than once in 20 times (5: 2 of 120 orders are ±1).
 LEAST_DESIGNS = 5
-TOLERANCE = 0.1  # an estimate within this share of the measured latency counts as right
-# What screens designs, by the name of its quantity.
-ESTIMATES = {
-    "textbook_ms": "FLOPs over the machine's FLOP/s",
-    "roofline_ms": "roofline: FLOPs and bytes moved",
-    "predicted_ms": "learned predictor",
-}
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,8 @@ class Agreement:
 
     @property
     def title(self) -> str:
-        return ESTIMATES.get(self.name, "FLOPs")
+        """What it is made from, in words."""
+        return ESTIMATE_WORDS.get(self.name, "FLOPs")
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -50,12 +46,6 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None
     from scipy.stats import kendalltau  # type: ignore[import-untyped]
 
     return float(kendalltau(first, second).statistic)
-
-
-def within(estimated: Sequence[float], measured: Sequence[float]) -> float:
-    """The share of estimates that differ from the measured value, greater than 0, by at most 10 % of it."""
-    right = sum(abs(guess / value - 1) <= TOLERANCE for guess, value in zip(estimated, measured, strict=True))
-    return right / len(measured)
 
 
 def signed(value: float) -> str:

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nas.estimate.check import within
 from nas.outcome import How, Quantity
 from nas.record import TrialRecord
-from nas.report.agreement import ESTIMATES, FLOPS, LEAST_DESIGNS, Agreement, kendall_tau, signed, within
+from nas.report.agreement import FLOPS, LEAST_DESIGNS, Agreement, kendall_tau, signed
 from nas.report.categories import precision
 from nas.report.columns import latency_targets
 from nas.report.differences import difference_words, differences
 from nas.study import Study
-from nas.wording import display, listing, percent, plural, significant, times
+from nas.wording import ESTIMATES, display, listing, percent, plural, significant, times
 
 WORST = 5
 MOST_APPEARANCES = 2  # of a trial among the worst, as long as there are others

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -35,6 +36,9 @@ from nas.wording import plural
 REPEATS_IN_A_ROW = 5
 # Draws until the search for an unseen design in a nearly exhausted space goes through all of it.
 RANDOM_DRAWS = 1000
+# How often a design that a study begins with is tried, where it fails for a cause that is not its own: the speeds of
+# the whole study are told against the baseline.
+STARTS_TRIED = 3
 
 Evaluate = Callable[[EvalRequest, Progress | None], EvalResult]
 
@@ -155,8 +159,13 @@ class Loop:
         return self.bridge.ask()
 
     def _start(self) -> tuple[Design, str] | None:
-        """The next of the designs that space and prior start with, and its origin; None where all were tried."""
-        seen = {record.design.digest for record in self.records}
+        """The next of the designs that space and prior start with, and its origin; None where all were tried.
+
+        One that a full disk or a killed process ended is tried again.
+        """
+        tried = Counter(record.design.digest for record in self.records if _worth_another_try(record))
+        seen = {record.design.digest for record in self.records if not _worth_another_try(record)}
+        seen |= {digest for digest, count in tried.items() if count >= STARTS_TRIED}
         starts = [(self.space.baseline, "baseline"), *((design, "first") for design in self.space.first)]
         starts += [(design, "prior") for design in self.priors]
         for design, origin in starts:

@@ -29,6 +29,7 @@ from served_fakes import (
 )
 from test_deploy_readme import script_of
 
+from nas.commands import measure as measure_command
 from nas.deploy import Choice, Limits, choose, deploy, load_deployment, predict, verify_deployment, write_deployment
 from nas.deploy.running import Runner
 from nas.deploy.serving import Serving
@@ -87,6 +88,15 @@ def test_what_is_written_is_read_back_as_it_was(example: Example, tmp_path: Path
     folder = write_deployment(example.study, choose(example.study, FAST), tmp_path / "deploy")
     stated = json.loads((folder / "deployment.json").read_text(encoding="utf-8"))
     assert json.loads(json.dumps(load_deployment(folder).to_json())) == stated
+
+
+def test_measuring_a_deployment_times_it_as_it_is_served(example: Example, server: str, tmp_path: Path) -> None:
+    choice = choose(example.study, FAST)
+    folder = deploy(example.study, choice, tmp_path / "deploy", example.dataset, Outputs(example)).folder
+    model = measure_command._file(folder)
+    assert model == folder / FILES[server]
+    assert measure_command._default_target(model, is_deployed=True).name == server
+    assert measure_command._default_target(folder / "model.onnx", is_deployed=False).name == TARGET
 
 
 def test_a_deployment_of_another_form_is_replaced_whole(tmp_path: Path) -> None:

@@ -258,6 +258,15 @@ class TestReadme:
         text = (write_deployment(example.study, changed, tmp_path / "deploy") / "README.md").read_text(encoding="utf-8")
         assert "50000 fps, unstable: the machine was disturbed |" in text
 
+    def test_estimates_do_not_stand_beside_what_was_measured(
+        self, example: Example, choice: Choice, tmp_path: Path
+    ) -> None:
+        guess = Quantity("predicted_ms", 0.0123, "ms", How.ESTIMATED, target=TARGET)
+        record = replace(choice.record, quantities=(guess, *choice.record.quantities))
+        folder = write_deployment(example.study, replace(choice, record=record), tmp_path / "deploy")
+        assert "predicted" not in (folder / "README.md").read_text(encoding="utf-8")
+        assert '"predicted_ms"' in (folder / "deployment.json").read_text(encoding="utf-8")
+
 
 class TestPlace:
     def test_a_deployment_is_replaced(self, example: Example, choice: Choice, tmp_path: Path) -> None:

@@ -90,11 +90,12 @@ def test_what_went_wrong_is_said(run: Any, asked: list[Any]) -> None:
     assert "3 skipped" in out
 
 
-def test_too_few_networks_are_an_error_with_a_remedy(run: Any, asked: list[Any]) -> None:
-    asked[0] = _calibration(estimates=False, total=12)
+@pytest.mark.parametrize(("total", "words"), [(12, "only 12 networks were"), (1, "only 1 network was")])
+def test_too_few_networks_are_an_error_with_a_remedy(run: Any, asked: list[Any], total: int, words: str) -> None:
+    asked[0] = _calibration(estimates=False, total=total)
     code, _, err = run("--space", "convnet")
     assert code == 2
-    assert "only 12 networks were measured" in err
+    assert f"{words} measured" in err
     assert "more --minutes" in err
 
 
@@ -125,6 +126,7 @@ def test_a_study_says_what_to_sample(run: Any, asked: list[Any], tmp_path: Path)
         (("--space", "convnet", "--target", "torch-cpu-1t-b1"), "no estimates for target 'torch-cpu-1t-b1'"),
         (("--space", "convnet", "--input-shape", "28x28"), "--input-shape must read"),
         (("--space", "convnet", "--input-shape", "0x28x1"), "--input-shape must read"),
+        (("--space", "convnet", "--input-shape", "5000x5000x3"), "75,000,000 values an image, more than 10,000,000"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(

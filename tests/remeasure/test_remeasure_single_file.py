@@ -134,6 +134,13 @@ def test_a_file_that_says_too_little_is_refused(tmp_path: Path, content: bytes, 
         images(onnx_file(tmp_path, content))
 
 
+def test_inputs_that_cannot_be_made_up_are_refused(tmp_path: Path) -> None:
+    model = onnx.load_model_from_string(tiny_artifact())
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
+    with pytest.raises(ArtifactError, match=r"takes inputs of type string, of which none can be made up$"):
+        images(onnx_file(tmp_path, model.SerializeToString()))
+
+
 def test_a_torch_program_says_what_it_takes(tmp_path: Path) -> None:
     found = images(program(tmp_path, [None, 4, 4, 1]), "torch-cpu-1t-b2")
     assert (found.shape, found.dtype) == ((2, 4, 4, 1), np.uint8)

@@ -12,12 +12,15 @@ from search_fakes import FakeEvaluate, fake_recipe, make_space, run_loop
 
 from nas.artifact import InputSpec
 from nas.choice import Choice
-from nas.gains import finalists
+from nas.evaluate import EvalRequest, EvalResult
+from nas.gains import baseline_of, finalists
 from nas.outcome import Outcome, Reason
 from nas.recipe import SAMPLERS, TeacherConfig
 from nas.record import TrialRecord, record_path
+from nas.search.loop import STARTS_TRIED
 from nas.search.optuna_bridge import Bridge
 from nas.space import SearchSpace
+from nas.stages import Progress
 from nas.study import Study
 from nas.teacher.given import GivenTeacher
 
@@ -253,6 +256,26 @@ def test_a_transient_failure_is_tried_again(tmp_path: Path) -> None:
     first = study.records[0]
     assert first.outcome is Outcome.FAILED
     assert any(r.outcome is Outcome.MEASURED and r.design.digest == first.design.digest for r in study.records)
+
+
+@pytest.mark.parametrize(("failures", "origins"), [(1, 2), (2, 3), (9, 3)])
+def test_a_baseline_that_a_killed_process_ended_is_tried_again(tmp_path: Path, failures: int, origins: int) -> None:
+    space = make_space()
+    baseline = space.design({**{choice.name: choice.values[-1] for choice in space.choices}, "distillation": False})
+
+    class Killed(FakeEvaluate):
+        def __call__(self, request: EvalRequest, progress: Progress | None) -> EvalResult:
+            result = super().__call__(request, progress)
+            if len(self.requests) <= failures:
+                return EvalResult(Outcome.FAILED, Reason("measuring", "died (SIGKILL)", transient=True))
+            return replace(result, outcome=Outcome.MEASURED)
+
+    study, _ = run_loop(tmp_path / "s", fake_recipe("random", trials=6), Killed(), replace(space, baseline=baseline))
+    tried = [record for record in study.records if record.origin == "baseline"]
+    assert [record.number for record in tried] == list(range(origins))
+    assert {record.design.digest for record in tried} == {baseline.digest}
+    measured = baseline_of(study)
+    assert (measured.number if measured else None) == (failures if failures < STARTS_TRIED else None)
 
 
 def test_the_folder_holds_no_half_written_file(tmp_path: Path) -> None:

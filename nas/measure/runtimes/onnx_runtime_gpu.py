@@ -78,7 +78,8 @@ class OnnxRuntimeCuda:
         version, available = onnxruntime.__version__, onnxruntime.get_available_providers()
         if self.provider not in available:
             return Missing(
-                f"ONNX Runtime {version} as it is installed has no {self.provider}, only {', '.join(available)}",
+                f"target '{target.name}': ONNX Runtime {version} as it is installed has no {self.provider}, "
+                f"only {', '.join(available)}",
                 f"pip uninstall onnxruntime, then {target.kind.install[target.device]}: they share their files",
             )
         if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):

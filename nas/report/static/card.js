@@ -99,6 +99,8 @@ function numbersTable(row) {
     const facts = [text(packed[2])];
     if (interval(kind, packed)) facts.push(`95 % interval ${interval(kind, packed)}`);
     if (extra.p95 !== undefined) facts.push(`95th percentile ${display(kind, extra.p95)}`);
+    if (extra.median_error !== undefined)
+      facts.push(`off by ${(100 * extra.median_error).toFixed(1)} % in the median of ${extra.checked_on} unseen networks`);
     if (extra.samples !== undefined) facts.push(`${extra.samples.toLocaleString("en")} samples`);
     if (extra.in_turns) facts.push("timed in turns with the front");
     if (extra.ambiguous_with) facts.push(`≈ interval overlaps that of trial ${extra.ambiguous_with.replaceAll(",", ", ")}`);
