@@ -107,6 +107,9 @@ class FakeMeasurer(Measurer):
         assert self.scored is not None, "nothing was to be scored"
         return self.scored(content, target, images)
 
+    def start_anew(self, target: Target) -> None:
+        self.log.append(("anew", target.name))
+
     def turns(
         self, contents: Sequence[bytes], target: Target, images: np.ndarray, rounds: int = ROUNDS, turn: Policy = TURN
     ) -> Turns:

@@ -90,7 +90,7 @@ def test_a_study_is_measured_and_then_its_front_in_turns(study: Study, here: Her
 def test_the_front_alone_in_turns(study: Study, here: Here) -> None:
     result = run(str(study.folder.path), "--front")
     assert result.exit_code == 0, result.output
-    assert [entry[0] for entry in here.measurer.log] == ["turns"]
+    assert [entry[0] for entry in here.measurer.log] == ["anew", "turns"] * 4
     rows = [line.split()[0] for line in result.output.splitlines() if line.startswith(" ")]
     assert rows == ["1", "2", "3", "0"]
 

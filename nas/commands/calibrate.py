@@ -131,7 +131,7 @@ def _print(console: Console, calibration: Calibration) -> None:
     if disturbed := next(iter(calibration.estimator.checks.values())).disturbed:
         words = f"{disturbed} of these measurements were disturbed, so part of the error is theirs"
         console.print(f"{words}; calibrate on a quiet machine", style="yellow", soft_wrap=True)
-    console.print("\nestimates screen designs; only the clock decides", style="dim")
+    console.print("\nestimates are told beside the clock; only the clock decides", style="dim")
     console.print(f"{calibration.total} networks are kept in {calibration.folder}", soft_wrap=True)
 
 

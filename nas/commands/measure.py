@@ -149,7 +149,7 @@ def _sizes(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     words = text.replace("×", "x").split("x")
-    if not all(word.isdigit() and int(word) > 0 for word in words):
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
         raise NasError(f"--input-shape must read like HEIGHTxWIDTHxCHANNELS, but got '{text}'", "such as 224x224x3")
     return tuple(int(word) for word in words)
 

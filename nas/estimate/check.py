@@ -51,16 +51,11 @@ def check(name: str, estimated: Sequence[float], measured: Sequence[float], dist
         name=name,
         networks=len(measured),
         median_error=float(np.median(errors)),
-        within=within(estimated, measured),
+        within=float((errors <= TOLERANCE).mean()),
         tau=0.0 if same else float(kendalltau(estimated, measured).statistic),
         spearman=0.0 if same else float(spearmanr(estimated, measured).statistic),
         disturbed=disturbed,
     )
-
-
-def within(estimated: Sequence[float], measured: Sequence[float]) -> float:
-    """The share of estimates that differ from the measured value, greater than 0, by at most 10 % of it."""
-    return float((np.abs(np.asarray(estimated) / np.asarray(measured) - 1) <= TOLERANCE).mean())
 
 
 def fold_of(sha256: str) -> int:

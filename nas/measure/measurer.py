@@ -61,6 +61,10 @@ class Measurer:
             self._processes[key] = MeasuringProcess(target.threads, self.timeout_seconds)
         return self._processes[key]
 
+    def start_anew(self, target: Target) -> None:
+        """Ends the process that measures a target: the next measurement there is a fresh process's."""
+        self.process(target).close()
+
     def environment(self, target: Target) -> Mapping[str, Any]:
         """What the target's runtime says of itself: versions, providers, device.
 

@@ -15,6 +15,7 @@ from nas.wording import ESTIMATE_WORDS
 FLOPS = "flops"
 # With fewer designs even the same order arises by chance more often than once in 20 times (5: 2 of 120 orders are ±1).
 LEAST_DESIGNS = 5
+TOLERANCE = 0.1  # an estimate within this share of the measured latency counts as right
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None
     from scipy.stats import kendalltau  # type: ignore[import-untyped]
 
     return float(kendalltau(first, second).statistic)
+
+
+def within(estimated: Sequence[float], measured: Sequence[float]) -> float:
+    """The share of estimates that differ from the measured value, greater than 0, by at most 10 % of it."""
+    right = sum(abs(guess / value - 1) <= TOLERANCE for guess, value in zip(estimated, measured, strict=True))
+    return right / len(measured)
 
 
 def signed(value: float) -> str:

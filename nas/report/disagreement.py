@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.estimate.check import within
 from nas.outcome import How, Quantity
 from nas.record import TrialRecord
-from nas.report.agreement import FLOPS, LEAST_DESIGNS, Agreement, kendall_tau, signed
+from nas.report.agreement import FLOPS, LEAST_DESIGNS, Agreement, kendall_tau, signed, within
 from nas.report.categories import precision
 from nas.report.columns import latency_targets
 from nas.report.differences import difference_words, differences

@@ -39,26 +39,26 @@ def study(tmp_path: Path) -> Study:
     return measured_study(tmp_path / "study", TRIALS)
 
 
-def test_the_front_and_the_baseline_are_timed_in_one_go(study: Study) -> None:
+def test_the_front_and_the_baseline_are_timed_together_in_four_fresh_processes(study: Study) -> None:
     measurer = FakeMeasurer()
     found = timed(study, measurer)
-    assert measurer.log == [("turns", [1, 2, 3, 0], ORT1, 20)]
+    assert measurer.log == [("anew", ORT1), ("turns", [1, 2, 3, 0], ORT1, 5)] * 4
     assert sorted(found.quantities) == [0, 1, 2, 3]
     assert {number: of(found, number).value for number in found.quantities} == {0: 0.5, 1: 0.1, 2: 0.2, 3: 0.4}
 
 
 def test_a_latency_is_the_median_of_the_rounds_medians_with_the_bootstrap_over_rounds(study: Study) -> None:
     noise = {1: (1.0, 1.02, 1.04, 0.9, 1.01)}
-    quantity = of(timed(study, FakeMeasurer(noise=noise), rounds=5), 1)
-    medians = 0.1 * np.array(noise[1])
-    low, high = bootstrap_interval(medians, blocks=5)
+    quantity = of(timed(study, FakeMeasurer(noise=noise), rounds=20), 1)
+    medians = 0.1 * np.array(noise[1] * 4)
+    low, high = bootstrap_interval(medians, blocks=20)  # the passes are all alike, so their interval is the narrower
     assert quantity.value == pytest.approx(0.101)
     assert (quantity.low, quantity.high) == (pytest.approx(low), pytest.approx(high))
     samples = np.repeat(medians, 4)
     assert quantity.detail["p95"] == pytest.approx(np.percentile(samples, 95))
     assert quantity.detail["iqr"] == pytest.approx(np.subtract(*np.percentile(samples, [75, 25])))
-    assert quantity.detail["samples"] == 20
-    assert quantity.detail["rounds"] == 5
+    assert quantity.detail["samples"] == 80
+    assert (quantity.detail["rounds"], quantity.detail["processes"]) == (20, 4)
     assert quantity.detail["in_turns"] is True
     assert quantity.detail["fps"] == pytest.approx(1000 / 0.101)
     assert quantity.environment_id == "a-onnxruntime"
@@ -81,7 +81,7 @@ def test_what_a_call_costs_is_carried_over_and_judged_anew(
     ("troubles", "why"),
     [
         ([()], None),
-        ([("load",), (), (), ()], None),  # exactly a quarter
+        ([("load",), (), (), (), ()], None),
         ([("load",), ("pace", "load"), (), ()], "load, pace"),
     ],
 )
@@ -141,7 +141,7 @@ def served(tmp_path: Path) -> Study:
 def test_each_is_timed_where_it_is_served_and_the_groups_alternate(served: Study) -> None:
     measurer = FakeMeasurer(factors={OV1: 0.8})
     found = timed(served, measurer)
-    one_pass = [("turns", [1, 3, 0], OV1, 5), ("turns", [2], ORT1, 5)]
+    one_pass = [("anew", OV1), ("turns", [1, 3, 0], OV1, 5), ("anew", ORT1), ("turns", [2], ORT1, 5)]
     assert measurer.log == one_pass * 4
     place = of(found, 1, f"latency_ms@{PLACE}")
     assert (place.value, place.detail["served_by"], place.detail["rounds"]) == (pytest.approx(0.08), OV1, 20)

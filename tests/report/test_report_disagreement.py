@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nas.design import Design
 from nas.outcome import How, Outcome, Quantity
 from nas.record import TrialRecord
-from nas.report.agreement import kendall_tau, signed
+from nas.report.agreement import kendall_tau, signed, within
 from nas.report.differences import MOST_PARTS, difference_words, differences
 from nas.report.disagreement import MOST_APPEARANCES, WORST, Ranking, rankings
 from nas.study import Study, StudyFolder
@@ -250,6 +250,13 @@ def test_estimates_are_held_against_the_clock() -> None:
     assert [one.title for one in ranking.agreements][::3] == ["FLOPs", "learned predictor"]
     measured = [Quantity("predicted_ms", 1.0, "ms", How.MEASURED, target=TARGET)]
     assert rankings(study_of(*(make_trial(n, 1e6, 1.0, more=tuple(measured)) for n in range(6))))[0].estimates == ()
+
+
+@pytest.mark.parametrize(
+    ("estimated", "share"), [([1.09, 2.0], 1.0), ([1.11, 2.0], 0.5), ([0.91, 1.79], 0.5), ([9.0, 9.0], 0.0)]
+)
+def test_within_a_tenth(estimated: list[float], share: float) -> None:
+    assert within(estimated, [1.0, 2.0]) == share
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.714, "0.71"), (-0.2, "−0.20"), (-0.001, "0.00"), (1.0, "1.00")])
