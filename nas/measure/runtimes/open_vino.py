@@ -7,6 +7,7 @@ the target says ``bf16``. A synchronous call runs in the thread that makes it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,9 @@ class OpenVino:
     def missing(self, target: Target) -> Missing | None:
         install = RUNTIMES["openvino"].install["cpu"]
         try:
+            # Importing OpenVINO sends usage data from a process that it forks, beside what is measured. Without that
+            # package it takes its own stand-in, which sends nothing.
+            sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
             import openvino  # noqa: F401
         except ImportError as error:
             return Missing(f"OpenVINO is not installed ({one_line(error)})", install)
