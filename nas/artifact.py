@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.errors import ArtifactError, one_line, unknown_name
+from nas.outcome import How, Quantity
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -135,6 +136,14 @@ class Manifest:
 def compressed_size(artifact: bytes) -> int:
     """Bytes of a file once deflated, as a download or an app's package is: there zeros in the weights pay."""
     return len(zlib.compress(artifact, 9))
+
+
+def sizes(artifact: bytes) -> list[Quantity]:
+    """The size of a trial's file, as it is and deflated."""
+    return [
+        Quantity("size_bytes", len(artifact), "bytes", How.MEASURED),
+        Quantity("compressed_size_bytes", compressed_size(artifact), "bytes", How.MEASURED),
+    ]
 
 
 def whole_number(name: str, value: object, most: int | None = None) -> int:

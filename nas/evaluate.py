@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from nas.artifact import compressed_size
+from nas.artifact import sizes
 from nas.data.dataset import Dataset
 from nas.design import Design
 from nas.errors import ArtifactError, DivergedError, InfeasibleDesignError, MeasureError, NasError, UnsupportedError
 from nas.measure.complexity import Complexity, count
+from nas.measure.latency import Measure
 from nas.measure.startup import measure_startup
 from nas.outcome import How, Outcome, Quantity, Realisation, Reason
 from nas.pipeline import AnyTeacher, Pipeline, Product
@@ -29,8 +30,6 @@ from nas.stages import Progress, Trace
 from nas.store import Store, artifact_entry, sha256_bytes
 from nas.target import ONNX, Target
 
-# Measures an artifact's latency: (file, target, images as the artifact takes them) → (quantity, raw samples in ms).
-Measure = Callable[[bytes, Target, np.ndarray], tuple[Quantity, np.ndarray]]
 # Fingerprint of the machine and the runtime that a target's numbers are from.
 Fingerprint = Callable[[Target], str]
 # What may be told of an artifact without running it: (file, its network's complexity, target) → estimates.
@@ -186,9 +185,7 @@ class Evaluator:
             if target is None:
                 raise ArtifactError(f"none of the targets at {service.name} can serve the artifact")
             serving[service.name] = target
-        served = list(dict.fromkeys(serving.values()))
-        lowest = min(served, key=lambda target: scores.of(target)[0].value)
-        return [*scores.of(lowest), *scores.of_others(served)]
+        return scores.of_served(serving.values())
 
     def _counts(
         self, product: Product, files: Mapping[str, bytes], served_by: Target, notes: list[str]
@@ -201,8 +198,7 @@ class Evaluator:
             Quantity("flops", complexity.flops, "FLOP", How.COUNTED),
             Quantity("params", complexity.params, "1", How.COUNTED),
             Quantity("peak_activation_bytes", complexity.peak_activation_bytes, "bytes", How.COUNTED),
-            Quantity("size_bytes", len(file), "bytes", How.MEASURED),
-            Quantity("compressed_size_bytes", compressed_size(file), "bytes", How.MEASURED),
+            *sizes(file),
         ]
         if self.estimate is not None:
             for target in self.targets:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -171,6 +172,11 @@ class TrialRecord:
             if isinstance(value := values[name], bool) or not isinstance(value, kind):
                 raise TypeError(f"'{name}' cannot be {value!r}")
         return cls(**values)
+
+
+def utc_now() -> str:
+    """The time as records and deployments hold it: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def record_path(trials_folder: Path, number: int) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -132,10 +132,10 @@ class Scores:
 
     def of(self, target: Target) -> tuple[Quantity, Quantity]:
         """Accuracy and balanced accuracy as a target's runtime computes."""
-        key = (target.runtime, target.device, target.precision)
+        key = target.arithmetic
         if key not in self._scores:
             file = self.files[target.form]
-            if (target.runtime, target.device) == (DEFAULT.runtime, DEFAULT.device):
+            if key == DEFAULT.arithmetic:
                 outputs = probabilities(open_session(file, self.threads), self.images)
             elif self.outputs is not None:
                 outputs = self.outputs(file, target, self.images)
@@ -148,8 +148,14 @@ class Scores:
         """Whether a runtime makes of the artifact what it is: no worse than ONNX Runtime by ``WRONG_BY``."""
         return self.of(target)[0].value >= self.reference[0].value - WRONG_BY
 
-    def of_others(self, served: Sequence[Target]) -> list[Quantity]:
-        """The accuracy on each target that serves, where they are several runtimes; else nothing."""
-        if len({(target.runtime, target.device, target.precision) for target in served}) < 2:
-            return []
-        return [replace(self.of(target)[0], target=target.name) for target in served]
+    def lowest(self, served: Iterable[Target]) -> tuple[Quantity, Quantity]:
+        """Accuracy and balanced accuracy of the target with the lowest accuracy, so that it holds on all that serve."""
+        return min((self.of(target) for target in served), key=lambda pair: pair[0].value)
+
+    def of_served(self, serving: Iterable[Target]) -> list[Quantity]:
+        """A trial's accuracy, the lowest of the targets that serve it, and where these are several runtimes each's."""
+        served = list(dict.fromkeys(serving))
+        found = list(self.lowest(served))
+        if len({target.arithmetic for target in served}) > 1:
+            found += [replace(self.of(target)[0], target=target.name) for target in served]
+        return found

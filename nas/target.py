@@ -72,9 +72,14 @@ _EXAMPLE = "write RUNTIME-cpu-THREADSt-bBATCH, such as onnxruntime-cpu-1t-b1 (1 
 _GPU_EXAMPLE = "write RUNTIME-cuda-bBATCH, such as torch-cuda-b1-fp16: threads are the CPU's"
 
 
+def affinity() -> frozenset[int]:
+    """The numbers of the logical cores that this process may run on: all of them where the system has no affinity."""
+    return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
 def usable_cores() -> int:
     """How many logical cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(affinity())
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,11 @@ class Target:
     def place(self) -> Place:
         """Where its latencies may be compared with others'."""
         return Place(self.device, self.batch)
+
+    @property
+    def arithmetic(self) -> tuple[str, str, str | None]:
+        """What a model's outputs depend on, beside its file: not the threads, nor the batch."""
+        return self.runtime, self.device, self.precision
 
     @property
     def kind(self) -> RuntimeKind:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.commands.terminal import make_console, parse_image_shape
+from nas.commands.terminal import make_console, parse_image_shape, progress_bar
 from nas.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -80,8 +80,6 @@ def _calibrated(
     studies: list[Study],
 ) -> Calibration:
     """The calibration under a progress bar, which only a terminal shows."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
     given = parse_image_shape(input_shape) if input_shape is not None else None
     with console.status("loading torch …"):
         from nas.estimate.calibrate import POLICY, Calibrator, check_target, image_shape_of
@@ -89,10 +87,9 @@ def _calibrated(
 
         check_target(target)
         shape, number = next(filter(None, map(image_shape_of, studies)), (DEFAULT_SHAPE, DEFAULT_CLASSES))
-    columns = (BarColumn(bar_width=None), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with (
         Measurer(POLICY) as measurer,
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+        progress_bar(console) as bar,
     ):
         task = bar.add_task("measuring the machine's speeds", total=1.0)
         calibrator = Calibrator(target, measurer.environment_id(target), measurer.measure)

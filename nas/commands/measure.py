@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.commands.terminal import make_console, typed_again
+from nas.commands.terminal import make_console, progress_bar, typed_again
 from nas.errors import DataError, NasError, StudyError
 
 if TYPE_CHECKING:
@@ -191,15 +191,7 @@ def _surroundings(measurer: Measurer, targets: Sequence[Target]) -> list[str]:
 @contextmanager
 def _bar(console: Console, what: str) -> Iterator[Bar]:
     """A progress bar, which only a terminal shows."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (
-        BarColumn(bar_width=None),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        TextColumn("[dim]{task.description}"),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, of: progress.update(task, completed=done, total=of)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.commands.terminal import make_console
+from nas.commands.terminal import make_console, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,17 +54,10 @@ def _analysed(
 ) -> tuple[Sensitivity, list[Path]]:
     """The analysis under a progress bar, which only a terminal shows."""
     from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     with console.status("loading torch and the data …"):
         from nas.sensitivity.run import analyse_trial
-    columns = (
-        BarColumn(bar_width=None),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        TextColumn("[dim]{task.description}"),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("starting", total=None)
         return analyse_trial(
             study,

@@ -14,6 +14,7 @@ from nas.errors import RecipeError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
     from nas.study import Study
 
@@ -58,6 +59,19 @@ def suggestion(study: Study, path: Path) -> str:
     best = max(record.value(quality.key) for record in study.front)
     enough = max(0.01, math.floor(100 * best - 1) / 100)
     return shlex.join(["nas", "pick", str(path), "--min-accuracy", f"{enough:.2f}", "--output", "deploy"])
+
+
+def progress_bar(console: Console) -> Progress:
+    """A progress bar across the terminal with the time left, which only a terminal shows, and which then goes."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.description}"),
+    )
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def print_front(console: Console, study: Study) -> None:

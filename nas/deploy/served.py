@@ -80,7 +80,7 @@ class Served:
     @property
     def is_scored(self) -> bool:
         """Whether the trial's accuracy is what this runtime makes of it: no other serves the trial anywhere."""
-        return {_arithmetic(target) for target in self._servers} == {_arithmetic(self.target)}
+        return {target.arithmetic for target in self._servers} == {self.target.arithmetic}
 
     @property
     def scored_by(self) -> str:
@@ -156,8 +156,3 @@ class Served:
     def _scores(self, split: Split, outputs: Outputs, prefix: str, others: Mapping[str, bytes]) -> Scores:
         files = {**others, self.target.form: self.artifact}
         return Scores(files, split.images, split.labels, outputs, usable_cores(), prefix)
-
-
-def _arithmetic(target: Target) -> tuple[str, str, str | None]:
-    """What a runtime's outputs depend on, beside the file."""
-    return target.runtime, target.device, target.precision

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from nas.deploy.verify import Verification, verify_deployment
 from nas.errors import ArtifactError, NasError
 from nas.gains import compare
 from nas.outcome import Quantity
+from nas.record import utc_now
 from nas.serving import Outputs
 from nas.store import sha256_bytes, sync_folder, write_atomically
 from nas.study import Study
@@ -171,7 +171,7 @@ def _deployment(
     manifest, is_program = Manifest.from_json(record.manifest), served.target.form == TORCH_PROGRAM
     return Deployment(
         folder=folder,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=utc_now(),
         study=study.name,
         trial=record.number,
         design=record.design,

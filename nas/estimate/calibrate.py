@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from itertools import count as numbers
 from pathlib import Path
 
-import numpy as np
-
 from nas.errors import ArtifactError, InfeasibleDesignError, MeasureError, NasError, UnsupportedError
 from nas.estimate.estimator import Estimator, is_enough, latest, whole_networks
 from nas.estimate.kernels import kernels_of
@@ -17,6 +15,7 @@ from nas.estimate.measurements import LAYER, NETWORK, TRIAL, Measurement, Measur
 from nas.estimate.networks import Sample, Sampler
 from nas.measure.clock import Policy
 from nas.measure.environment import has_vnni
+from nas.measure.latency import Measure
 from nas.measure.platform import Platform
 from nas.measure.platform import calibrate as calibrate_platform
 from nas.outcome import Outcome, Quantity
@@ -25,8 +24,6 @@ from nas.store import sha256_bytes
 from nas.study import Study
 from nas.target import ONNX, Target
 
-# Measures an artifact's latency: (file, target, images as the artifact takes them) → (quantity, raw samples in ms).
-Measure = Callable[[bytes, Target, np.ndarray], tuple[Quantity, np.ndarray]]
 # Hears of how much was measured, and which share of the time is spent (0 to 1).
 Progress = Callable[[int, float], None]
 

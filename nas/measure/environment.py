@@ -12,7 +12,7 @@ from typing import Any
 
 from nas.design import sha256_of
 from nas.packages import version_of
-from nas.target import usable_cores
+from nas.target import affinity, usable_cores
 
 UNKNOWN = "unknown"
 
@@ -123,9 +123,8 @@ def _cpu_model(root: Path) -> str:
 
 def _affinity() -> str:
     """The cores that this process may use, as the kernel lists them: ``0-3,6``."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     runs: list[list[int]] = []
-    for core in cores:
+    for core in sorted(affinity()):
         if runs and core == runs[-1][-1] + 1:
             runs[-1].append(core)
         else:

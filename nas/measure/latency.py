@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,6 +19,10 @@ from nas.measure.quiet import Look, Surroundings
 from nas.measure.runtimes.base import Session
 from nas.outcome import How, Quantity
 from nas.target import Target
+
+# How whoever needs a latency is given it: (file, target, images as the artifact takes them) → (``latency_ms``, raw
+# samples in ms).
+Measure = Callable[[bytes, Target, np.ndarray], tuple[Quantity, np.ndarray]]
 
 # A disturbed window is taken again, so often in all: neighbours on a shared machine come and go, and a second look
 # costs less than a wrong number.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.measure.pace import SLOWED_DOWN, Pace
+from nas.target import affinity
 
 # Others' processor time during a window, in cores: beyond it memory, caches and the clock are shared with somebody.
 BUSY_CORES = 0.25
@@ -100,7 +101,7 @@ class Watch:
     def __init__(self, pace: Callable[[], float] | None = None, root: Path = _PROC) -> None:
         self.pace = pace or Pace()
         self.root = root
-        self.usable = _affinity()
+        self.usable = affinity()
 
     def look(self) -> Look:
         """Looks now; takes 2 to 4 ms."""
@@ -116,7 +117,7 @@ class Watch:
         if elapsed <= 0:
             return Surroundings(slowdown)
         own = end.own_seconds - begin.own_seconds
-        same = _affinity()
+        same = affinity()
         waited = None
         if begin.waited_seconds is not None and end.waited_seconds is not None:
             waited = (end.waited_seconds - begin.waited_seconds) / elapsed
@@ -139,7 +140,7 @@ class Watch:
             time.process_time(),
             core_seconds(self.root),
             _waited_seconds(self.root),
-            _mhz(self.root, min(_affinity(), default=0)),
+            _mhz(self.root, min(affinity(), default=0)),
         )
 
 
@@ -196,7 +197,3 @@ def _mhz(root: Path, core: int) -> float | None:
     except (OSError, ValueError):
         return None
     return None
-
-
-def _affinity() -> frozenset[int]:
-    return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -113,7 +113,6 @@ def count_onnx(model: onnx.ModelProto) -> Complexity:
     memory = graph_memory(model.graph, graph.shapes, graph.types, graph.leaves)
     layers: list[LayerComplexity] = []
     uncounted: dict[str, list[str]] = defaultdict(list)
-    notes: list[str] = []
     conv_macs = 0
     for node in model.graph.node:
         if graph.is_constant(node):
@@ -143,11 +142,6 @@ def count_onnx(model: onnx.ModelProto) -> Complexity:
             f"with free dimensions ({', '.join(free)}) set to 1 the shapes of {', '.join(missed)} cannot be found",
             "export the model with these dimensions fixed",
         )
-    notes += [f"'{kind}' may do multiply-adds that were not counted; the real total is larger" for kind in missed]
-    if memory.unknown:
-        notes.append(f"the size of {', '.join(memory.unknown)} is unknown; activations take more than was counted")
-    if (batch := fixed_batch(model)) not in (None, 1):
-        notes.append(f"the file fixes its batch at {batch}: operations and activations are those of {batch} images")
     macs = sum(layer.macs for layer in layers)
     return Complexity(
         macs=macs,
@@ -158,8 +152,17 @@ def count_onnx(model: onnx.ModelProto) -> Complexity:
         bytes_moved=sum(memory.moved[node.output[0]] for node in model.graph.node if not graph.is_constant(node)),
         layers=tuple(layers),
         uncounted=tuple(f"{kind}: {', '.join(names)}" for kind, names in uncounted.items()),
-        notes=tuple(notes),
+        notes=tuple(_notes(model, missed, memory.unknown)),
     )
+
+
+def _notes(model: onnx.ModelProto, missed: Sequence[str], unknown: Sequence[str]) -> Iterator[str]:
+    """What a reader of the counts should know: operators without a count, values without a size, a fixed batch."""
+    yield from (f"'{kind}' may do multiply-adds that were not counted; the real total is larger" for kind in missed)
+    if unknown:
+        yield f"the size of {', '.join(unknown)} is unknown; activations take more than was counted"
+    if (batch := fixed_batch(model)) not in (None, 1):
+        yield f"the file fixes its batch at {batch}: operations and activations are those of {batch} images"
 
 
 @dataclass

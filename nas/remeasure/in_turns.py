@@ -18,8 +18,8 @@ from nas.measure.latency import OVERHEAD_BOUND
 from nas.measure.measurer import ROUNDS, TURN, Measurer
 from nas.measurements import AMBIGUOUS_WITH, Measurements, write_measurements
 from nas.outcome import How, Quantity
-from nas.record import TrialRecord
-from nas.remeasure.surroundings import now, surroundings_of
+from nas.record import TrialRecord, utc_now
+from nas.remeasure.surroundings import surroundings_of
 from nas.serving import at_place, server_of, services
 from nas.study import Study
 from nas.target import Target
@@ -96,7 +96,7 @@ def time_front(
     for members in by_key.values():
         for number, quantity in _with_ambiguous(members).items():
             quantities[number] = (*quantities.get(number, ()), quantity)
-    found = Measurements("front", now(), quantities, surroundings_of(measurer, groups))
+    found = Measurements("front", utc_now(), quantities, surroundings_of(measurer, groups))
     return write_measurements(study.folder.measurements, found, _samples(timed))
 
 

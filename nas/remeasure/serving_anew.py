@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nas.artifact import compressed_size
+from nas.artifact import sizes
 from nas.data.dataset import Split
 from nas.errors import ArtifactError
-from nas.outcome import How, Quantity
+from nas.outcome import Quantity
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.serving import Outputs, Scores, Service, at_place, choose, server_of, services
@@ -56,11 +56,9 @@ def served_anew(
         if service.is_place and any(target in targets for target in service.candidates):
             serving[service.name] = _chosen(service, previous, latencies, scores)
     found: list[Quantity] = []
-    if any(_runtime(serving[name]) != _runtime(before[name]) for name in serving):
-        served = list(dict.fromkeys(serving.values()))
-        lowest = min(served, key=lambda target: scores.of(target)[0].value)
-        found += [*scores.of(lowest), *scores.of_others(served)]
-        found += _sizes(files[next(iter(serving.values())).form])
+    if any(serving[name].arithmetic != before[name].arithmetic for name in serving):
+        found += scores.of_served(serving.values())
+        found += sizes(files[next(iter(serving.values())).form])
     # What pruning gained at a place is told against the same target's latency before it.
     uncompressed = [q for q in record.quantities if q.name.startswith(UNCOMPRESSED)]
     for service in services(recipe):
@@ -73,20 +71,8 @@ def served_anew(
 def _chosen(service: Service, previous: Target, latencies: Mapping[str, Quantity], scores: Scores) -> Target:
     """The fastest target of a place that computes what it should."""
     target, _ = choose(
-        service, latencies, lambda target: _runtime(target) == _runtime(previous) or scores.is_right(target)
+        service, latencies, lambda target: target.arithmetic == previous.arithmetic or scores.is_right(target)
     )
     if target is None:
         raise ArtifactError(f"none of the targets at {service.name} can serve the artifact")
     return target
-
-
-def _runtime(target: Target) -> tuple[str, str, str | None]:
-    """What a model's outputs depend on: not the threads, nor the batch."""
-    return target.runtime, target.device, target.precision
-
-
-def _sizes(file: bytes) -> list[Quantity]:
-    return [
-        Quantity("size_bytes", len(file), "bytes", How.MEASURED),
-        Quantity("compressed_size_bytes", compressed_size(file), "bytes", How.MEASURED),
-    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 from nas.measure.measurer import Measurer
@@ -17,8 +16,3 @@ def surroundings_of(measurer: Measurer, targets: Iterable[Target]) -> dict[str, 
         UnsupportedError: A target cannot be measured here.
     """
     return {**measurer.machine, "runtimes": {target.name: dict(measurer.environment(target)) for target in targets}}
-
-
-def now() -> str:
-    """The time, ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

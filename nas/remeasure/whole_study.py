@@ -13,9 +13,9 @@ from nas.measure.measurer import Measurer
 from nas.measure.startup import measure_startup
 from nas.measurements import Measurements, write_measurements
 from nas.outcome import Outcome, Quantity
-from nas.record import TrialRecord, record_path
+from nas.record import TrialRecord, record_path, utc_now
 from nas.remeasure.serving_anew import served_anew
-from nas.remeasure.surroundings import now, surroundings_of
+from nas.remeasure.surroundings import surroundings_of
 from nas.remeasure.unfinished import Unfinished
 from nas.serving import services
 from nas.study import Study
@@ -76,7 +76,7 @@ def measure_all(
     if _has_moved(study, records, fingerprints):
         # Before the numbers are there: whoever dies in between leaves a memory to be made again, never a wrong one.
         study.folder.forget_sampler()
-    found = Measurements("all", now(), quantities, surroundings_of(measurer, targets))
+    found = Measurements("all", utc_now(), quantities, surroundings_of(measurer, targets))
     written = write_measurements(study.folder.measurements, found, unfinished.samples(numbers))
     unfinished.delete()
     return written

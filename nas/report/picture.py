@@ -17,8 +17,6 @@ from nas.outcome import Quantity
 from nas.record import TrialRecord
 from nas.report.canvas import (
     BOTTOM,
-    DPI,
-    FURTHER_FONTS,
     LEFT,
     TOP,
     canvas,
@@ -39,8 +37,6 @@ from nas.wording import constraint_words, plain_name, plural, target_words
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-__all__ = ["DPI", "FURTHER_FONTS", "View", "draw_front"]  # the first two also for other pictures
 
 BAR_WIDTH = 0.016  # of a colour scale beside the picture
 

@@ -1,14 +1,17 @@
-"""The end of a search: its finalists' files are there, and are scored on the test data, which no trial saw."""
+"""The end of a search: its finalists' files are there, scored on the test data that no trial saw, timed in turns."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from nas.data.dataset import Dataset
 from nas.errors import StudyError
 from nas.gains import finalists
+from nas.measure.measurer import Measurer
 from nas.pipeline import AnyTeacher, Pipeline, Teacher
 from nas.record import record_path
+from nas.remeasure import time_front
 from nas.search.loop import Watcher
 from nas.serving import Outputs, Scores, server_of, services
 from nas.stages import Trace
@@ -16,6 +19,22 @@ from nas.store import artifact_entry, sha256_bytes, write_atomically
 from nas.study import Study
 from nas.target import ONNX, usable_cores
 from nas.teacher.given import GivenTeacher
+
+
+def confirm(
+    path: Path,
+    pipeline: Pipeline,
+    dataset: Dataset,
+    measurer: Measurer,
+    watcher: Watcher,
+    given: GivenTeacher | None = None,
+) -> Study:
+    """Restores, scores and times the finalists of the study in a folder, and gives the study as it then stands."""
+    study = Study.open(path)
+    restore_artifacts(study, pipeline, watcher, given)
+    score_front(study, dataset, measurer.outputs)
+    time_front(study, measurer, dataset.validation.images, lambda share: watcher.progress("finalists", share))
+    return Study.open(path)
 
 
 def restore_artifacts(study: Study, pipeline: Pipeline, watcher: Watcher, given: GivenTeacher | None = None) -> None:
@@ -64,6 +83,5 @@ def score_front(study: Study, dataset: Dataset, outputs: Outputs) -> None:
             server_of(record.quantity(f"latency_ms@{service.name}")) or service.candidates[0]
             for service in services(study.recipe)
         ]
-        quantities = min((scores.of(target) for target in serving), key=lambda pair: pair[0].value)
-        written[str(record.number)] = [quantity.to_json() for quantity in quantities]
+        written[str(record.number)] = [quantity.to_json() for quantity in scores.lowest(serving)]
     write_atomically(study.folder.test_scores, json.dumps(written, indent=1).encode())

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +22,7 @@ from nas.gains import finalists
 from nas.outcome import Outcome
 from nas.pipeline import AnyTeacher, Teacher
 from nas.recipe import Recipe
-from nas.record import TrialRecord, write_record
+from nas.record import TrialRecord, utc_now, write_record
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.space import SearchSpace
 from nas.stages import Progress
@@ -197,7 +196,7 @@ class Loop:
     def _finish(self, asked: Asked, tell: bool = True) -> None:
         """Evaluates what was asked, keeps its record, tells the sampler unless it has heard."""
         number, design = asked.number, asked.design
-        started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        started_at = utc_now()
         teacher = self._teacher() if design.step("distillation") else None
         record = TrialRecord(
             number, asked.origin, design, Outcome.DUPLICATE, self.recipe.seed,

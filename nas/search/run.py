@@ -21,9 +21,8 @@ from nas.outcome import Quantity
 from nas.own_module import INCLUDED
 from nas.pipeline import Pipeline, normalisation_for, own_network
 from nas.recipe import Recipe
-from nas.remeasure import time_front
 from nas.remeasure.surroundings import surroundings_of
-from nas.search.confirm import restore_artifacts, score_front
+from nas.search.confirm import confirm
 from nas.search.loop import Ended, Loop, Watcher
 from nas.search.optuna_bridge import storage_errors
 from nas.sensitivity.prior import first_designs
@@ -78,11 +77,13 @@ def search(
     with folder.claim():
         if fresh:
             folder.clear()
-        inputs = {"space": space.digest, "data": dataset.digest}
-        inputs |= {"teacher": given.sha256} if given else {}
-        inputs |= {"module": own.digest} if own else {}
-        inputs |= {"prior": prior.digest} if prior else {}
-        folder.start(recipe, inputs)
+        optional = {
+            "teacher": given and given.sha256,
+            "module": own and own.digest,
+            "prior": prior and prior.digest,
+        }
+        inputs = {name: digest for name, digest in optional.items() if digest}
+        folder.start(recipe, {"space": space.digest, "data": dataset.digest} | inputs)
         store = Store(folder.cache, recipe.cache_limit_mb * 10**6)
         check_one_machine(folder, recipe, read_trials(folder, recipe), here)
         surroundings = surroundings_of(measurer, targets)
@@ -99,11 +100,7 @@ def search(
         )
         with storage_errors(folder.storage):
             ended = Loop(folder, recipe, space, evaluator.evaluate, surroundings, watcher, given, priors).run()
-        study = Study.open(path)
-        restore_artifacts(study, pipeline, watcher, given)
-        score_front(study, dataset, measurer.outputs)
-        time_front(study, measurer, dataset.validation.images, lambda share: watcher.progress("finalists", share))
-        study = Study.open(path)
+        study = confirm(path, pipeline, dataset, measurer, watcher, given)
     return study, ended
 
 

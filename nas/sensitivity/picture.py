@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.describe import describe
+from nas.report.canvas import DPI, FURTHER_FONTS
 from nas.report.files import write_output
-from nas.report.picture import DPI, FURTHER_FONTS
 from nas.report.scatter import ACCENT, FAINT, GRID, INK, LIMIT
 from nas.sensitivity.result import Effect, Sensitivity, Setting
 from nas.sensitivity.words import NOTHING, is_noise, points, subtitle

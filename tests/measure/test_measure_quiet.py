@@ -45,7 +45,7 @@ def write_proc(root: Path, stat: str = STAT, waited: str = "1000 2500000000 7\n"
 
 def on_cores(monkeypatch: pytest.MonkeyPatch, *cores: int) -> None:
     """As if this process were kept on these cores."""
-    monkeypatch.setattr(module, "_affinity", lambda: frozenset(cores))
+    monkeypatch.setattr(module, "affinity", lambda: frozenset(cores))
 
 
 def test_time_that_a_core_gave_to_anybody_counts_other_virtual_machines_but_not_idling(tmp_path: Path) -> None:

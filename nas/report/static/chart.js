@@ -130,8 +130,8 @@ function ring(x, y) {
   return { ...trace, hoverinfo: "skip" };
 }
 
-function scatterLayout(x, y) {
-  const axis = (scale) => ({
+function scaleAxis(scale) {
+  return {
     range: [...scale.range],
     title: { text: axisTitle(scale), standoff: 12 },
     zeroline: false,
@@ -139,7 +139,10 @@ function scatterLayout(x, y) {
     linecolor: token("rule"),
     ticks: "",
     ...tickArrays(scale, scale.range),
-  });
+  };
+}
+
+function scatterLayout(x, y) {
   const shapes = [],
     annotations = [];
   for (const limit of DATA.constraints) {
@@ -162,8 +165,8 @@ function scatterLayout(x, y) {
   }
   return {
     ...baseLayout({ l: 58, r: 16, t: 10, b: 48 }),
-    xaxis: axis(x),
-    yaxis: axis(y),
+    xaxis: scaleAxis(x),
+    yaxis: scaleAxis(y),
     shapes,
     annotations,
     dragmode: "zoom",

@@ -44,7 +44,7 @@ function drawFlops() {
     points(others, x, y, { size: 7.5, opacity: others.length > 300 ? 0.35 : 0.6, color: others.map(colours.of) }),
     points(front, x, y, { size: 11, color: front.map(colours.of), line: { color: token("ink"), width: 1.5 } }),
   ];
-  const layout = { ...baseLayout({ l: 66, r: 16, t: 10, b: 48 }), xaxis: flopsAxis(x), yaxis: flopsAxis(y) };
+  const layout = { ...baseLayout({ l: 66, r: 16, t: 10, b: 48 }), xaxis: scaleAxis(x), yaxis: scaleAxis(y) };
   Plotly.react(flopsPlot.element, traces, { ...layout, dragmode: "zoom" }, CONFIG);
   drawFlopsLegend(colours, front.length);
 }
@@ -56,18 +56,6 @@ function flopsColours(rows) {
   names.push(...[...found].filter((name) => !FIXED.has(name)).sort());
   const colours = new Map(names.map((name, index) => [name, FIXED.get(name) || PALETTE[index % PALETTE.length]]));
   return { of: (row) => colours.get(text(field(row, "precision"))), legend: [...colours] };
-}
-
-function flopsAxis(scale) {
-  return {
-    range: [...scale.range],
-    title: { text: axisTitle(scale), standoff: 12 },
-    zeroline: false,
-    gridcolor: token("line"),
-    linecolor: token("rule"),
-    ticks: "",
-    ...tickArrays(scale, scale.range),
-  };
 }
 
 // Where designs would lie if all did as many FLOPs per second as the median one.
