@@ -152,10 +152,13 @@ class Scores:
         """Accuracy and balanced accuracy of the target with the lowest accuracy, so that it holds on all that serve."""
         return min((self.of(target) for target in served), key=lambda pair: pair[0].value)
 
+    def of_others(self, served: Sequence[Target]) -> list[Quantity]:
+        """The accuracy on each target that serves, where they are several runtimes; else nothing."""
+        if len({target.arithmetic for target in served}) < 2:
+            return []
+        return [replace(self.of(target)[0], target=target.name) for target in served]
+
     def of_served(self, serving: Iterable[Target]) -> list[Quantity]:
         """A trial's accuracy, the lowest of the targets that serve it, and where these are several runtimes each's."""
         served = list(dict.fromkeys(serving))
-        found = list(self.lowest(served))
-        if len({target.arithmetic for target in served}) > 1:
-            found += [replace(self.of(target)[0], target=target.name) for target in served]
-        return found
+        return [*self.lowest(served), *self.of_others(served)]
