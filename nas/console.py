@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from nas.describe import describe
+from nas.describe import describe, lineage
 from nas.design import Design
 from nas.front import hypervolume
 from nas.objectives import Objective
@@ -22,6 +22,8 @@ STYLES = {
     Outcome.MEASURED: "green",
     Outcome.DUPLICATE: "dim",
     Outcome.INFEASIBLE: "yellow",
+    Outcome.SCREENED: "dim",
+    Outcome.STOPPED: "cyan",
     Outcome.FAILED: "red",
 }
 
@@ -90,11 +92,14 @@ class TerminalWatcher:
             line.append("  ".join(display(o.name, record.value(o.key)).rjust(_width(o)) for o in objectives))
             on_front = any(member.number == record.number for member in study.front)
             line.append(" ★ " if on_front else "   ", style="yellow")
+            goes_on = lineage(record.origin, record.parent, record.spared)
+            line.append(f"{goes_on}: " if goes_on else "", style="dim")
             line.append(describe(record.design), style="" if on_front else "dim")
         elif record.duplicate_of is not None:
             line.append(f"the same design as trial {record.duplicate_of}", style="dim")
         elif record.reason is not None:
-            line.append(record.reason.message)
+            # What was screened out cost nothing and tells nothing new; what was stopped or failed did.
+            line.append(record.reason.message, style="dim" if record.outcome is Outcome.SCREENED else "")
             log = study.folder.failures / f"{record.number:05d}.txt"
             if log.exists():
                 line.append(f" (traceback in {log})")
@@ -106,10 +111,10 @@ class TerminalWatcher:
     def _update(self, study: Study) -> None:
         """Moves the bar: by trials, or by minutes where only they are limited."""
         budget = study.recipe.budget
-        counted, used = study.counted, study.seconds
+        spent, used = study.spent, study.seconds
         lefts = []
-        if budget.trials is not None and counted:
-            lefts.append((budget.trials - len(counted)) * used / len(counted))
+        if budget.trials is not None and spent:
+            lefts.append(max(0.0, (budget.trials - spent) * used / spent))
         if budget.minutes is not None:
             lefts.append(max(0.0, 60 * budget.minutes - used))
         volume = ""
@@ -119,11 +124,11 @@ class TerminalWatcher:
             )
             volume = f"hypervolume {value:.4f}"
         # Where only minutes limit the study, the total is the number of trials that they are expected to hold.
-        expected = len(counted) + round(lefts[-1] * len(counted) / used) if counted and used and lefts else None
+        expected = round(spent + lefts[-1] * spent / used) if spent and used and lefts else None
         self.bar.update(
             self.task,
             total=budget.trials or expected,
-            completed=len(counted),
+            completed=int(spent),  # in whole trials: what was stopped counts by its share
             left=min(lefts, default=None),
             volume=volume,
             stage="",

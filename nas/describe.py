@@ -19,6 +19,19 @@ CRITERION_WORDS = {
 }
 FORMATS: Mapping[Value, str] = {32: "float32", 16: "fp16", 8: "int8", 4: "int4"}  # by bits
 
+# Where a trial's design came from, by the origin that its record keeps.
+ORIGINS: Mapping[str, str] = {
+    "asked": "the sampler",
+    "baseline": "the search space, as its baseline",
+    "first": "the search space, as one to begin with",
+    "prior": "the sensitivity of another study's network",
+    "warm": "the front of an earlier study",
+    "unseen": "a random draw, as the sampler repeated itself",
+    "fan": "a trained network, compressed in another way",
+    "promotion": "a training that was stopped, and goes on",
+    "supernet": "the supernet, which ranks it high",
+}
+
 # Where a choice's first part stands in a list of choices: input before stages before head.
 _RANKS = {"activation": 0, "input": 0, "stem": 1, "stages": 2, "layers": 2, "stage": 3, "layer": 3, "head": 5}
 _OTHER_RANK = 4
@@ -56,6 +69,28 @@ def describe_lines(design: Design) -> list[tuple[str, str]]:
         own = (f"{stage}.{choice}" for stage in design.stages)
         lines += [(name, _text(choice, named[name])) for name in own if name in named]
     return [*lines, *((name, _text(name, named[name])) for name in named if split_name(name)[1] not in CHOICES)]
+
+
+def origin_words(origin: str) -> str:
+    """Where a trial's design came from; an origin that is not known here is told by its name."""
+    return ORIGINS.get(origin, origin)
+
+
+def lineage(origin: str, parent: int | None, spared: bool = False) -> str:
+    """What a trial goes on from, short enough for one line: ``fan of 3``, ``goes on from 7``; empty where from nothing.
+
+    Args:
+        origin: As its record keeps it.
+        parent: The trial whose network, checkpoint or weights it took, if any.
+        spared: Whether it would have been screened out.
+    """
+    if origin == "fan":
+        return "fan" if parent is None else f"fan of {parent}"
+    if origin == "promotion":
+        return "goes on" if parent is None else f"goes on from {parent}"
+    named = {"warm": "warm start", "supernet": "supernet"}.get(origin, "")
+    inherited = "" if parent is None else f"weights of {parent}"
+    return ", ".join(filter(None, [named, inherited, "spared" if spared else ""]))
 
 
 def format_words(weights: Value, activations: Value) -> str:

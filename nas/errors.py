@@ -74,6 +74,10 @@ class DivergedError(NasError):
     """Training produced NaN or infinity; the design is the cause, so trying again would not help."""
 
 
+class SurrogateError(NasError):
+    """No surrogate can be fitted: too few values, or all the same. The search goes on with its plain sampler."""
+
+
 class NothingFeasibleError(NasError):
     """No trial meets the limits; nothing was written."""
 

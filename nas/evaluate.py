@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from nas.artifact import sizes
 from nas.data.dataset import Dataset
@@ -21,11 +22,14 @@ from nas.errors import ArtifactError, DivergedError, InfeasibleDesignError, Meas
 from nas.measure.complexity import Complexity, count
 from nas.measure.latency import Measure
 from nas.measure.startup import measure_startup
+from nas.networks import Inherits
 from nas.outcome import How, Outcome, Quantity, Realisation, Reason
 from nas.pipeline import AnyTeacher, Pipeline, Product
 from nas.recipe import Recipe
 from nas.record import StageResult
+from nas.scoring import score
 from nas.serving import Outputs, Scores, at_place, choose, services
+from nas.sketch import Sketch
 from nas.stages import Progress, Trace
 from nas.store import Store, artifact_entry, sha256_bytes
 from nas.target import ONNX, Target
@@ -38,12 +42,27 @@ Estimate = Callable[[bytes, Complexity, Target], Sequence[Quantity]]
 
 @dataclass(frozen=True)
 class EvalRequest:
-    """What to evaluate. Everything that a result depends on stands in it or in the recipe."""
+    """What to evaluate, and how far. Everything that a result depends on stands in it or in the recipe.
+
+    Args:
+        number: The trial's.
+        design: What to evaluate.
+        seed: Of its training.
+        teacher: Whom a distilled design learns from.
+        until: ``None`` evaluates to the end. 0 tells what is known before any training, ``r > 0`` the accuracy after a
+            budget of r epochs: all of it ``How.PROXY`` or counted, with outcome STOPPED and no reason, since it is for
+            the caller to say what becomes of the trial.
+        inherits: What the float network's training starts from instead of random weights alone.
+        clock: Whether the untrained network's latency is measured where ``until`` is 0.
+    """
 
     number: int
     design: Design
     seed: int
     teacher: AnyTeacher | None = None
+    until: int | None = None
+    inherits: Inherits | None = None
+    clock: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,6 +119,11 @@ class Evaluator:
         self.targets = [Target.parse(name) for name in recipe.all_targets]
         self._yardsticks: dict[tuple[str, str], Quantity] = {}
 
+    @property
+    def trains_from_scratch(self) -> bool:
+        """Whether there are rungs and something to inherit; not with a person's own network and its weights."""
+        return self.pipeline.trains_from_scratch
+
     def evaluate(self, request: EvalRequest, progress: Progress | None = None) -> EvalResult:
         """Evaluates one design. Only an interruption (Ctrl-C, a signal) leaves this as an exception."""
         trace = Trace() if progress is None else Trace(progress)
@@ -111,7 +135,49 @@ class Evaluator:
             return EvalResult(outcome, reason, stages=tuple(trace.stages), traceback=text)
 
     def _evaluate(self, request: EvalRequest, trace: Trace) -> EvalResult:
-        product = self.pipeline.run(request.design, request.seed, request.teacher, trace)
+        match request.until:
+            case None:
+                return self._to_the_end(request, trace)
+            case 0:
+                return self._untrained(request, trace)
+            case epochs:
+                return self._after(epochs, request, trace)
+
+    def _untrained(self, request: EvalRequest, trace: Trace) -> EvalResult:
+        """What is known before any training: counts, and of the untrained artifact size and latency as proxies."""
+        notes: list[str] = []
+        made: list[Sketch] = []
+        files: dict[str, bytes] = {}
+
+        def sketch() -> list[Quantity]:
+            made.append(self.pipeline.sketch(request.design, request.seed))
+            for form in dict.fromkeys((ONNX, *(target.form for target in self.targets))):
+                files[form] = self.pipeline.sketch_in_form(form, made[0], request.design, request.seed)
+            return []
+
+        self._timed(trace, "sketch", sketch)
+        quantities: list[Quantity] = []
+        if request.clock:
+            quantities += self._timed(trace, "measure", lambda: self._latencies(files, {}, notes))
+        first = self.services[0].candidates[0]
+        quantities += self._timed(trace, "count", lambda: self._counts(made[0].network, files[first.form], notes)[0])
+        known = tuple(q if q.how is How.COUNTED else _as_proxy(q) for q in quantities)
+        return EvalResult(Outcome.STOPPED, quantities=known, stages=tuple(trace.stages), notes=tuple(notes))
+
+    def _after(self, epochs: int, request: EvalRequest, trace: Trace) -> EvalResult:
+        """The float network's validation accuracy after a training of so many epochs, as a proxy."""
+        network = self.pipeline.rung(request.design, request.seed, epochs, trace, request.inherits)
+        validation = self.dataset.validation
+
+        def score_network() -> list[Quantity]:
+            accuracy, _ = score(self.pipeline.logits(network, validation), validation.labels)
+            return [replace(accuracy, name="rung_accuracy", target=f"epoch-{epochs}", how=How.PROXY)]
+
+        quantities = self._timed(trace, "score", score_network)
+        return EvalResult(Outcome.STOPPED, quantities=tuple(quantities), stages=tuple(trace.stages))
+
+    def _to_the_end(self, request: EvalRequest, trace: Trace) -> EvalResult:
+        product = self.pipeline.run(request.design, request.seed, request.teacher, trace, request.inherits)
         notes = list(product.notes)
         files, unrealised = self._files(request, product, trace, notes)
         kept = {
@@ -125,7 +191,7 @@ class Evaluator:
         serving: dict[str, Target] = {}
         quantities = self._timed(trace, "score", lambda: self._served(scores, measured, serving, notes))
         first = serving[self.services[0].name]
-        quantities += self._timed(trace, "count", lambda: self._counts(product, files, first, notes))
+        quantities += self._timed(trace, "count", lambda: self._told(product, files, first, notes))
         quantities += measured
         if any(request.design.everywhere("pruning_ratio")):
             quantities += self._timed(trace, "compare", lambda: self._uncompressed(request))
@@ -187,12 +253,19 @@ class Evaluator:
             serving[service.name] = target
         return scores.of_served(serving.values())
 
-    def _counts(
+    def _told(
         self, product: Product, files: Mapping[str, bytes], served_by: Target, notes: list[str]
     ) -> list[Quantity]:
-        complexity = count(product.network, self.pipeline.input_shape)
+        """What is known of files without running them: counts, sizes, estimates."""
+        quantities, complexity = self._counts(product.network, files[served_by.form], notes)
+        if self.estimate is not None:
+            for target in self.targets:
+                quantities += self.estimate(files[target.form], complexity, target)
+        return quantities
+
+    def _counts(self, network: nn.Module, file: bytes, notes: list[str]) -> tuple[list[Quantity], Complexity]:
+        complexity = count(network, self.pipeline.input_shape)
         notes += complexity.notes
-        file = files[served_by.form]
         quantities = [
             Quantity("macs", complexity.macs, "MAC", How.COUNTED),
             Quantity("flops", complexity.flops, "FLOP", How.COUNTED),
@@ -200,10 +273,7 @@ class Evaluator:
             Quantity("peak_activation_bytes", complexity.peak_activation_bytes, "bytes", How.COUNTED),
             *sizes(file),
         ]
-        if self.estimate is not None:
-            for target in self.targets:
-                quantities += self.estimate(files[target.form], complexity, target)
-        return quantities
+        return quantities, complexity
 
     def _latencies(
         self, files: Mapping[str, bytes], samples: dict[str, np.ndarray], notes: list[str]
@@ -230,7 +300,7 @@ class Evaluator:
         Beside the design's own they tell what pruning gained in time, and not in arithmetic alone. A network that
         several designs were made from is measured once in a process.
         """
-        whole = self.pipeline.uncompressed(request.design, request.seed, Trace())
+        whole = self.pipeline.uncompressed(request.design, request.seed, Trace(), request.inherits)
         complexity = count(whole.network, self.pipeline.input_shape)
         quantities = [Quantity("uncompressed_macs", complexity.macs, "MAC", How.COUNTED)]
         digest = sha256_bytes(whole.artifact)
@@ -255,6 +325,11 @@ class Evaluator:
             for target in self.targets
         ]
         return [quantity for pair in pairs for quantity in pair]
+
+
+def _as_proxy(quantity: Quantity) -> Quantity:
+    """A number of an untrained artifact, under a name and in a manner that no trial's own has."""
+    return replace(quantity, name=f"proxy_{quantity.name}", how=How.PROXY)
 
 
 def _labels(

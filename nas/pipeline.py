@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -29,34 +28,38 @@ from nas.compress.quantise import Quantise
 from nas.compress.registry import GRAPH_TECHNIQUES, NETWORK_TECHNIQUES
 from nas.compress.technique import GraphTechnique, NetworkTechnique, Technique, Tools
 from nas.compression import CHOICES, conflict, is_known
-from nas.data.dataset import Dataset
+from nas.data.dataset import Dataset, Split
 from nas.data.normalise import Normalisation, given_normalisation, normalisation_of
 from nas.design import Design
 from nas.errors import DivergedError, NasError, UnsupportedError, unknown_name
-from nas.families import OwnNetwork, build, load_own
-from nas.families.layout import laid_out, layout_of
+from nas.families import OwnNetwork, load_own
+from nas.families.layout import laid_out
+from nas.networks import FloatNetworks, Inherits, KeyedNetwork, load_network, save_network
 from nas.outcome import Realisation
-from nas.own_module import FAMILY as OWN_MODULE
 from nas.own_module import OwnModule
 from nas.packages import version_of
 from nas.recipe import Recipe
-from nas.stages import Stages, Trace
+from nas.sketch import Sketch, cut, sketch, sketch_in_form, with_own_values
+from nas.stages import CODE_VERSIONS, Stages, Trace
 from nas.store import Entry, Store
 from nas.target import ONNX, SYMMETRIC, TORCH_PROGRAM
 from nas.teacher.given import GivenTeacher
-from nas.train import Distillation, Numerics, TrainingData, predict_logits, seeded, train
+from nas.train import Distillation, Numerics, TrainingData, predict_logits, seeded
 
 PARITY_IMAGES = 64
 # Largest difference of a class probability between network and exported file: float32 sums in another order.
 PARITY_TOLERANCE = 1e-3
+OVERFLOWS = ("the trained network's outputs are NaN or infinite", "lower training.learning_rate")
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Whose trained float network a distilled design learns from; resolved when the trial is asked."""
+    """Whose trained float network a distilled design learns from, and what that one's own training inherited; resolved
+    when the trial is asked."""
 
     trial: int
     design: Design
+    inherits: Inherits | None = None
 
 
 # The network that a distilled design learns from: one of the study's own, or the one that the recipe names.
@@ -107,14 +110,6 @@ class Formed:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Network:
-    """A network with the key of the stage that it came from."""
-
-    model: nn.Module
-    key: str
-
-
 class Pipeline:
     """Builds artifacts for one recipe on one data set, with a cache.
 
@@ -145,16 +140,17 @@ class Pipeline:
         self.own = own
         self.input_shape = dataset.input.channels_first
         self.normalisation = normalisation_for(own, dataset)
-        self.data = TrainingData.from_arrays(
-            dataset.train.images,
-            dataset.train.labels,
-            len(dataset.class_names),
-            dataset.input.layout,
-            self.normalisation,
-            numerics.device,
-        )
+        self.data = self._on_device(dataset.train)
+        self.networks = FloatNetworks(recipe, self.data, self.input_shape, self.stages, numerics, own)
 
-    def run(self, design: Design, seed: int, teacher: AnyTeacher | None, trace: Trace) -> Product:
+    @property
+    def trains_from_scratch(self) -> bool:
+        """Whether networks are trained here; False for a person's own that comes with its weights."""
+        return self.networks.loaded is None
+
+    def run(
+        self, design: Design, seed: int, teacher: AnyTeacher | None, trace: Trace, inherits: Inherits | None = None
+    ) -> Product:
         """Trains, compresses and exports a design.
 
         Raises:
@@ -163,7 +159,7 @@ class Pipeline:
             UnsupportedError: A step is not known here, or cannot be carried out on this network.
         """
         _check(design)
-        network = self._trained(design, seed, trace)
+        network = self.networks.trained(design, seed, trace, inherits)
         tools = self._tools(design, seed, teacher, trace)
         teacher_key = self._teacher_key(design, seed, teacher)
         labels: dict[str, Realisation] = {}
@@ -189,9 +185,32 @@ class Pipeline:
         manifest = Manifest(self.dataset.input, self.dataset.class_names, opset, export.EXPORTER)
         return Product(network.model, artifact, float_body, manifest, labels, tuple(notes))
 
-    def uncompressed(self, design: Design, seed: int, trace: Trace) -> Uncompressed:
+    def rung(self, design: Design, seed: int, epochs: int, trace: Trace, inherits: Inherits | None = None) -> nn.Module:
+        """The float network after a training of so many epochs, on the CPU; a longer one goes on from its trunk.
+
+        Raises:
+            UnsupportedError: The network comes with its weights, so that there is nothing to train.
+        """
+        most = self.recipe.budget.epochs
+        if not 1 <= epochs <= most:
+            raise NasError(f"a rung must have from 1 to {most} epochs, the whole budget, but got {epochs}")
+        _check(design)
+        return self.networks.trained(design, seed, trace, inherits, epochs).model
+
+    def logits(self, network: nn.Module, split: Split) -> np.ndarray:
+        """What a float network says of images (N×classes), by torch, batch by batch.
+
+        Raises:
+            DivergedError: Some of it is NaN or infinite.
+        """
+        logits = self._logits(network, self._on_device(split), 0)
+        if not np.isfinite(logits).all():
+            raise DivergedError(*OVERFLOWS)
+        return logits
+
+    def uncompressed(self, design: Design, seed: int, trace: Trace, inherits: Inherits | None = None) -> Uncompressed:
         """The network that a design's compression starts from, and the file that it would be without."""
-        trained = self._trained(design, seed, trace)
+        trained = self.networks.trained(design, seed, trace, inherits)
         return Uncompressed(trained.model, self._finished(self._exported(trained, trace)))
 
     def in_form(
@@ -228,7 +247,9 @@ class Pipeline:
             return export_program(whole.network, self.dataset.input, self.normalisation)
         return whole.artifact  # in float there is nothing to be symmetric
 
-    def without_training(self, design: Design, seed: int, trace: Trace) -> tuple[nn.Module, bytes]:
+    def without_training(
+        self, design: Design, seed: int, trace: Trace, inherits: Inherits | None = None
+    ) -> tuple[nn.Module, bytes]:
         """What a design's compression makes of its trained network where every step that trains is left out.
 
         Nothing of it is cached but the trained network and its export.
@@ -240,12 +261,9 @@ class Pipeline:
             UnsupportedError: A step cannot be carried out on this network.
         """
         _check(design)
-        trained = self._trained(design, seed, trace)
-        network, tools = trained.model, self._tools(design, seed, None, trace)
-        for technique in NETWORK_TECHNIQUES:
-            config = technique.config(design)
-            if config is not None and (config := technique.untrained(config)) is not None:
-                network, _ = technique.apply(network, config, tools)
+        trained = self.networks.trained(design, seed, trace, inherits)
+        tools = self._tools(design, seed, None, trace)
+        network = cut(trained.model, design, tools)
         unchanged = network is trained.model
         body = self._exported(trained, trace).blob if unchanged else export.export_body(network, self.input_shape)
         for on_graph in GRAPH_TECHNIQUES:
@@ -254,44 +272,30 @@ class Pipeline:
                 body, _ = on_graph.apply(body, config, tools)
         return network, export.attach_front_end(body, self.dataset.input, self.normalisation)
 
-    def train_key(self, design: Design, seed: int) -> str:
+    def sketch(self, design: Design, seed: int) -> Sketch:
+        """The design's artifact before any training, see ``nas.sketch``; nothing of it is cached.
+
+        Raises:
+            InfeasibleDesignError: No network can be built from the architecture.
+            UnsupportedError: A step cannot be carried out on this network.
+        """
+        _check(design)
+        network = self.networks.untrained(design, seed)
+        if self.trains_from_scratch:
+            network = with_own_values(network)
+        return sketch(network, design, self._untaught(design, seed), self.dataset.input)
+
+    def sketch_in_form(self, form: str, made: Sketch, design: Design, seed: int) -> bytes:
+        """A sketch in the form that some targets want, see ``in_form``."""
+        return sketch_in_form(form, made, design, self._untaught(design, seed), self.dataset.input)
+
+    def _untaught(self, design: Design, seed: int) -> Tools:
+        """What techniques work with where nothing is trained, so that nobody is needed to teach."""
+        return self._tools(Design(design.family, design.architecture, {}), seed, None, Trace())
+
+    def train_key(self, design: Design, seed: int, inherits: Inherits | None = None) -> str:
         """The key of a design's trained float network; designs of one architecture share it."""
-        if self.own is not None and self.own.trained is not None:
-            return self.stages.key("load", "", 0, {"module": self.own.digest})
-        budget = self.recipe.budget
-        options = {
-            "architecture": design.architecture_digest,
-            "training": self.recipe.training.model_dump(mode="json"),
-            "epochs": budget.epochs,
-        }
-        if self.own is not None:
-            options["module"] = self.own.digest
-        return self.stages.key("train", "", seed, options)
-
-    def _trained(self, design: Design, seed: int, trace: Trace) -> _Network:
-        """The float network that compression starts from: trained, or loaded with the weights that it came with."""
-        key = self.train_key(design, seed)
-        if self.own is not None and self.own.trained is not None:
-            return _Network(_ready(copy.deepcopy(self.own.trained)), key)
-        budget, config = self.recipe.budget, self.recipe.training
-        with seeded(seed, self.numerics.threads) as generator:
-            model = self._untrained(design)
-
-            def compute() -> tuple[bytes, dict[str, Any]]:
-                curve = train(
-                    model, self.data, config, self.numerics, budget.epochs, config.learning_rate, generator,
-                    on_epoch=lambda done, of: trace.progress("train", done / of),
-                )  # fmt: skip
-                return _save(model), {"curve": curve}
-
-            entry = self.stages.cached("train", key, trace, compute)
-        return _Network(_load(model, entry.blob), key)
-
-    def _untrained(self, design: Design) -> nn.Module:
-        """The design's network with random weights, drawn from torch's global generator."""
-        if design.family == OWN_MODULE and self.own is not None:
-            return self.own.build()
-        return build(design.family, design.architecture, self.input_shape, len(self.dataset.class_names))
+        return self.networks.key(design, seed, inherits)
 
     def _tools(self, design: Design, seed: int, teacher: AnyTeacher | None, trace: Trace) -> Tools:
         """What techniques work with for one design."""
@@ -331,7 +335,9 @@ class Pipeline:
 
     def _network_key(self, teacher: AnyTeacher, seed: int) -> str:
         """What stands for the teacher's network in keys; where a given one's file lies has no part in it."""
-        return teacher.digest if isinstance(teacher, GivenTeacher) else self.train_key(teacher.design, seed)
+        if isinstance(teacher, GivenTeacher):
+            return teacher.digest
+        return self.train_key(teacher.design, seed, teacher.inherits)
 
     def _options(
         self, technique: Technique[Any], config: Any, tools: Tools, teacher_key: list[Any] | None
@@ -345,17 +351,18 @@ class Pipeline:
         if technique.trains(config):
             training = self.recipe.training.model_dump(mode="json")
             options |= {"training": training, "epochs": tools.epochs, "teacher": teacher_key}
+            options["train"] = CODE_VERSIONS["train"]
         return options
 
     def _on_network(
         self,
         technique: NetworkTechnique[Any],
         config: Any,
-        parent: _Network,
+        parent: KeyedNetwork,
         tools: Tools,
         teacher_key: list[Any] | None,
         trace: Trace,
-    ) -> tuple[_Network, Mapping[str, Any]]:
+    ) -> tuple[KeyedNetwork, Mapping[str, Any]]:
         tools = replace(tools, progress=lambda share: trace.progress(technique.name, share))
         key = self.stages.key(
             technique.name, parent.key, tools.seed, self._options(technique, config, tools, teacher_key)
@@ -363,13 +370,13 @@ class Pipeline:
 
         def compute() -> tuple[bytes, dict[str, Any]]:
             model, detail = technique.apply(parent.model, config, tools)
-            return _save(model), detail
+            return save_network(model), detail
 
         entry = self.stages.cached(technique.name, key, trace, compute)
         # The structure from the detail and the weights from the blob, also where both were just made: so that a
         # network from the cache cannot differ.
         model = technique.restore(copy.deepcopy(parent.model), entry.detail, tools)
-        return _Network(_load(model, entry.blob), key), entry.detail
+        return KeyedNetwork(load_network(model, entry.blob), key), entry.detail
 
     def _on_graph(
         self,
@@ -398,10 +405,8 @@ class Pipeline:
                 logits = teacher.logits(images, self.numerics, lambda share: trace.progress("teacher", share))
                 detail: dict[str, Any] = {"file": teacher.name}
             else:
-                network = self._trained(teacher.design, seed, Trace(trace.progress))
-                network.model.to(self.numerics.device)
-                with seeded(seed, self.numerics.threads):
-                    logits = predict_logits(network.model, self.data).cpu().numpy()
+                network = self.networks.trained(teacher.design, seed, Trace(trace.progress), teacher.inherits)
+                logits = self._logits(network.model, self.data, seed)
                 detail = {"trial": teacher.trial}
             buffer = io.BytesIO()
             np.save(buffer, logits, allow_pickle=False)
@@ -413,7 +418,19 @@ class Pipeline:
         entry = self.stages.cached("teacher", key, trace, compute)
         return torch.from_numpy(np.load(io.BytesIO(entry.blob), allow_pickle=False)).to(self.numerics.device)
 
-    def _exported(self, network: _Network, trace: Trace) -> Entry:
+    def _logits(self, network: nn.Module, data: TrainingData, seed: int) -> np.ndarray:
+        """Logits of images as they are; the seed is for networks that draw even in evaluation."""
+        network.to(self.numerics.device)
+        with seeded(seed, self.numerics.threads):
+            logits: np.ndarray = predict_logits(network, data).cpu().numpy()
+        return logits
+
+    def _on_device(self, split: Split) -> TrainingData:
+        classes, layout = len(self.dataset.class_names), self.dataset.input.layout
+        device = self.numerics.device
+        return TrainingData.from_arrays(split.images, split.labels, classes, layout, self.normalisation, device)
+
+    def _exported(self, network: KeyedNetwork, trace: Trace) -> Entry:
         """The body, checked against the network that it was exported from."""
 
         def compute() -> tuple[bytes, dict[str, Any]]:
@@ -429,7 +446,7 @@ class Pipeline:
             expected = torch.softmax(model.cpu().eval()(laid_out(images, model)), 1).numpy()
         difference = float(np.abs(probabilities(open_session(body), images.contiguous().numpy()) - expected).max())
         if not np.isfinite(expected).all():  # the weights may be finite all the same, and overflow
-            raise DivergedError("the trained network's outputs are NaN or infinite", "lower training.learning_rate")
+            raise DivergedError(*OVERFLOWS)
         if not difference <= PARITY_TOLERANCE:  # NaN in the file alone is a difference too
             raise NasError(
                 f"the exported file differs from the network by {difference:.2g} in a class probability, "
@@ -470,24 +487,3 @@ def _check(design: Design) -> None:
             raise UnsupportedError(unknown_name("compression choice", name, CHOICES))
     if (found := conflict(design.compression)) is not None:
         raise UnsupportedError(*found)
-
-
-def _save(model: nn.Module) -> bytes:
-    # Clones, since layers may share a tensor, which the format refuses; each then gets the same values back.
-    state = {name: tensor.cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    return safetensors.torch.save(state)
-
-
-def _load(model: nn.Module, blob: bytes) -> nn.Module:
-    """The network with the stored weights, on the CPU, for evaluation."""
-    model.cpu().load_state_dict(safetensors.torch.load(blob))
-    return _ready(model)
-
-
-def _ready(model: nn.Module) -> nn.Module:
-    """The network on the CPU, for evaluation.
-
-    Always channels last: the memory layout decides the order of a convolution's sums, so a network from the cache must
-    have that of one just trained, or a student of it would depend on what was cached.
-    """
-    return model.cpu().to(memory_format=layout_of(model)).eval()  # type: ignore[call-overload, no-any-return]

@@ -15,7 +15,10 @@ from nas.errors import NasError, RecipeError, unknown_name
 from nas.objectives import Constraint, Objective
 from nas.target import Place, Target
 
-SAMPLERS = ("tpe", "nsga2", "gp", "random")
+SAMPLERS = ("predictor", "tpe", "nsga2", "gp", "random")
+STRATEGIES = ("auto", "guided", "plain", "supernet")
+# What of a budget may change while a study goes on.
+ENDS = ("trials", "minutes", "patience_minutes")
 SPACE_SUFFIXES = (".yaml", ".yml")
 SOURCES = ("digits", "idx", "npz", "folder")
 # What a teacher's file is, by its suffix; where a family is named, .pt and .pth hold weights too.
@@ -187,10 +190,14 @@ class TeacherConfig(Section):
 
 
 class Budget(Section):
-    """When the search ends (trials, minutes, or whichever comes first) and how long each network trains."""
+    """When the search ends (trials, minutes, or whichever comes first) and how long each network trains.
+
+    With ``patience_minutes`` it ends, too, when the hypervolume has not grown for so long.
+    """
 
     trials: Positive | None = None
     minutes: Annotated[Number, Field(gt=0)] | None = None
+    patience_minutes: Annotated[Number, Field(gt=0)] | None = None
     epochs: Positive = 10
     finetune_epochs: Positive = 3
 
@@ -201,8 +208,38 @@ class Budget(Section):
         return self
 
 
+class GuidedConfig(Section):
+    """What strategy ``guided`` does beside sampling; each part can be left out.
+
+    ``screening`` spends nothing on designs that cannot reach the front. ``rungs`` stops trainings that fall behind:
+    at each rung a share of 1 / ``reduction`` goes on, and the epochs of one rung are ``reduction`` times those of the
+    one before. ``fans`` tries further compressions of trained networks. ``inheritance`` starts a training from the
+    weights of the most similar network trained so far.
+    """
+
+    screening: bool = True
+    rungs: bool = True
+    reduction: Annotated[int, Field(ge=2)] = 3
+    fans: bool = True
+    inheritance: bool = False
+
+
+class SupernetConfig(Section):
+    """How strategy ``supernet`` trains the network that all designs share.
+
+    ``share`` of the budget goes into it: of the minutes, or of the epochs that the trials would train where only trials
+    are limited. Each step trains the largest and the smallest network and others at random, ``subnets`` in all.
+    """
+
+    share: Fraction = 0.4
+    subnets: Annotated[int, Field(ge=3)] = 4
+
+
 class Recipe(Section):
     """All that a study is defined by.
+
+    ``strategy`` says how a search goes about it, ``auto`` chooses by budget and space; ``sampler`` says who proposes
+    designs. ``warm_start`` lists folders of earlier studies, on other data or targets, that this one learns from.
 
     ``prior`` is a file that ``nas sensitivity`` wrote (``sensitivity-00012.json``): its network's architecture,
     compressed where that cost least, gives the first trials, see ``nas.sensitivity.prior``.
@@ -222,7 +259,11 @@ class Recipe(Section):
     teacher: TeacherConfig | None = None
     prior: FilePath | None = None
     seed: Seed = 0
-    sampler: str = "tpe"
+    strategy: str = "auto"
+    sampler: str = "predictor"
+    guided: GuidedConfig = GuidedConfig()
+    supernet: SupernetConfig = SupernetConfig()
+    warm_start: Annotated[tuple[FilePath, ...], BeforeValidator(_tuple)] = ()
     cache_limit_mb: Positive = 2000
 
     @field_validator("sampler")
@@ -230,6 +271,13 @@ class Recipe(Section):
     def _known_sampler(cls, value: str) -> str:
         if value not in SAMPLERS:
             raise ValueError(unknown_name("sampler", value, SAMPLERS))
+        return value
+
+    @field_validator("strategy")
+    @classmethod
+    def _known_strategy(cls, value: str) -> str:
+        if value not in STRATEGIES:
+            raise ValueError(unknown_name("strategy", value, STRATEGIES))
         return value
 
     @field_validator("objectives")
@@ -313,7 +361,7 @@ class Recipe(Section):
 
     @property
     def identity(self) -> str:
-        """Digest of all that a study's results depend on: everything but the trials, the minutes and the cache size."""
+        """Digest of all that a study's results depend on: everything but its end and the cache size."""
         return sha256_of(self.comparable())
 
     def comparable(self) -> dict[str, Any]:
@@ -325,13 +373,14 @@ class Recipe(Section):
         data = self.to_json()
         data.pop("cache_limit_mb")
         data["prior"] = None if self.prior is None else "given"
+        data["warm_start"] = len(self.warm_start)
         data["data"].pop("path")
         if self.teacher is not None:
             given = {k: v for k, v in data["teacher"].items() if k != "path" and v is not None}
             data["teacher"] = {"kind": self.teacher.kind} | given
         if self.space.endswith(SPACE_SUFFIXES):
             data["space"] = Path(self.space).name
-        data["budget"] = {k: v for k, v in data["budget"].items() if k not in ("trials", "minutes")}
+        data["budget"] = {k: v for k, v in data["budget"].items() if k not in ENDS}
         return data
 
     def differences(self, other: Recipe) -> list[str]:
@@ -374,7 +423,7 @@ def load_recipe(path: Path) -> Recipe:
         return recipe.model_copy(update=_resolved(recipe, path.resolve().parent))
     except RuntimeError as error:  # '~' where there is no home
         raise RecipeError(
-            f"{path}: 'data.path', 'teacher.path', 'prior' or 'space' cannot be resolved: {error}"
+            f"{path}: 'data.path', 'teacher.path', 'prior', 'warm_start' or 'space' cannot be resolved: {error}"
         ) from None
 
 
@@ -402,6 +451,8 @@ def _resolved(recipe: Recipe, folder: Path) -> dict[str, Any]:
         changes["teacher"] = recipe.teacher.model_copy(update={"path": folder / recipe.teacher.path.expanduser()})
     if recipe.prior is not None:
         changes["prior"] = folder / recipe.prior.expanduser()
+    if recipe.warm_start:
+        changes["warm_start"] = tuple(folder / path.expanduser() for path in recipe.warm_start)
     if recipe.space.endswith(SPACE_SUFFIXES):
         changes["space"] = str(folder / Path(recipe.space).expanduser())
     return changes

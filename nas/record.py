@@ -25,6 +25,10 @@ _JSON_TYPES: Mapping[str, type | UnionType] = {
     "origin": str,
     "seed": int,
     "duplicate_of": int | None,
+    "parent": int | None,
+    "inherits": str | None,
+    "epochs": int | None,
+    "spared": bool,
     "teacher": str | None,
     "teacher_trial": int | None,
     "artifact_sha256": str | None,
@@ -62,13 +66,19 @@ class TrialRecord:
     Args:
         number: The trial's number in the study, the same as in Optuna's storage.
         origin: Where the design came from: ``asked`` (the sampler), ``baseline`` and ``first`` (the space's),
-            ``prior`` (of the sensitivity that the recipe names) or ``unseen`` (drawn at random because the sampler
-            repeats itself).
+            ``prior`` (of the sensitivity that the recipe names), ``warm`` (of an earlier study), ``unseen`` (drawn at
+            random because the sampler repeats itself), ``fan`` (another compression of a trained network),
+            ``promotion`` (goes on with a training that was stopped) or ``supernet`` (ranked high in it).
         design: What was evaluated.
         outcome: How it ended.
         seed: The seed of training and fine-tuning.
         reason: Why it is not measured, where it is not.
         duplicate_of: The trial whose values a duplicate was given.
+        parent: The trial whose trained network or checkpoint it goes on from.
+        inherits: What its training started from instead of random weights: the number of the trial whose network it
+            was, or ``supernet``.
+        epochs: For how many epochs it was trained where that was stopped early.
+        spared: Whether it would have been screened out, but was evaluated all the same, to keep the screening honest.
         teacher: For distilled designs, the architecture digest of the teacher network; of a teacher that the recipe
             names, the SHA-256 of its file.
         teacher_trial: The trial that the teacher network belongs to; None for one that the recipe names.
@@ -91,6 +101,10 @@ class TrialRecord:
     seed: int
     reason: Reason | None = None
     duplicate_of: int | None = None
+    parent: int | None = None
+    inherits: str | None = None
+    epochs: int | None = None
+    spared: bool = False
     teacher: str | None = None
     teacher_trial: int | None = None
     quantities: tuple[Quantity, ...] = ()
@@ -167,9 +181,11 @@ class TrialRecord:
         values["labels"] = {name: Realisation(label) for name, label in values["labels"].items()}
         values["stages"] = tuple(StageResult(**item) for item in values["stages"])
         values["notes"] = tuple(values["notes"])
-        values.setdefault("forms", {})  # of records from before there were any
+        # Records from before there were any.
+        values = {"forms": {}, "parent": None, "inherits": None, "epochs": None, "spared": False} | values
         for name, kind in _JSON_TYPES.items():
-            if isinstance(value := values[name], bool) or not isinstance(value, kind):
+            value = values[name]
+            if isinstance(value, bool) is not (kind is bool) or not isinstance(value, kind):
                 raise TypeError(f"'{name}' cannot be {value!r}")
         return cls(**values)
 

@@ -21,7 +21,7 @@ from nas.train import Numerics
 
 # Raised by one when a stage's code changes what it produces, so that old cache entries no longer count. Techniques
 # have their own.
-CODE_VERSIONS = {"load": 1, "train": 2, "teacher": 1, "export": 1, "symmetric": forms.VERSION} | {
+CODE_VERSIONS = {"load": 1, "trunk": 1, "train": 3, "teacher": 1, "export": 1, "symmetric": forms.VERSION} | {
     technique.name: technique.version for technique in (*NETWORK_TECHNIQUES, *GRAPH_TECHNIQUES)
 }
 
@@ -80,4 +80,12 @@ class Stages:
             entry = self.store.put(key, blob, detail)
         inner = sum(result.seconds for result in trace.stages[before:])  # of stages run for this one, noted themselves
         trace.stages.append(StageResult(stage, key, time.perf_counter() - started - inner, cached, entry.detail))
+        return entry
+
+    def found(self, stage: str, key: str, trace: Trace) -> Entry | None:
+        """The stage's result where the cache holds it, which is noted in the trace; None where it does not."""
+        started = time.perf_counter()
+        entry = self.store.get(key)
+        if entry is not None:
+            trace.stages.append(StageResult(stage, key, time.perf_counter() - started, True, entry.detail))
         return entry

@@ -38,8 +38,9 @@ class StudyFolder:
 
     ``recipe.yaml``, ``inputs.json`` (digests of space, data and what else the recipe names), ``trials/NNNNN.json`` (the
     truth), ``samples/`` (raw latency samples), ``measurements/`` (latencies taken later), ``failures/`` (tracebacks),
-    ``cache/`` (trained networks, artifacts), ``test_scores.json``, ``optuna.sqlite3`` (the sampler's memory), and what
-    ``front``, ``report`` and ``sensitivity`` write.
+    ``cache/`` (trained networks, artifacts), ``test_scores.json``, ``optuna.sqlite3`` (the sampler's memory),
+    ``plan.json`` (the strategy), ``supernet.safetensors`` (of the strategy of that name), and what ``front``, ``report``
+    and ``sensitivity`` write.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,6 +54,8 @@ class StudyFolder:
         self.cache = path / "cache"
         self.test_scores = path / "test_scores.json"
         self.storage = path / "optuna.sqlite3"
+        self.plan = path / "plan.json"
+        self.supernet = path / "supernet.safetensors"
         self.front_csv = path / "front.csv"
         self.front_json = path / "front.json"
         self.picture = path / "pareto.png"
@@ -72,7 +75,7 @@ class StudyFolder:
         aside = [path for path in self.path.glob(".*.part") if path.is_file()]
         sensitivities = [path for path in self.path.glob("sensitivity-*") if SENSITIVITY_FILE.fullmatch(path.name)]
         pictures = [self.picture, self.flops_picture]
-        written = [self.front_csv, self.front_json, *pictures, self.page, self.test_scores, *sensitivities]
+        written = [self.plan, self.supernet, self.front_csv, self.front_json, *pictures, self.page, self.test_scores, *sensitivities]
         work = [self.trials, self.samples, self.measurements, self.failures, self.cache]
         everything = [*aside, *self._sampler_files(), *written, *work, self.recipe, self.inputs]
         return [path for path in everything if path.exists()]
@@ -239,8 +242,24 @@ class Study:
 
     @property
     def counted(self) -> list[TrialRecord]:
-        """The trials that count towards the budget: all but duplicates, which cost nothing."""
-        return [record for record in self.records if record.outcome is not Outcome.DUPLICATE]
+        """The trials that something was spent on: all but duplicates and those screened out."""
+        free = (Outcome.DUPLICATE, Outcome.SCREENED)
+        return [record for record in self.records if record.outcome not in free]
+
+    @property
+    def spent(self) -> float:
+        """How many trials of the budget are spent: one that was stopped counts by the share of its epochs.
+
+        So does the rest of a training that goes on after it was stopped.
+        """
+        epochs = self.recipe.budget.epochs
+        done = {record.number: record.epochs or 0 for record in self.records if record.outcome is Outcome.STOPPED}
+        spent = 0.0
+        for record in self.counted:
+            reached = record.epochs or 0 if record.outcome is Outcome.STOPPED else epochs
+            before = done.get(record.parent, 0) if record.parent is not None else 0
+            spent += (reached - before) / epochs
+        return spent
 
     @property
     def seconds(self) -> float:

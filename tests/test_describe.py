@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 
@@ -11,8 +12,9 @@ from fakes import make_design
 
 from nas.choice import Choice
 from nas.compression import CHOICES
-from nas.describe import describe, describe_lines
+from nas.describe import ORIGINS, describe, describe_lines, lineage, origin_words
 from nas.design import IDENTITY, Design, Value
+from nas.record import TrialRecord
 from nas.space import SearchSpace, list_spaces
 
 SPACES = {space.name: space for space in list_spaces()}
@@ -275,6 +277,33 @@ def test_words_tell_every_compression_apart() -> None:
         design = space.sample(rng)
         assert seen.setdefault(describe(design), design) == design
     assert len(seen) > 2000
+
+
+@pytest.mark.parametrize(
+    ("origin", "parent", "spared", "words"),
+    [
+        ("asked", None, False, ""),
+        ("baseline", None, False, ""),
+        ("fan", 3, False, "fan of 3"),
+        ("promotion", 7, False, "goes on from 7"),
+        ("asked", 5, False, "weights of 5"),
+        ("asked", None, True, "spared"),
+        ("warm", None, False, "warm start"),
+        ("supernet", 4, True, "supernet, weights of 4, spared"),
+        ("fan", None, False, "fan"),
+    ],
+)
+def test_what_a_trial_goes_on_from(origin: str, parent: int | None, spared: bool, words: str) -> None:
+    assert lineage(origin, parent, spared) == words
+
+
+def test_every_origin_of_a_record_has_words() -> None:
+    documented = TrialRecord.__doc__
+    assert documented is not None
+    about = documented.partition("origin:")[2].partition("design: What")[0]
+    assert set(re.findall(r"``(\w+)``", about)) == set(ORIGINS)
+    assert origin_words("fan") == "a trained network, compressed in another way"
+    assert origin_words("of another version") == "of another version"
 
 
 def test_importing_needs_no_torch() -> None:

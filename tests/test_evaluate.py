@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import foreign_networks
 import numpy as np
 import onnxruntime
 import pytest
@@ -17,6 +18,7 @@ import torch
 from small_networks import ONE_THREAD, digits, make_design, make_recipe
 
 from nas.artifact import Manifest
+from nas.design import Design
 from nas.errors import (
     ArtifactError,
     DivergedError,
@@ -27,11 +29,13 @@ from nas.errors import (
     UnsupportedError,
 )
 from nas.evaluate import EvalRequest, EvalResult, Evaluator
+from nas.families import load_own
 from nas.measure.complexity import count
 from nas.outcome import How, Outcome, Quantity, Realisation, Reason
+from nas.own_module import INCLUDED, OwnModule
 from nas.pipeline import Pipeline, Teacher
 from nas.record import TrialRecord
-from nas.scoring import score
+from nas.scoring import score, wilson_interval
 from nas.serving import server_of
 from nas.stages import Trace
 from nas.store import Store, sha256_bytes
@@ -302,6 +306,121 @@ def test_a_measuring_process_that_dies_is_worth_another_attempt(tmp_path: Path) 
     evaluator = make_evaluator(tmp_path, fails_with(MeasureError("the measuring process died (SIGSEGV)")))
     result = evaluator.evaluate(EvalRequest(0, make_design(), 0))
     assert result.reason == Reason("measuring", "the measuring process died (SIGSEGV)", transient=True)
+
+
+# --- before the end
+
+PROXIES = {"proxy_size_bytes", "proxy_compressed_size_bytes"}
+
+
+@pytest.mark.parametrize("compression", DESIGNS, ids=lambda c: "-".join(c) or "plain")
+def test_before_any_training_counts_are_known_and_the_rest_is_a_proxy(
+    compression: dict[str, Any], evaluator: Evaluator, tmp_path: Path
+) -> None:
+    design = make_design(**compression)
+    fresh = make_evaluator(tmp_path, measure := FakeMeasure(), targets=[SECOND])
+    result = fresh.evaluate(EvalRequest(7, design, 0, until=0))  # nobody teaches yet
+    assert (result.outcome, result.reason, result.traceback) == (Outcome.STOPPED, None, "")
+    assert list(tmp_path.iterdir()) == [], "nothing is trained or kept"
+    latencies = {f"proxy_latency_ms@{TARGET}", f"proxy_latency_ms@{SECOND}"}
+    assert values(result).keys() == COUNTED | PROXIES | latencies
+    how = {quantity.key: quantity.how for quantity in result.quantities}
+    assert {key for key, way in how.items() if way is How.COUNTED} == COUNTED
+    assert {key for key, way in how.items() if way is How.PROXY} == PROXIES | latencies
+    evaluator.measure = FakeMeasure()
+    end = evaluator.evaluate(EvalRequest(7, design, 0, Teacher(2, make_design("mlp"))))
+    assert {name: values(result)[name] for name in COUNTED} == {name: values(end)[name] for name in COUNTED}
+    assert values(result)["proxy_size_bytes"] == pytest.approx(values(end)["size_bytes"], rel=0.01)
+    assert values(result)[f"proxy_latency_ms@{TARGET}"] == pytest.approx(values(result)["proxy_size_bytes"] / 1e6)
+    assert not set(how) & {quantity.key for quantity in end.quantities if quantity.how is not How.COUNTED}
+    asked = len(measure.asked)
+    unclocked = fresh.evaluate(EvalRequest(7, design, 0, until=0, clock=False))
+    assert (len(measure.asked), values(unclocked).keys()) == (asked, COUNTED | PROXIES)
+    assert [stage.stage for stage in unclocked.stages] == ["sketch", "count"]
+
+
+def test_a_runtimes_own_form_is_measured_before_any_training(tmp_path: Path) -> None:
+    fake = ByRuntime({TORCH: 1.0})
+    evaluator = fake.evaluator(tmp_path, objectives=["accuracy", f"latency_ms@{TORCH}"])
+    result = evaluator.evaluate(EvalRequest(0, make_design(**INT8), 0, until=0))
+    assert values(result)[f"proxy_latency_ms@{TORCH}"] == 1.0
+    assert values(result)["proxy_size_bytes"] == len(fake.files[TORCH])
+    assert fake.files[TORCH].startswith(b"PK")
+
+
+def test_a_rung_tells_the_float_networks_accuracy_as_a_proxy_and_the_end_goes_on_from_it(tmp_path: Path) -> None:
+    evaluator = make_evaluator(tmp_path, epochs=4)
+    design = make_design(pruning_ratio=0.5, **INT8)
+    seen: list[str] = []
+    result = evaluator.evaluate(EvalRequest(0, design, 0, until=2), lambda stage, share: seen.append(stage))
+    assert (result.outcome, result.reason, result.traceback) == (Outcome.STOPPED, None, "")
+    (accuracy,) = result.quantities
+    assert (accuracy.key, accuracy.how, accuracy.unit) == ("rung_accuracy@epoch-2", How.PROXY, "1")
+    network = evaluator.pipeline.rung(design, 0, 2, Trace())
+    validation = digits().validation
+    normalised = evaluator.pipeline.normalisation
+    pixels = (torch.from_numpy(validation.images).permute(0, 3, 1, 2).float() - normalised.mean[0]) / normalised.std[0]
+    with torch.no_grad():
+        right = (network(pixels).argmax(1).numpy() == validation.labels).mean()
+    assert accuracy.value == pytest.approx(right, abs=0.006)  # an image on the edge
+    assert (accuracy.low, accuracy.high) == wilson_interval(round(accuracy.value * 200), 200)
+    assert [stage.stage for stage in result.stages] == ["trunk", "train", "score"]
+    assert set(seen) == {"trunk", "train", "score"}
+    end = evaluator.evaluate(EvalRequest(0, design, 0))
+    assert [(stage.stage, stage.cached) for stage in end.stages[:2]] == [("trunk", True), ("train", False)]
+    at_once = make_evaluator(tmp_path / "other", epochs=4).evaluate(EvalRequest(0, design, 0))
+    assert end.artifact_sha256 == at_once.artifact_sha256
+
+
+def test_what_a_design_inherits_counts_at_the_end_and_for_its_yardstick(tmp_path: Path) -> None:
+    evaluator = make_evaluator(tmp_path)
+    heir = EvalRequest(0, make_design(architecture={"stage1.width": 48}, pruning_ratio=0.5), 0, inherits=make_design())
+    first, alone = evaluator.evaluate(heir), evaluator.evaluate(replace(heir, inherits=None))
+    assert first.outcome is Outcome.MEASURED, first.traceback
+    assert first.artifact_sha256 != alone.artifact_sha256
+    trained = [stage for stage in first.stages if stage.stage == "train"]
+    assert 0 < trained[0].detail["inherited"] < 1
+    assert make_evaluator(tmp_path / "other").evaluate(heir).artifact_sha256 == first.artifact_sha256
+
+
+@pytest.mark.parametrize("until", [-1, 3])
+def test_a_rung_that_the_budget_does_not_have_is_refused(until: int, evaluator: Evaluator) -> None:
+    result = evaluator.evaluate(EvalRequest(0, make_design(), 0, until=until))
+    assert result.reason == Reason("refused", f"a rung must have from 1 to 2 epochs, the whole budget, but got {until}")
+
+
+def test_a_network_with_its_own_weights_is_known_before_but_has_no_rungs(tmp_path: Path) -> None:
+    recipe, dataset, store = make_recipe(), digits(), Store(tmp_path, 10**9)
+    own = load_own(OwnModule(foreign_networks.__file__, "tiny_resnet", {}, INCLUDED), (1, 8, 8), 10)
+    pipeline = Pipeline(recipe, dataset, store, ONE_THREAD, reduce_range=False, own=own)
+    evaluator = Evaluator(recipe, dataset, pipeline, store, FakeMeasure())
+    assert not evaluator.trains_from_scratch
+    request = EvalRequest(0, Design("module", {"module": "tiny_resnet"}, {}), 0, until=1)
+    refused = evaluator.evaluate(request)
+    assert (refused.outcome, refused.reason and refused.reason.kind) == (Outcome.FAILED, "unsupported")
+    assert refused.reason is not None
+    assert "nothing to train in rungs" in refused.reason.message
+    known, end = (evaluator.evaluate(replace(request, until=until)) for until in (0, None))
+    assert known.outcome is Outcome.STOPPED
+    assert values(known)["proxy_size_bytes"] == values(end)["size_bytes"]
+
+
+@pytest.mark.parametrize("until", [0, 1])
+def test_what_goes_wrong_before_the_end_is_told_as_at_the_end(until: int, tmp_path: Path) -> None:
+    shrinks = EvalRequest(0, make_design("resnet", RESNET_THAT_SHRINKS), 0, until=until)
+    result = make_evaluator(tmp_path).evaluate(shrinks)
+    assert (result.outcome, result.reason and result.reason.kind) == (Outcome.INFEASIBLE, "shape")
+    unknown = make_evaluator(tmp_path).evaluate(EvalRequest(0, make_design(prunning_ratio=0.5), 0, until=until))
+    assert (unknown.outcome, unknown.reason and unknown.reason.kind) == (Outcome.FAILED, "unsupported")
+    if until:
+        wild = make_evaluator(tmp_path, training={"learning_rate": 1e20})
+        assert wild.evaluate(EvalRequest(0, make_design(), 0, until=1)).reason == Reason(
+            "diverged", "training diverged in epoch 1: the loss is nan (lower training.learning_rate)"
+        )
+    else:
+        dead = make_evaluator(tmp_path, fails_with(MeasureError("the measuring process died")))
+        dies = dead.evaluate(EvalRequest(0, make_design(), 0, until=0))
+        assert dies.reason == Reason("measuring", "the measuring process died", transient=True)
 
 
 # --- what goes wrong

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from small_networks import ONE_THREAD, digits, make_design, make_recipe, normalised, training_data
@@ -30,12 +31,13 @@ from nas.data.normalise import normalisation_of
 from nas.design import Design
 from nas.errors import DivergedError, InfeasibleDesignError, NasError, UnsupportedError
 from nas.families import build
+from nas.networks import FloatNetworks
 from nas.outcome import Realisation
 from nas.pipeline import AnyTeacher, Pipeline, Product, Teacher
 from nas.recipe import Recipe, TeacherConfig
 from nas.stages import Trace
 from nas.store import Store, sha256_bytes
-from nas.target import SYMMETRIC
+from nas.target import ONNX, SYMMETRIC, TORCH_PROGRAM
 from nas.teacher.given import GivenTeacher, load_teacher
 from nas.train import Numerics
 
@@ -625,14 +627,14 @@ def test_a_file_that_differs_from_its_network_is_refused(
 
 def test_a_network_whose_outputs_overflow_has_diverged(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """Finite weights can still give NaN: the reason is the training, not the export."""
-    trained = Pipeline._trained
+    trained = FloatNetworks.trained
 
-    def overflowing(self: Pipeline, *arguments: Any) -> Any:
+    def overflowing(self: FloatNetworks, *arguments: Any) -> Any:
         network = trained(self, *arguments)
         network.model.classifier.weight.data.fill_(3e38)
         return network
 
-    monkeypatch.setattr(Pipeline, "_trained", overflowing)
+    monkeypatch.setattr(FloatNetworks, "trained", overflowing)
     with pytest.raises(DivergedError, match="outputs are NaN or infinite"):
         run(pipeline, make_design())
 
@@ -660,3 +662,54 @@ def test_a_form_that_no_runtime_wants_is_refused(tmp_path: Path) -> None:
     product = pipeline.run(make_design(), 0, None, Trace())
     with pytest.raises(UnsupportedError, match="unknown form of a model 'tflite'"):
         pipeline.in_form("tflite", product, make_design(), 0, None, Trace())
+
+
+# --- before any training
+
+SKETCHED = [
+    {},
+    {"pruning_ratio": 0.5},
+    {"pruning_ratio": 0.5, "pruning_criterion": "taylor"},
+    {"pruning_ratio": 0.7, "pruning_criterion": "bn_scale", "pruning_steps": 2},
+    {"pruning_ratio": 0.5, "distillation": True, **INT8},
+    {"sparsity": 0.5, "weight_bits": 4},
+    {"weight_bits": 4, "activation_bits": 8, "calibration": "entropy"},
+    {"weight_bits": 8, "quantisation_aware": True},
+    {"weight_bits": 16, "activation_bits": 16},
+    {"weight_sharing": "kmeans", "codebook_bits": 4},
+]
+
+
+def graph(artifact: bytes) -> tuple[list[str], list[tuple[int, tuple[int, ...]]]]:
+    """A file's operators, and types and shapes of its constants in whatever order."""
+    found = onnx.load_from_string(artifact).graph
+    return [node.op_type for node in found.node], sorted((t.data_type, tuple(t.dims)) for t in found.initializer)
+
+
+@pytest.mark.parametrize("compression", SKETCHED, ids=lambda c: "-".join(map(str, c.values())) or "plain")
+def test_a_sketch_has_the_graph_of_what_is_made_in_the_end_and_trains_nothing(
+    compression: dict[str, Any], shared: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    design = make_design(**compression)
+    product, _ = run(shared, design)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", None)
+        sketch = shared.sketch(design, 0)
+    assert graph(sketch.artifact) == graph(product.artifact)
+    assert graph(sketch.float_body) == graph(product.float_body.blob)
+    widths = [[tuple(parameter.shape) for parameter in n.parameters()] for n in (sketch.network, product.network)]
+    assert widths[0] == widths[1]
+    assert sketch.artifact != product.artifact
+    assert shared.sketch(design, 0).artifact == sketch.artifact
+
+
+def test_a_sketch_takes_every_form_and_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
+    pipeline, design = make_pipeline(tmp_path), make_design(quantisation_aware=True, **INT8)
+    sketch = pipeline.sketch(design, 0)
+    symmetric = pipeline.sketch_in_form(SYMMETRIC, sketch, design, 0)
+    assert pipeline.sketch_in_form(TORCH_PROGRAM, sketch, design, 0).startswith(b"PK")
+    assert pipeline.sketch_in_form(ONNX, sketch, design, 0) == sketch.artifact
+    assert list(tmp_path.iterdir()) == []
+    trace = Trace()
+    product = pipeline.run(design, 0, None, trace)
+    assert graph(symmetric) == graph(pipeline.in_form(SYMMETRIC, product, design, 0, None, trace).content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -14,12 +15,14 @@ from torch import Tensor, nn
 
 from nas.artifact import InputSpec
 from nas.data.normalise import Normalisation, normalisation_of
-from nas.errors import DivergedError, UnsupportedError
+from nas.errors import DivergedError, NasError, UnsupportedError
 from nas.families import build
+from nas.families.layout import keep_contiguous
 from nas.recipe import Augmentation, TrainingConfig
 from nas.train import (
     DECAY_SHARE,
     WARMUP_STEPS,
+    Checkpoint,
     Distillation,
     Numerics,
     TrainingData,
@@ -27,9 +30,14 @@ from nas.train import (
     numerics_for,
     predict_logits,
     seeded,
+    steps_per_epoch,
     train,
+    train_trunk,
+    trunk_factor,
+    trunk_steps,
     working_on,
 )
+from nas.train.randomness import Draws
 
 CONFIG = TrainingConfig(batch_size=50, learning_rate=4e-3)
 
@@ -110,6 +118,158 @@ def test_a_longer_training_continues_a_shorter_one() -> None:
     short, long = (fit(network(), data, epochs) for epochs in (5, 8))
     assert [e["loss"] for e in short[:3]] == [e["loss"] for e in long[:3]]
     assert short[3]["loss"] != long[3]["loss"]
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 3, 14, 150])
+def test_the_trunk_is_what_no_budget_changes_and_the_rest_is_the_decay(steps_per_epoch: int) -> None:
+    for steps in range(1, 40):
+        trunk = trunk_steps(steps)
+        assert 0 <= trunk < steps
+        assert trunk == pytest.approx((1 - DECAY_SHARE) * steps, abs=1)
+        for step in range(steps):
+            stable = trunk_factor(step, steps_per_epoch)
+            assert (learning_rate_factor(step, steps, steps_per_epoch) == stable) or step > trunk
+
+
+# --- left and taken up again
+
+
+class Peculiar(nn.Module):
+    """What a person's own network may have: dropout, a buffer that no state_dict holds and that training changes, a
+    layer of two names, a parameter that nothing uses, a batch norm that averages over all batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(64, 32), nn.BatchNorm1d(32, momentum=None)
+        self.again, self.same = nn.Linear(32, 32), nn.ReLU()
+        self.alias = self.again
+        self.classifier = nn.Linear(32, 10)
+        self.idle = nn.Parameter(torch.ones(3))
+        self.register_buffer("seen", torch.zeros(32), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.norm(self.first(x.flatten(1)))
+        if self.training:
+            self.seen.mul_(0.9).add_(features.detach().mean(0), alpha=0.1)
+        hidden = self.alias(self.again(torch.relu(features + self.seen)))
+        return self.classifier(nn.functional.dropout(hidden, 0.3, self.training))
+
+
+def peculiar() -> nn.Module:
+    torch.manual_seed(0)
+    return Peculiar()
+
+
+def contiguous() -> nn.Module:
+    model = network()
+    keep_contiguous(model)
+    return model
+
+
+SMALL = CONFIG.model_copy(update={"batch_size": 20})
+AUGMENTED = SMALL.model_copy(update={"augmentation": Augmentation(shift=1, flip=True, erase=0.2)})
+CONTINUED = {
+    "plain": (network, SMALL, ONE_THREAD),
+    "augmented": (network, AUGMENTED, ONE_THREAD),
+    "dropout": (lambda: nn.Sequential(nn.Dropout(0.2), network()), AUGMENTED, ONE_THREAD),
+    "own": (peculiar, AUGMENTED, ONE_THREAD),
+    "contiguous": (contiguous, SMALL, ONE_THREAD),
+    "bfloat16": (lambda: network("mlp"), AUGMENTED, Numerics("cpu", "bfloat16", 1)),
+}
+
+
+def told(curve: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    return [(epoch["loss"], epoch["train_accuracy"]) for epoch in curve]
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+@pytest.mark.parametrize("case", CONTINUED)
+def test_every_budget_continues_the_trunk_of_a_shorter_one_to_the_bit(case: str) -> None:
+    """Trunks of 7 and 11 steps of 6 an epoch end inside an epoch; each goes through a file and on in a new network."""
+    make, config, numerics = CONTINUED[case]
+    data = training_data(digits(120))
+    assert [trunk_steps(epochs * steps_per_epoch(data, config)) for epochs in (2, 3)] == [7, 11]
+    kept: Checkpoint | None = None
+    for epochs in (2, 3, 4):
+        whole, continued = make(), make()
+        curve = fit(whole, data, epochs, 5, config, numerics)
+        if kept is not None:
+            assert told(fit(continued, data, epochs, 5, config, numerics, resume=kept)) == told(curve)
+            assert all(torch.equal(a, b) for a, b in zip(state(whole).values(), state(continued).values(), strict=True))
+        trunk = make()
+        with seeded(5, 1) as generator:
+            torch.rand(100)  # whatever else was drawn before
+            left = train_trunk(
+                trunk, data, config, numerics, trunk_steps(epochs * 6), config.learning_rate, generator, resume=kept
+            )
+        assert (left.step, len(left.curve)) == (trunk_steps(epochs * 6), trunk_steps(epochs * 6) // 6)
+        blob, detail = left.to_entry()
+        kept = Checkpoint.from_entry(blob, json.loads(json.dumps(detail, allow_nan=False)))
+        resumed = make()
+        assert told(fit(resumed, data, epochs, 5, config, numerics, resume=kept)) == told(curve)
+        assert all(torch.equal(a, b) for a, b in zip(state(whole).values(), state(resumed).values(), strict=True))
+
+
+def trunk_of(model: nn.Module, steps: int, config: TrainingConfig = CONFIG) -> Checkpoint:
+    with seeded(0, 1) as generator:
+        return train_trunk(model, training_data(digits()), config, ONE_THREAD, steps, config.learning_rate, generator)
+
+
+def test_a_checkpoint_holds_the_network_and_the_optimiser_and_does_not_change_any_more() -> None:
+    model = network("mlp")
+    left = trunk_of(model, 4)
+    names = [name for name, _ in model.named_parameters()]
+    kinds = ("step", "exp_avg", "exp_avg_sq")
+    assert {f"optimizer/{kind}/{name}" for kind in kinds for name in names} < left.tensors.keys()
+    assert all(torch.equal(left.tensors[f"network/{name}"], tensor) for name, tensor in state(model).items())
+    assert all(float(left.tensors[f"optimizer/step/{name}"]) == 4 for name in names)
+    before = left.to_entry()[0]
+    fit(model, training_data(digits()), 2, resume=left)
+    assert left.to_entry()[0] == before
+
+
+def test_a_checkpoint_of_another_network_is_refused() -> None:
+    left = trunk_of(network("mlp"), 2)
+    with pytest.raises(NasError, match=r"of another network cannot be continued: they differ in '"):
+        fit(network(), training_data(digits()), 2, resume=left)
+
+
+@pytest.mark.parametrize("detail", [{}, {"step": 1, "curve": [], "loss": "x", "correct": 0, "seconds": 0}])
+def test_what_is_no_checkpoint_is_refused(detail: dict[str, Any]) -> None:
+    blob, _ = trunk_of(network("mlp"), 1).to_entry()
+    with pytest.raises(NasError, match="no checkpoint of a training"):
+        Checkpoint.from_entry(blob, detail)
+    with pytest.raises(NasError, match="no checkpoint of a training"):
+        Checkpoint.from_entry(b"torn", {"step": 1, "curve": [], "loss": 0, "correct": 0, "seconds": 0})
+
+
+def test_a_trunk_that_diverges_gives_no_checkpoint() -> None:
+    """After two steps: the loss of the epoch is not taken yet."""
+    with pytest.raises(DivergedError, match=r"diverged in epoch 1: the loss is (nan|inf)"):
+        trunk_of(network(), 3, CONFIG.model_copy(update={"learning_rate": 1e38}))
+    config = CONFIG.model_copy(update={"learning_rate": 1e38, "weight_decay": 1000.0})
+    with pytest.raises(DivergedError, match="a weight is NaN or infinite"):
+        trunk_of(network(), 1, config)
+
+
+def test_random_numbers_follow_from_seed_and_step_alone() -> None:
+    def drawn(seed: int, step: int, before: int = 0) -> list[Tensor]:
+        draws = Draws(seed, torch.device("cpu"))
+        with seeded(before, 1):
+            torch.rand(before, generator=draws.step(before))
+            draws.order(before, 10)
+            generator = draws.step(step)
+            return [torch.rand(5, generator=generator), torch.rand(5), draws.order(step, 100).float()]
+
+    first = drawn(1, 7)
+    assert all(torch.equal(a, b) for a, b in zip(first, drawn(1, 7, before=3), strict=True))
+    for other in (drawn(1, 8), drawn(2, 7)):
+        assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    assert not torch.equal(first[0], first[1])
+    assert sorted(first[2].tolist()) == list(range(100))
 
 
 # --- repeatability
@@ -408,7 +568,7 @@ class Counted:
 
 def test_every_batch_is_held_by_itself_and_nothing_is_between_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     lease = Counted()
-    monkeypatch.setattr("nas.train.working", lambda settle: lease)
+    monkeypatch.setattr("nas.train.training.working", lambda settle: lease)
     between: list[bool] = []
     data = training_data(digits())
     inside: list[bool] = []
@@ -429,6 +589,6 @@ def test_only_a_gpu_has_a_queue_to_end_for_whoever_measures(
     monkeypatch: pytest.MonkeyPatch, device: str, settles: bool
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr("nas.train.working", lambda settle: asked.append(settle))
+    monkeypatch.setattr("nas.train.training.working", lambda settle: asked.append(settle))
     working_on(torch.device(device))
     assert asked == [torch.cuda.synchronize if settles else None]

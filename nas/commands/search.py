@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.commands.terminal import make_console, print_front, suggestion, typed_again, write_reports
-from nas.errors import StudyError
+from nas.commands.terminal import make_console, print_front, progress_bar, suggestion, typed_again, write_reports
+from nas.errors import RecipeError, StudyError, unknown_name
 
 if TYPE_CHECKING:
     from nas.recipe import Recipe
@@ -23,6 +24,24 @@ def search(
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Trials in all, instead of the recipe's.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Minutes in all, instead of the recipe's.")] = None,
+    patience: Annotated[
+        float | None,
+        typer.Option(min=0.01, metavar="MINUTES", help="End when the hypervolume has not grown for so long."),
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="auto, guided, plain or supernet, instead of the recipe's.", metavar="NAME")
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="predictor, tpe, nsga2, gp or random, instead of the recipe's.", metavar="NAME"),
+    ] = None,
+    warm_start: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="STUDY", help="Folder of an earlier study to learn from, on any data; may be repeated."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would do, and what a trial would cost; write nothing.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete what the folder holds and start over; asks.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --fresh deletes.")] = False,
 ) -> None:
@@ -35,19 +54,65 @@ def search(
         nas search studies/digits.yaml
 
         nas search studies/fashion-mnist.yaml --minutes 30
+
+        nas search studies/fashion-mnist.yaml --dry-run
+
+        nas search mine.yaml --warm-start studies/fashion-mnist --patience 5
     """
     from nas.recipe import load_recipe
 
-    chosen = with_limits(load_recipe(recipe), trials, minutes)
-    run_study(chosen, output or recipe.with_suffix(""), fresh, yes)
+    chosen = with_limits(load_recipe(recipe), trials, minutes, patience)
+    chosen = with_ways(chosen, strategy, sampler, warm_start or [])
+    path = output or recipe.with_suffix("")
+    if dry_run:
+        show_dry_run(chosen, path, fresh)
+    else:
+        run_study(chosen, path, fresh, yes)
 
 
-def with_limits(recipe: Recipe, trials: int | None, minutes: float | None) -> Recipe:
+def with_limits(recipe: Recipe, trials: int | None, minutes: float | None, patience: float | None = None) -> Recipe:
     """The recipe with what the command line says of its budget."""
-    if not (trials or minutes):
+    given = {"trials": trials, "minutes": minutes, "patience_minutes": patience}
+    limits = {name: value for name, value in given.items() if value is not None}
+    if not limits:
         return recipe
-    limits = {"trials": trials or recipe.budget.trials, "minutes": minutes or recipe.budget.minutes}
     return recipe.model_copy(update={"budget": recipe.budget.model_copy(update=limits)})
+
+
+def with_ways(recipe: Recipe, strategy: str | None, sampler: str | None, warm_start: Sequence[Path]) -> Recipe:
+    """The recipe with what the command line says of how to search; earlier studies are added to the recipe's.
+
+    Raises:
+        RecipeError: There is no such strategy or sampler.
+    """
+    from nas.recipe import SAMPLERS, STRATEGIES
+
+    changes: dict[str, object] = {}
+    for kind, name, known in (("strategy", strategy, STRATEGIES), ("sampler", sampler, SAMPLERS)):
+        if name is not None:
+            if name not in known:
+                raise RecipeError(f"--{kind}: {unknown_name(kind, name, known)}")
+            changes[kind] = name
+    if warm_start:
+        changes["warm_start"] = (*recipe.warm_start, *(path.expanduser().absolute() for path in warm_start))
+    return recipe.model_copy(update=changes)
+
+
+def show_dry_run(recipe: Recipe, path: Path, fresh: bool = False) -> None:
+    """Prints what a search would do.
+
+    Raises:
+        NasError: As the search itself would.
+    """
+    console = make_console()
+    with console.status("loading torch and the data …"):
+        from nas.commands.dry_run import render
+        from nas.search.dry_run import dry_run
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its temporary folder goes with it
+    with progress_bar(console) as bar:
+        task = bar.add_task("looking at the machine and the data", total=1.0)
+        found = dry_run(recipe, path, lambda stage, share: bar.update(task, completed=share, description=stage), fresh)
+    console.print(render(found))
 
 
 def run_study(recipe: Recipe, path: Path, fresh: bool = False, yes: bool = False) -> None:

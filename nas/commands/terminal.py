@@ -96,6 +96,7 @@ def write_reports(console: Console, study: Study) -> None:
         from nas.report.disagreement import rankings
         from nas.report.files import write_front_files
         from nas.report.flops_picture import draw_flops
+        from nas.report.foresight import search_lines
         from nas.report.page import write_page
         from nas.report.picture import draw_front
 
@@ -104,8 +105,11 @@ def write_reports(console: Console, study: Study) -> None:
         draw_flops(study, study.folder.flops_picture)
         write_page(study, study.folder.page)
         ranking = next(iter(rankings(study)), None)
+        said = search_lines(study)
     if ranking is not None and study.measured:
         for words in ranking.short:
             console.print(words, soft_wrap=True)
+    for words in said:
+        console.print(words, soft_wrap=True)
     for path in [*paths, study.folder.picture, study.folder.flops_picture, study.folder.page]:
         console.print(f"wrote {path}", soft_wrap=True)

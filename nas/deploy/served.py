@@ -13,7 +13,7 @@ from nas.artifact import compressed_size
 from nas.compression import made_on_the_graph
 from nas.data.dataset import Dataset, Split
 from nas.errors import ArtifactError, StudyError
-from nas.outcome import Quantity, Realisation
+from nas.outcome import How, Quantity, Realisation
 from nas.record import TrialRecord
 from nas.serving import Outputs, Scores, server_of, services
 from nas.study import Study
@@ -110,6 +110,8 @@ class Served:
         """
         own: dict[str, Quantity | None] = {}
         for quantity in self.record.quantities:
+            if quantity.how is How.PROXY:  # known before the trial's end, and no result
+                continue
             if quantity.key in SCORES and not self.is_scored:
                 own[quantity.key] = scores.get(quantity.key)
             elif quantity.key == "size_bytes" and not self.is_weighed:

@@ -1,11 +1,12 @@
-"""Trained weights from a file: read without running code, brought to plain names, fitted into a network."""
+"""Trained weights: read from a file without running code, brought to plain names, fitted into a network, or inherited
+by another one as far as it is alike."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import safetensors
@@ -118,6 +119,50 @@ def fit_weights(network: nn.Module, given: Mapping[str, Tensor], name: str, labe
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ModuleError(f"the weights in {name} do not fit {label}: {problems[0]}{more}", FITTING_HINT)
     network.load_state_dict(given, strict=False)
+
+
+@torch.no_grad()
+def inherit_weights(network: nn.Module, state: Mapping[str, Tensor]) -> float:
+    """Gives a network what it has in common with another one, such as a wider or a deeper one; the rest stays.
+
+    Tensors of one name and as many dimensions have in common the first so many channels in and out, and of kernels the
+    middle, so that a kernel of 3×3 lies in one of 5×5 where it did the same. Batch-norm statistics are tensors as
+    others; counters and indices are not inherited. Nor is a kernel for each channel (depthwise) by a full convolution,
+    or the other way round, since neither tells anything of the other.
+
+    Args:
+        network: Changed in place.
+        state: The other's tensors by name, see ``torch.nn.Module.state_dict``.
+
+    Returns:
+        The share of the network's parameters that was inherited, 0 to 1.
+    """
+    inherited, parameters = 0, {id(parameter) for parameter in network.parameters()}
+    for name, own in network.state_dict(keep_vars=True).items():
+        other = state.get(name)
+        if other is None or not own.is_floating_point() or not other.is_floating_point() or _differ(own, other):
+            continue
+        sizes = [min(pair) for pair in zip(own.shape, other.shape, strict=True)]
+        taken = other[_common(other.shape, sizes)]
+        own[_common(own.shape, sizes)] = taken.to(own.device, own.dtype)
+        inherited += taken.numel() if id(own) in parameters else 0
+    return inherited / max(1, sum(parameter.numel() for parameter in network.parameters()))
+
+
+def _differ(own: Tensor, other: Tensor) -> bool:
+    """Whether tensors are of different kinds: in their number of dimensions, or depthwise and full."""
+    if own.ndim != other.ndim:
+        return True
+    return own.ndim > 2 and (own.shape[1] == 1) != (other.shape[1] == 1)
+
+
+def _common(shape: Sequence[int], sizes: Sequence[int]) -> tuple[slice, ...]:
+    """Where in a tensor the part of those sizes lies: first of the channels, in the middle of what comes after."""
+    starts = [
+        (whole - size) // 2 if dimension > 1 else 0
+        for dimension, (whole, size) in enumerate(zip(shape, sizes, strict=True))
+    ]
+    return tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
 
 
 def digest_of_weights(network: nn.Module) -> str:

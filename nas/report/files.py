@@ -39,8 +39,9 @@ column                                          meaning
 
 ``front.json`` holds all of that and more: ``version``, ``study``, ``recipe`` (a summary), ``objectives``,
 ``constraints``, ``reference`` and ``hypervolume``, ``trials`` (how many ended in which way), ``environments``,
-``knee``, ``members``, each with every quantity (``how`` it was had, ``low`` and ``high`` of its 95 % interval), gains,
-labels, design and test scores, and ``baseline``, which is described like a member, on the front or not.
+``knee``, ``members``, each with every result (``how`` it was had, ``low`` and ``high`` of its 95 % interval), gains,
+labels, design and test scores, and ``baseline``, which is described like a member, on the front or not. What was known
+of a trial before its end (``proxy``) is no result, and not there.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ from nas.objectives import Objective
 from nas.outcome import Quantity, Realisation
 from nas.record import TrialRecord
 from nas.report.columns import latency_targets, table_rows
+from nas.report.proxies import results
 from nas.store import write_atomically
 from nas.study import Study
 from nas.target import Place
@@ -161,14 +163,14 @@ def _knee(study: Study) -> int | None:
 
 def _member(study: Study, record: TrialRecord) -> dict[str, Any]:
     scores = study.test_scores.get(record.number, {})
-    latencies = [q for q in record.quantities if q.name == "latency_ms"]
+    latencies = [q for q in results(record) if q.name == "latency_ms"]
     return {
         "trial": record.number,
         "words": describe(record.design),
         "design": record.design.to_json(),
         "design_sha256": record.design.digest,
         "artifact_sha256": record.artifact_sha256,
-        "quantities": {quantity.key: _quantity(quantity) for quantity in record.quantities},
+        "quantities": {quantity.key: _quantity(quantity) for quantity in results(record)},
         "fps": {str(latency.target): frames_per_second(latency) for latency in latencies},
         **_gains(study, record),
         "test_scores": {name: _quantity(quantity) for name, quantity in scores.items()},
@@ -224,7 +226,7 @@ def _row(study: Study, record: TrialRecord) -> dict[str, Any]:
     }
     for name, gain in _gains(study, record).items():
         row |= {f"{name}@{target}": value for target, value in gain.items()} if isinstance(gain, dict) else {name: gain}
-    for quantity in (*record.quantities, *study.test_scores.get(record.number, {}).values()):
+    for quantity in (*results(record), *study.test_scores.get(record.number, {}).values()):
         row |= _cells(quantity)
     return {column: row[column] for column in _columns(study) if column in row}
 

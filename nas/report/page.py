@@ -23,14 +23,19 @@ from nas.report.columns import front_notes, knee_number, number_columns, table_r
 from nas.report.commands import pick_commands
 from nas.report.disagreement import rankings
 from nas.report.files import encoded, write_output
+from nas.report.foresight import Foresight
 from nas.report.payload import embedded_json, page_data
+from nas.report.savings import savings
 from nas.study import Study
 from nas.wording import display, percent, plain_name, plural, target_words
 
 FOLDER = Path(__file__).parent
 TEMPLATE = "page.html.j2"
 STYLE = "page.css"
-SCRIPTS = ("data.js", "scales.js", "chart.js", "colour.js", "view.js", "card.js", "tables.js", "flops.js", "main.js")
+SCRIPTS = (
+    *("data.js", "scales.js", "chart.js", "colour.js", "view.js", "card.js", "tables.js", "flops.js"),
+    *("foreseen.js", "main.js"),
+)
 BEST = {
     "accuracy": "Most accurate",
     "balanced_accuracy": "Best balanced",
@@ -84,18 +89,21 @@ def render_page(study: Study) -> str:
         from plotly.offline import get_plotlyjs
 
         scripts.insert(0, get_plotlyjs())
-    compared = rankings(study)
+    compared, foresight = rankings(study), Foresight.of(study)
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
     return environment.get_template(TEMPLATE).render(
         **_content(study),
         rankings=compared if study.measured else [],
+        foresight=foresight,
+        spent=savings(study.as_told, study.recipe.budget.epochs),
+        duration=duration,
         target_words=target_words,
         signed=signed,
         percent=percent,
         policy=_policy(scripts),
         style=Markup(_read(STYLE)),
         scripts=[Markup(script) for script in scripts],
-        data=Markup(embedded_json(page_data(study, compared))),
+        data=Markup(embedded_json(page_data(study, compared, foresight.calibrations))),
     )
 
 
@@ -163,13 +171,16 @@ def _lede(study: Study) -> str:
     if study.records:
         started = min(record.started_at for record in study.records)
         parts.append(f"sampled by {recipe.sampler}, seed {recipe.seed}")
-        parts.append(f"{_duration(sum(record.seconds for record in study.records))} of work")
+        if {record.outcome for record in study.records} & {Outcome.SCREENED, Outcome.STOPPED}:
+            parts[0] += f" ({savings(study.as_told, recipe.budget.epochs).outcome_words})"
+        parts.append(f"{duration(sum(record.seconds for record in study.records))} of work")
         if started:
             parts.append(f"started {started[:16].replace('T', ' ')} UTC")
     return ", ".join(parts)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """``42 s``, ``17 min``, ``3.2 h``."""
     minutes, hours = seconds / 60, seconds / 3600
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -230,7 +241,8 @@ def _meaning(quality: Objective, cost: Objective) -> str:
 def _why_empty(study: Study) -> str:
     if not study.records:
         return "This study has no trials yet. Run the search, then make this report again."
-    return f"None of {plural(len(study.records), 'trial')} was measured; the reasons stand below."
+    where = "the reasons stand below" if _failures(study.records) else "the list of all trials says why"
+    return f"None of {plural(len(study.records), 'trial')} was measured; {where}."
 
 
 def _corner(objectives: Sequence[Objective], values: Sequence[float]) -> str:
@@ -247,10 +259,13 @@ def _ideal(objectives: Sequence[Objective], reference: Sequence[float]) -> list[
 
 
 def _failures(records: Sequence[TrialRecord]) -> list[Failure]:
-    """Trials that were not measured by reason, most frequent first; duplicates apart, they are no failures."""
+    """Trials that were not measured by reason, most frequent first.
+
+    Duplicates are no failures, nor is what the search gave up of its own accord: screened out, or stopped.
+    """
     groups: dict[tuple[str, str], list[TrialRecord]] = {}
     for record in records:
-        if record.reason is not None and record.outcome not in (Outcome.MEASURED, Outcome.DUPLICATE):
+        if record.reason is not None and record.outcome in (Outcome.INFEASIBLE, Outcome.FAILED):
             groups.setdefault((str(record.outcome), record.reason.kind), []).append(record)
     failures = []
     for (outcome, kind), group in sorted(groups.items(), key=lambda item: -len(item[1])):

@@ -10,16 +10,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.describe import describe, describe_lines
+from nas.describe import describe, describe_lines, origin_words
 from nas.design import canonical_json
 from nas.front import hypervolume_history
 from nas.gains import baseline_of, compare, gain_words
 from nas.outcome import Outcome, Quantity
 from nas.record import StageResult, TrialRecord
+from nas.report.calibration import Calibration
 from nas.report.categories import convolution, precision
 from nas.report.columns import knee_number, latency_targets
 from nas.report.commands import command_for
 from nas.report.disagreement import Ranking, rankings
+from nas.report.proxies import proxies, proxy_words, results
 from nas.study import Study
 from nas.target import Place, Target
 from nas.wording import LABEL_WORDS, UNCOMPRESSED, choice_words, constraint_words, kind_of, plain_name, target_words
@@ -46,8 +48,16 @@ class Table:
         return self._positions[key]
 
 
-def page_data(study: Study, compared: Sequence[Ranking] | None = None) -> dict[str, Any]:
-    """All that the page's scripts show, as JSON holds it; ``compared`` is what ``rankings`` says of the study."""
+def page_data(
+    study: Study, compared: Sequence[Ranking] | None = None, foreseen: Sequence[Calibration] = ()
+) -> dict[str, Any]:
+    """All that the page's scripts show, as JSON holds it.
+
+    Args:
+        study: What the page is of.
+        compared: What ``rankings`` says of the study.
+        foreseen: What ``calibrations`` says of it.
+    """
     recipe, reference = study.recipe, study.reference
     objectives, constraints = recipe.parsed_objectives, recipe.parsed_constraints
     history = hypervolume_history(study.records, reference, objectives, constraints) if reference else []
@@ -65,6 +75,7 @@ def page_data(study: Study, compared: Sequence[Ranking] | None = None) -> dict[s
         "baseline": baseline.number if baseline is not None else None,
         "history": [[number, float(f"{volume:.6g}")] for number, volume in history],
         "flops": [_ranking(ranking) for ranking in (rankings(study) if compared is None else compared)],
+        "foreseen": [_foreseen(calibration) for calibration in foreseen],
         "quantities": [_kind(key) for key in packer.keys.items],
         "environments": packer.environments.items,
         "texts": packer.texts.items,
@@ -100,10 +111,10 @@ class _Packer:
         return [
             record.number,
             text(str(record.outcome)),
-            text(record.origin),
+            text(origin_words(record.origin)),
             describe(record.design),
             [text(part) for line in lines for part in line],
-            [self._quantity(quantity) for quantity in (*record.quantities, *scores.values())],
+            [self._quantity(quantity) for quantity in (*results(record), *scores.values())],
             [text(part) for name, label in record.labels.items() for part in (choice_words(name), LABEL_WORDS[label])],
             [self._stage(stage) for stage in record.stages],
             [text(note) for note in record.notes],
@@ -120,6 +131,10 @@ class _Packer:
             text(convolution(record.design)),
             command_for(self.study, record) if on_front else None,
             self._gains(record),
+            [self._proxy(quantity) for quantity in proxies(record)],
+            record.parent,
+            text(f"{record.epochs} of {self.study.recipe.budget.epochs} epochs") if record.epochs is not None else None,
+            int(record.spared),
         ]
 
     def _gains(self, record: TrialRecord) -> list[str]:
@@ -127,6 +142,11 @@ class _Packer:
         compared = compare(self.study, record, self.target)
         beside = [compared.words] if compared is not None and compared.trial != record.number else []
         return [*beside, *filter(None, [gain_words(record, self.target)])]
+
+    def _proxy(self, quantity: Quantity) -> list[Any]:
+        """What was known of a trial before its end, all in words, so that nothing can take it for a result."""
+        words = proxy_words(quantity)
+        return [self.texts.position(words.title), words.value, self.texts.position(words.facts)]
 
     def _teacher(self, record: TrialRecord) -> int | None:
         """Whom a distilled design learned from: a trial, or the file that the recipe names."""
@@ -162,6 +182,19 @@ def _ranking(ranking: Ranking) -> dict[str, Any]:
         "key": ranking.key,
         "trials": [point.number for point in ranking.points],
         "worst": [[pair.fewer.number, pair.more.number] for pair in ranking.worst],
+    }
+
+
+def _foreseen(calibration: Calibration) -> dict[str, Any]:
+    """What the page draws of predictions: the objective's key, and for each trial what was predicted of it."""
+    checks = calibration.checks
+    return {
+        "key": calibration.objective.key,
+        "trials": [check.record.number for check in checks],
+        "predicted": [_short(check.predicted.value) for check in checks],
+        "low": [_short(check.interval[0]) for check in checks],
+        "high": [_short(check.interval[1]) for check in checks],
+        "spared": [int(check.record.spared) for check in checks],
     }
 
 

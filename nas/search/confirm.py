@@ -12,6 +12,7 @@ from nas.measure.measurer import Measurer
 from nas.pipeline import AnyTeacher, Pipeline, Teacher
 from nas.record import record_path
 from nas.remeasure import time_front
+from nas.search.lineage import Giver, start_of
 from nas.search.loop import Watcher
 from nas.serving import Outputs, Scores, server_of, services
 from nas.stages import Trace
@@ -28,16 +29,23 @@ def confirm(
     measurer: Measurer,
     watcher: Watcher,
     given: GivenTeacher | None = None,
+    giver: Giver | None = None,
 ) -> Study:
     """Restores, scores and times the finalists of the study in a folder, and gives the study as it then stands."""
     study = Study.open(path)
-    restore_artifacts(study, pipeline, watcher, given)
+    restore_artifacts(study, pipeline, watcher, given, giver)
     score_front(study, dataset, measurer.outputs)
     time_front(study, measurer, dataset.validation.images, lambda share: watcher.progress("finalists", share))
     return Study.open(path)
 
 
-def restore_artifacts(study: Study, pipeline: Pipeline, watcher: Watcher, given: GivenTeacher | None = None) -> None:
+def restore_artifacts(
+    study: Study,
+    pipeline: Pipeline,
+    watcher: Watcher,
+    given: GivenTeacher | None = None,
+    giver: Giver | None = None,
+) -> None:
     """Makes the finalists' artifacts again where the cache lost them, and keeps them only if they are the same files.
 
     Args:
@@ -45,6 +53,7 @@ def restore_artifacts(study: Study, pipeline: Pipeline, watcher: Watcher, given:
         pipeline: Makes artifacts.
         watcher: Hears which ones are made again.
         given: The teacher that the recipe names, if any.
+        giver: The supernet that trainings started from, if any.
     """
     for record in finalists(study):
         wanted = {ONNX: record.artifact_sha256, **record.forms}
@@ -54,9 +63,11 @@ def restore_artifacts(study: Study, pipeline: Pipeline, watcher: Watcher, given:
         watcher.note(f"the artifact of trial {record.number} is gone from the cache; making it again")
         teacher: AnyTeacher | None = given
         if record.teacher_trial is not None:
-            teacher = Teacher(record.teacher_trial, study.record(record.teacher_trial).design)
+            taught_by = study.record(record.teacher_trial)
+            teacher = Teacher(taught_by.number, taught_by.design, start_of(taught_by, study.records, giver))
         trace = Trace(watcher.progress)
-        product = pipeline.run(record.design, record.seed, teacher, trace)
+        inherits = start_of(record, study.records, giver)
+        product = pipeline.run(record.design, record.seed, teacher, trace, inherits)
         for form in gone:
             made = product.artifact
             if form != ONNX:

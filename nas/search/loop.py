@@ -6,40 +6,31 @@ flight, and the next start takes that one up again.
 
 from __future__ import annotations
 
-import io
-import random
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from nas.design import Design
-from nas.evaluate import EvalRequest, EvalResult
+from nas.evaluate import EvalRequest
 from nas.gains import finalists
 from nas.outcome import Outcome
 from nas.pipeline import AnyTeacher, Teacher
 from nas.recipe import Recipe
-from nas.record import TrialRecord, utc_now, write_record
+from nas.record import StageResult, TrialRecord, utc_now, write_record
+from nas.search.asking import Asking, settled, worth_another_try
+from nas.search.evaluation import Evaluate, Evaluation
+from nas.search.guide import Guide
+from nas.search.lineage import start_of
 from nas.search.optuna_bridge import Asked, Bridge
+from nas.search.plan import flat_since
+from nas.search.samplers import SamplerHints
 from nas.space import SearchSpace
-from nas.stages import Progress
-from nas.store import write_atomically
 from nas.study import Study, StudyFolder, read_trials
 from nas.teacher.given import GivenTeacher
 from nas.wording import plural
-
-# After so many designs in a row that were seen before, one that was not is drawn at random.
-REPEATS_IN_A_ROW = 5
-# Draws until the search for an unseen design in a nearly exhausted space goes through all of it.
-RANDOM_DRAWS = 1000
-# How often a design that a study begins with is tried, where it fails for a cause that is not its own: the speeds of
-# the whole study are told against the baseline.
-STARTS_TRIED = 3
-
-Evaluate = Callable[[EvalRequest, Progress | None], EvalResult]
 
 
 class Watcher(Protocol):
@@ -79,7 +70,10 @@ class Loop:
         environment: The machine and its software, kept with each record.
         watcher: Hears of every trial.
         given: The teacher that the recipe names, if any; else distilled designs learn from the study's own best.
-        priors: Designs that the recipe's prior proposes to try first.
+        starts: Designs to try first, after the space's own, with their origins.
+        guide: Weighs what comes next and gives up what is not worth it; without, each design that the sampler proposes
+            is evaluated to the end.
+        charged: Work done before the first trial, such as the training of a supernet: the first record carries it.
     """
 
     def __init__(
@@ -91,18 +85,21 @@ class Loop:
         environment: dict[str, Any],
         watcher: Watcher,
         given: GivenTeacher | None = None,
-        priors: Sequence[Design] = (),
+        starts: Sequence[tuple[Design, str]] = (),
+        guide: Guide | None = None,
+        charged: StageResult | None = None,
     ) -> None:
         self.folder = folder
         self.recipe = recipe
         self.space = space
-        self.evaluate = evaluate
         self.environment = environment
         self.watcher = watcher
-        self.given = given
-        self.priors = tuple(priors)
+        self.guide = guide
         self.records: list[TrialRecord] = read_trials(folder, recipe)
-        self.bridge = Bridge(folder.storage, recipe, space)
+        self.charged = None if any(_carries(record, charged) for record in self.records) else charged
+        self.bridge = Bridge(folder.storage, recipe, space, self._hints)
+        self.asking = Asking(self.bridge, recipe, space, starts, guide, given)
+        self.evaluation = Evaluation(folder, evaluate, watcher.progress, guide)
         self.trial_began = time.monotonic()
 
     def run(self) -> Ended:
@@ -114,8 +111,12 @@ class Loop:
         for number in self.bridge.running():
             self._finish(self.bridge.resume(number))
         while (ended := self._ended()) is None:
-            self._finish(self._ask())
+            self._finish(self.asking.next(self.records))
         return ended
+
+    def _hints(self) -> SamplerHints:
+        """What the sampler may know beside what it is told."""
+        return self.guide.hints(self.records, self.bridge.parameters) if self.guide is not None else SamplerHints()
 
     def _study(self) -> Study:
         return Study(self.folder, self.recipe, list(self.records))
@@ -131,89 +132,49 @@ class Loop:
 
     def _ended(self) -> Ended | None:
         budget, study = self.recipe.budget, self._study()
-        counted = study.counted
-        if budget.trials is not None and len(counted) >= budget.trials:
+        if budget.trials is not None and study.spent >= budget.trials:
             return Ended(f"the budget of {plural(budget.trials, 'trial')} is spent")
         if budget.minutes is not None:
             left = 60 * budget.minutes - study.seconds
-            if left <= 0 or left < 0.5 * _median_seconds(counted):
+            if left <= 0 or left < 0.5 * _median_seconds(study.counted):
                 return Ended(f"the budget of {budget.minutes:g} minutes is spent")
-        if len({record.design.digest for record in counted if not _worth_another_try(record)}) >= self.space.size():
+        if len(settled(self.records)) >= self.space.size():
             return Ended(f"every design of the search space was evaluated: {self.space.size():,}")
+        if budget.patience_minutes is not None:
+            flat = flat_since(study.records, self.recipe)
+            if flat >= 60 * budget.patience_minutes:
+                return Ended(f"the hypervolume has been flat for {budget.patience_minutes:g} minutes")
         return None
-
-    def _ask(self) -> Asked:
-        """The next design."""
-        if (start := self._start()) is not None:
-            design, origin = start
-            return self.bridge.ask(fixed=self.space.flat(design), origin=origin)
-        last = self.records[-REPEATS_IN_A_ROW:]
-        repeats = len(last) == REPEATS_IN_A_ROW and all(record.outcome is Outcome.DUPLICATE for record in last)
-        if repeats and (unseen := self._unseen()) is not None:
-            return self.bridge.ask(fixed=self.space.flat(unseen), origin="unseen")
-        distils = any(choice.name == "distillation" and len(choice.values) > 1 for choice in self.space.choices)
-        if distils and self._teacher() is None:
-            # Nobody to learn from yet, so that choice is not open.
-            return self.bridge.ask(fixed={"distillation": False})
-        return self.bridge.ask()
-
-    def _start(self) -> tuple[Design, str] | None:
-        """The next of the designs that space and prior start with, and its origin; None where all were tried.
-
-        One that a full disk or a killed process ended is tried again.
-        """
-        tried = Counter(record.design.digest for record in self.records if _worth_another_try(record))
-        seen = {record.design.digest for record in self.records if not _worth_another_try(record)}
-        seen |= {digest for digest, count in tried.items() if count >= STARTS_TRIED}
-        starts = [(self.space.baseline, "baseline"), *((design, "first") for design in self.space.first)]
-        starts += [(design, "prior") for design in self.priors]
-        for design, origin in starts:
-            if design is not None and design.digest not in seen:
-                if design.step("distillation") and self._teacher() is None:
-                    continue
-                return design, origin
-        return None
-
-    def _unseen(self) -> Design | None:
-        """A design that no trial had, drawn at random; None where all were seen."""
-        seen = {record.design.digest for record in self.records if not _worth_another_try(record)}
-        draw = random.Random(f"{self.recipe.seed}-{len(self.records)}")
-        for _ in range(RANDOM_DRAWS):
-            if (design := self.space.sample(draw)).digest not in seen:
-                return design
-        return next((design for design in self.space.designs() if design.digest not in seen), None)
-
-    def _teacher(self) -> AnyTeacher | None:
-        """The given one; else the trained float network of the most accurate trial so far, the earlier of equals."""
-        if self.given is not None:
-            return self.given
-        measured = self._study().measured
-        if not measured:
-            return None
-        best = max(measured, key=lambda record: (record.value("accuracy"), -record.number))
-        return Teacher(best.number, best.design)
 
     def _finish(self, asked: Asked, tell: bool = True) -> None:
         """Evaluates what was asked, keeps its record, tells the sampler unless it has heard."""
-        number, design = asked.number, asked.design
-        started_at = utc_now()
-        teacher = self._teacher() if design.step("distillation") else None
+        design = asked.design
+        teacher = self.asking.teacher(self.records) if design.step("distillation") else None
         record = TrialRecord(
-            number, asked.origin, design, Outcome.DUPLICATE, self.recipe.seed,
+            asked.number, asked.origin, design, Outcome.DUPLICATE, self.recipe.seed,
+            parent=asked.parent,
             teacher=_digest(teacher),
             teacher_trial=teacher.trial if isinstance(teacher, Teacher) else None,
-            environment=self.environment, started_at=started_at,
+            environment=self.environment, started_at=utc_now(),
         )  # fmt: skip
         if (original := self._original(record)) is not None:
             record = replace(record, duplicate_of=original.number)
         else:
-            self.watcher.asked(number, design)
-            result = self.evaluate(EvalRequest(number, design, self.recipe.seed, teacher), self.watcher.progress)
-            record = self._with_result(record, result)
+            self.watcher.asked(asked.number, design)
+            inherits = None
+            if self.guide is not None:
+                record = replace(record, inherits=self.guide.label(self.records, record))
+                inherits = start_of(record, self.records, self.guide.shared)
+            request = EvalRequest(asked.number, design, self.recipe.seed, teacher, inherits=inherits)
+            record = self.evaluation.run(record, request, self.records)
         # From the end of the trial before, so that the trials' seconds add up to the search's: asking counts too.
         now = time.monotonic()
         record = replace(record, seconds=now - self.trial_began)
         self.trial_began = now
+        if self.charged is not None:
+            seconds = record.seconds + self.charged.seconds
+            record = replace(record, stages=(self.charged, *record.stages), seconds=seconds)
+            self.charged = None
         write_record(self.folder.trials, record)
         self.records = sorted([*self.records, record], key=lambda record: record.number)
         if tell:
@@ -223,39 +184,18 @@ class Loop:
         self.watcher.told(record, study)
 
     def _original(self, asked: TrialRecord) -> TrialRecord | None:
-        """The trial that evaluated the same design (with the same teacher) before; a transient failure is none."""
+        """The trial that evaluated the same design (with the same teacher) before.
+
+        A transient failure is none, nor is one that was screened out; one that was stopped is, unless it is to go on.
+        """
+        unsettled = [Outcome.DUPLICATE, Outcome.SCREENED]
+        if asked.origin in ("promotion", "unseen"):
+            unsettled.append(Outcome.STOPPED)
         for record in self.records:
             same = record.design.digest == asked.design.digest and record.teacher == asked.teacher
-            if same and record.outcome is not Outcome.DUPLICATE and not _worth_another_try(record):
+            if same and record.outcome not in unsettled and not worth_another_try(record):
                 return record
         return None
-
-    def _with_result(self, record: TrialRecord, result: EvalResult) -> TrialRecord:
-        """The record with what the evaluation found; raw samples and tracebacks go to files of their own."""
-        quantities = result.quantities
-        if result.samples:
-            path = self.folder.samples / f"{record.number:05d}.npz"
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, allow_pickle=False, **dict(result.samples))
-            write_atomically(path, buffer.getvalue())
-            where = str(path.relative_to(self.folder.path))
-            quantities = tuple(
-                replace(item, samples_ref=where) if item.name == "latency_ms" else item for item in quantities
-            )
-        if result.traceback:
-            write_atomically(self.folder.failures / f"{record.number:05d}.txt", result.traceback.encode())
-        return replace(
-            record,
-            outcome=result.outcome,
-            reason=result.reason,
-            quantities=quantities,
-            labels=result.labels,
-            stages=result.stages,
-            artifact_sha256=result.artifact_sha256,
-            forms=result.forms,
-            manifest=result.manifest,
-            notes=result.notes,
-        )
 
     def _tell(self, record: TrialRecord) -> None:
         original = None
@@ -269,16 +209,15 @@ class Loop:
         study.store.evict({sha for sha in kept if sha})
 
 
+def _carries(record: TrialRecord, charged: StageResult | None) -> bool:
+    return charged is not None and any(stage.stage == charged.stage for stage in record.stages)
+
+
 def _digest(teacher: AnyTeacher | None) -> str | None:
     """What a record keeps of a teacher: its architecture's digest, or that of its file."""
     if isinstance(teacher, Teacher):
         return teacher.design.architecture_digest
     return teacher.sha256 if teacher is not None else None
-
-
-def _worth_another_try(record: TrialRecord) -> bool:
-    """Whether a trial failed for a cause that is not the design's."""
-    return record.reason is not None and record.reason.transient
 
 
 def _median_seconds(records: Sequence[TrialRecord]) -> float:

@@ -1,50 +1,46 @@
-"""The one place that talks to Optuna's studies and trials. Records are the truth; this is the sampler's memory.
+"""The one place that talks to Optuna's studies and samplers. Records are the truth; this is the sampler's memory.
 
-The storage is an SQLite file in the study's folder, which optuna-dashboard opens as it is. Where it is missing it is
-made again from the records.
+What happened is held twice: in memory, where samplers look at it, and in an SQLite file in the study's folder, which
+optuna-dashboard opens as it is and from which a search goes on. Where that file is missing it is made again from the
+records. A trial is written when it starts, with its whole design, and when it ends.
 """
 
 from __future__ import annotations
 
-import math
-import sqlite3
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
-import sqlalchemy
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.samplers import BaseSampler, NSGAIISampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.design import Design, Value
-from nas.errors import StudyError
-from nas.objectives import Constraint
-from nas.outcome import Outcome
+from nas.errors import SpaceError, StudyError
 from nas.recipe import Recipe
 from nas.record import TrialRecord
-from nas.search.samplers import FLAT, make_sampler
+from nas.search.durable import STUDY_NAME, Durable, storage_errors
+from nas.search.memory import Memory, blank, lost, remembered
+from nas.search.parameters import Parameters, decode, encode, parameter_name
+from nas.search.quiet import quiet
+from nas.search.samplers import FLAT, SamplerHints, make_sampler
+from nas.search.told import shown, told_as
 from nas.space import Choice, SearchSpace
 
-STUDY_NAME = "search"
-# Put on a parameter's name where Optuna sees the position of a value in its choice's list instead of the value.
-POSITION = "[position]"
-# How an unknown violation is told: as missing the limit by all of it.
-FULL_VIOLATION = 1.0
+__all__ = ["STUDY_NAME", "Asked", "Bridge", "SamplerHints", "storage_errors"]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A design that the sampler proposes, under its trial's number; ``origin`` as in its record."""
+    """A design of which a trial was started, under its number; ``origin`` and ``parent`` as in its record."""
 
     number: int
     design: Design
     origin: str = "asked"
+    parent: int | None = None
 
 
 class Bridge:
@@ -54,28 +50,40 @@ class Bridge:
         path: The SQLite file.
         recipe: Objectives, constraints, seed and sampler.
         space: What is sampled.
+        hints: What is known besides, at the moment of a proposal; for samplers that can use it.
 
     Raises:
         StudyError: The file is no such storage.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, space: SearchSpace) -> None:
+    def __init__(
+        self,
+        path: Path,
+        recipe: Recipe,
+        space: SearchSpace,
+        hints: Callable[[], SamplerHints] | None = None,
+    ) -> None:
         self.recipe = recipe
         self.space = space
+        self.hints = hints
         self.objectives = recipe.parsed_objectives
         self.constraints = recipe.parsed_constraints
-        self.flat = recipe.sampler in FLAT
-        self.varied = [choice for choice in space.choices if len(choice.values) > 1]
-        with _quiet():
-            self.study = _open(path, [objective.direction for objective in self.objectives])
-            if self.study.metric_names is None:
-                self.study.set_metric_names([objective.key for objective in self.objectives])
-        self._open_trials: dict[int, Trial] = {}
+        self.parameters = Parameters(space, recipe.sampler in FLAT)
+        directions = [objective.direction for objective in self.objectives]
+        self.durable = Durable(path, directions, [objective.key for objective in self.objectives])
+        self.memory = Memory(self.durable.study.directions)
+        self.trials = [self._remembered(trial) for trial in self.durable.trials()]
+        self._parents_until = 0  # the last generation of NSGA-II whose parents are chosen
 
     @property
     def known(self) -> int:
-        """How many trials Optuna knows, finished or not."""
-        return len(self.study.get_trials(deepcopy=False))
+        """How many trials Optuna knows, ended or not."""
+        return len(self.trials)
+
+    @property
+    def study(self) -> optuna.Study:
+        """The study as the sampler is shown it."""
+        return self._study()
 
     def rebuild(self, records: Sequence[TrialRecord]) -> None:
         """Adds the trials that have a record but are not in the storage, which was deleted or lost its last ones.
@@ -86,61 +94,64 @@ class Bridge:
         for number in range(self.known, max(by_number, default=-1) + 1):
             record = by_number.get(number)
             if record is None:
-                self.study.add_trial(create_trial(state=TrialState.FAIL))
-                continue
-            original = by_number.get(record.duplicate_of, record) if record.duplicate_of is not None else record
-            values = self.space.flat(record.design)
-            active = [choice for choice in self.varied if self.flat or choice.name in _names(record.design)]
-            state = _state(original)
-            self.study.add_trial(
-                create_trial(
-                    state=state,
-                    values=self._values(original) if state is TrialState.COMPLETE else None,
-                    params={_parameter(choice): _encode(choice, values[choice.name]) for choice in active},
-                    distributions={_parameter(choice): _distribution(choice) for choice in active},
-                    constraints=self._violations(original) if state is not TrialState.FAIL else None,
+                trial = lost(number)
+            else:
+                original = by_number.get(record.duplicate_of) if record.duplicate_of is not None else None
+                trial = self._ended(
+                    self._started(number, record.design, record.origin, record.parent), record, original
                 )
-            )
+            self.durable.add(trial)
+            self.trials.append(trial)
 
     def running(self) -> list[int]:
         """Numbers of the trials that were asked and never told: orphans of a process that ended."""
-        return [t.number for t in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+        return [trial.number for trial in self.trials if not trial.state.is_finished()]
 
     def resume(self, number: int) -> Asked:
-        """The design of a trial that was asked before and never told, sampled as it was or would have been."""
-        frozen = self.study.get_trials(deepcopy=False)[number]
-        return self._sample(number, lambda: Trial(self.study, frozen._trial_id))
+        """The design of a trial that was asked before and never told.
+
+        Of one whose parameters were not all written the rest is sampled.
+        """
+        trial = self.trials[number]
+        given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        known = {c.name: decode(c, given[n]) for c in self.parameters.varied if (n := parameter_name(c)) in given}
+        design = self._propose(number, 0, known)
+        if self.parameters.params(design).keys() - trial.params.keys():
+            origin = trial.user_attrs.get("origin", "asked")
+            trial = self._started(number, design, origin, trial.user_attrs.get("parent"))
+            self.durable.update(trial)
+            self.trials[number] = trial
+        return self._asked(trial)
 
     def told_without_record(self, recorded: Collection[int]) -> list[Asked]:
-        """Trials that the storage holds as finished but whose record is gone, with their designs."""
-        found = []
-        for frozen in self.study.get_trials(deepcopy=False):
-            if frozen.number in recorded or not frozen.state.is_finished() or not frozen.params:
-                continue
-            design = self._design(partial(_decode, frozen.params))
-            found.append(Asked(frozen.number, design, frozen.user_attrs.get("origin", "asked")))
-        return found
+        """Trials that the storage holds as ended but whose record is gone, with their designs."""
+        return [
+            self._asked(trial)
+            for trial in self.trials
+            if trial.number not in recorded and trial.state.is_finished() and trial.params
+        ]
 
-    def ask(self, fixed: dict[str, Value] | None = None, origin: str = "asked") -> Asked:
-        """The sampler's next design.
+    def propose(self, attempt: int = 0, fixed: Mapping[str, Value] | None = None) -> Design:
+        """What the sampler proposes for the next trial. It leaves no trace: the same question has the same answer.
 
         Args:
+            attempt: From 0; every further one is another proposal by the same knowledge.
             fixed: Choices whose values are not the sampler's to decide.
-            origin: Where the fixed values come from, for the record.
         """
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if fixed and not waiting:
-            encoded = {
-                _parameter(choice): _encode(choice, fixed[choice.name])
-                for choice in self.varied
-                if choice.name in fixed
-            }
-            with _quiet():
-                self.study.enqueue_trial(encoded, user_attrs={"origin": origin})
-            number = self.known - 1
-        else:
-            number = waiting[0].number if waiting else self.known
-        return self._sample(number, self.study.ask)
+        return self._propose(self.known, attempt, fixed or {})
+
+    def ask(self, fixed: Mapping[str, Value] | None = None, origin: str = "asked", parent: int | None = None) -> Asked:
+        """Starts a trial of the sampler's next design.
+
+        Args:
+            fixed: Choices whose values are not the sampler's to decide; where they are all, nothing is sampled.
+            origin: Where the fixed values come from, for the record.
+            parent: The trial that this one goes on from, for the record.
+        """
+        trial = self._started(self.known, self.propose(0, fixed), origin, parent)
+        self.durable.add(trial)
+        self.trials.append(trial)
+        return self._asked(trial)
 
     def tell(self, record: TrialRecord, original: TrialRecord | None = None) -> None:
         """Tells how a trial ended: measured values only, violations of all constraints, nothing invented.
@@ -149,161 +160,113 @@ class Bridge:
             record: The trial's record.
             original: For a duplicate the trial whose values it is given.
         """
-        told = original or record
-        state = _state(told)
-        trial = self._open_trials.pop(record.number, None)
-        if trial is None:
-            frozen = self.study.get_trials(deepcopy=False)[record.number]
-            trial = Trial(self.study, frozen._trial_id)
-        trial.set_user_attr("outcome", str(record.outcome))
-        trial.set_user_attr("design", record.design.digest[:12])
-        if state is not TrialState.FAIL:
-            for name, violation in self._violations(told).items():
-                if name not in trial.constraints:  # set already where the process died before the last line
-                    trial.set_constraint(name, violation)
-        with _quiet():
-            self.study.tell(trial, values=self._values(told) if state is TrialState.COMPLETE else None, state=state)
+        trial = self._ended(self.trials[record.number], record, original)
+        self.durable.update(trial)
+        self.trials[record.number] = trial
 
-    def _sample(self, number: int, make: Callable[[], Trial]) -> Asked:
-        self.study.sampler = make_sampler(self.recipe.sampler, self.recipe.seed, number)
-        with _quiet():
-            trial = make()
-            assert trial.number == number, f"expected trial {number}, but Optuna gave {trial.number}"
-            if self.recipe.sampler == "nsga2":
-                # Gives the trial its generation, without which an enqueued one never enters the population.
-                _ = trial.relative_params
-            design = self._design(lambda choice: _suggest(trial, choice))
-        self._open_trials[number] = trial
-        return Asked(number, design, trial.user_attrs.get("origin", "asked"))
+    def _propose(self, number: int, attempt: int, fixed: Mapping[str, Value]) -> Design:
+        if all(choice.name in fixed for choice in self.parameters.varied):
+            return self.parameters.pick(lambda choice: encode(choice, choice.find(fixed[choice.name])))
+        sampler = self._sampler(number, attempt)
+        draft = blank(number)
+        with quiet(), self.memory.drafting(draft):
+            study = self._study(sampler)
+            self._fix_generation(sampler, study, draft)
+            sampler.before_trial(study, draft)
+            relative = sampler.sample_relative(study, draft, self._relative_space(sampler, study, draft))
 
-    def _design(self, pick: Callable[[Choice], Value]) -> Design:
-        """The design that results from asking for every choice, or for the active ones alone."""
-        if self.flat:
-            return self.space.design({choice.name: pick(choice) for choice in self.space.choices})
-        return self.space.choose(pick)
+            def ask(choice: Choice) -> Any:
+                name = parameter_name(choice)
+                distribution = self.parameters.distributions[name]
+                if choice.name in fixed:
+                    value: Any = encode(choice, choice.find(fixed[choice.name]))
+                elif name in relative:
+                    value = relative[name]
+                else:
+                    value = sampler.sample_independent(study, draft, name, distribution)
+                draft.params[name], draft.distributions[name] = value, distribution
+                return value
 
-    def _values(self, record: TrialRecord) -> list[float]:
-        return [record.value(objective.key) for objective in self.objectives]
+            return self.parameters.pick(ask)
 
-    def _violations(self, record: TrialRecord) -> dict[str, float]:
-        """Every constraint's violation, in the recipe's order; a trial without values violates all."""
-        return {constraint.key: _violation(constraint, record) for constraint in self.constraints}
+    def _relative_space(self, sampler: BaseSampler, study: optuna.Study, draft: FrozenTrial) -> dict[str, Any]:
+        """The parameters that are sampled together.
 
+        Of flat trials all have all, so there is no need to look through the trials for those that they share.
+        """
+        if not self.parameters.flat:
+            return sampler.infer_relative_search_space(study, draft)
+        complete = any(trial.state is TrialState.COMPLETE for trial in self.trials)
+        return dict(sorted(self.parameters.distributions.items())) if complete else {}
 
-def _violation(constraint: Constraint, record: TrialRecord) -> float:
-    quantity = record.quantity(constraint.quantity.key)
-    return FULL_VIOLATION if quantity is None else constraint.violation(quantity.value)
+    def _fix_generation(self, sampler: BaseSampler, study: optuna.Study, draft: FrozenTrial) -> None:
+        """Gives a trial of NSGA-II its generation, without which it never enters the population, designed or sampled.
 
+        The parents of every generation are chosen in order, each once. Optuna gives them in another order when it
+        chooses them than later on, so that a search that goes on would sample otherwise.
+        """
+        if isinstance(sampler, NSGAIISampler):
+            generation = sampler.get_trial_generation(study, draft)
+            while self._parents_until < generation:
+                self._parents_until += 1
+                sampler.get_parent_population(study, self._parents_until)
 
-def _state(record: TrialRecord) -> TrialState:
-    if record.outcome is Outcome.MEASURED:
-        return TrialState.COMPLETE
-    return TrialState.FAIL if record.outcome is Outcome.FAILED else TrialState.PRUNED
+    def _sampler(self, number: int, attempt: int = 0) -> BaseSampler:
+        hints = self.hints() if self.hints is not None else None
+        return make_sampler(self.recipe.sampler, self.recipe.seed, number, attempt, self.parameters, hints)
 
+    def _study(self, sampler: BaseSampler | None = None) -> optuna.Study:
+        return self.memory.study(shown(self.trials, self.recipe.sampler), sampler)
 
-def _names(design: Design) -> set[str]:
-    return {*design.architecture, *design.compression}
+    def _started(self, number: int, design: Design, origin: str, parent: int | None) -> FrozenTrial:
+        params = self.parameters.params(design)
+        trial = blank(number)
+        trial.params = params
+        trial.distributions = {name: self.parameters.distributions[name] for name in params}
+        trial.set_user_attr("origin", origin)
+        trial.set_user_attr("design", design.digest[:12])
+        if parent is not None:
+            trial.set_user_attr("parent", parent)
+        if self.recipe.sampler == "nsga2":
+            sampler = self._sampler(number)
+            with quiet(), self.memory.drafting(trial):
+                self._fix_generation(sampler, self._study(sampler), trial)
+        return trial
 
+    def _ended(self, started: FrozenTrial, record: TrialRecord, original: TrialRecord | None) -> FrozenTrial:
+        assert not started.state.is_finished(), f"trial {record.number} was told before"
+        told = told_as(record, original, self.objectives, self.constraints)
+        trial = copy.copy(started)
+        trial.state = told.state
+        trial.values = told.values
+        trial.datetime_complete = datetime.now()
+        trial.user_attrs = {**started.user_attrs, "outcome": str(record.outcome)}
+        if record.reason is not None:
+            trial.user_attrs["reason"] = record.reason.message
+        constraints = create_trial(state=TrialState.FAIL, constraints=told.violations).system_attrs
+        trial.system_attrs = {**started.system_attrs, **constraints}
+        return trial
 
-def _is_position(choice: Choice) -> bool:
-    """Whether Optuna gets positions: numbers in order, but not in equal steps, so that the order is not lost."""
-    return choice.ordered and not _equal_steps(choice.values)
+    def _asked(self, trial: FrozenTrial) -> Asked:
+        attributes = trial.user_attrs
+        design = self.parameters.design(trial.params)
+        return Asked(trial.number, design, attributes.get("origin", "asked"), attributes.get("parent"))
 
+    def _remembered(self, stored: FrozenTrial) -> FrozenTrial:
+        """A trial of the storage, checked.
 
-def _equal_steps(values: Sequence[Value]) -> bool:
-    numbers = [float(value) for value in values]
-    step = numbers[1] - numbers[0]
-    return all(math.isclose(b - a, step, rel_tol=1e-9) for a, b in pairwise(numbers))
-
-
-def _parameter(choice: Choice) -> str:
-    """The choice's name in Optuna."""
-    return choice.name + POSITION if _is_position(choice) else choice.name
-
-
-def _distribution(choice: Choice) -> BaseDistribution:
-    if not choice.ordered:
-        return CategoricalDistribution(choice.values)
-    if _is_position(choice):
-        return IntDistribution(0, len(choice.values) - 1)
-    low, second, high = choice.values[0], choice.values[1], choice.values[-1]
-    if all(isinstance(value, int) for value in choice.values):
-        return IntDistribution(int(low), int(high), step=int(second) - int(low))
-    return FloatDistribution(float(low), float(high), step=float(second) - float(low))
-
-
-def _encode(choice: Choice, value: Value) -> Value:
-    return choice.values.index(value) if _is_position(choice) else value
-
-
-def _decode(params: Mapping[str, Any], choice: Choice) -> Value:
-    """The value that a finished trial's parameters give to a choice."""
-    if len(choice.values) == 1:
-        return choice.values[0]
-    stored = params[_parameter(choice)]
-    return choice.values[stored] if _is_position(choice) else choice.find(stored)
-
-
-def _suggest(trial: Trial, choice: Choice) -> Value:
-    """What the trial's sampler proposes for a choice; a choice of one value is no question."""
-    if len(choice.values) == 1:
-        return choice.values[0]
-    distribution = _distribution(choice)
-    name = _parameter(choice)
-    if isinstance(distribution, CategoricalDistribution):
-        suggested = trial.suggest_categorical(name, distribution.choices)
-        assert isinstance(suggested, bool | int | float | str)
-        return suggested
-    if isinstance(distribution, IntDistribution):
-        whole = trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step)
-        return choice.values[whole] if _is_position(choice) else whole
-    assert isinstance(distribution, FloatDistribution)
-    number = trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step)
-    return min(choice.values, key=lambda value: abs(float(value) - number))  # undoes rounding in the steps
-
-
-def _open(path: Path, directions: Sequence[Literal["minimize", "maximize"]]) -> optuna.Study:
-    """Opens or makes the storage.
-
-    Write-ahead logging with relaxed syncing is three times faster and safe against a killed process; what a power cut
-    could lose is made again from the records.
-    """
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        return connection
-
-    with storage_errors(path):
-        # The path goes in by the connection, since in a URL its special characters would mean something.
-        storage = optuna.storages.RDBStorage("sqlite:///study", engine_kwargs={"creator": connect})
-        return optuna.create_study(study_name=STUDY_NAME, storage=storage, directions=directions, load_if_exists=True)
-
-
-@contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turns what a damaged or full storage raises, at any moment, into an error that says how to mend it.
-
-    Raises:
-        StudyError: Instead of any exception of SQLite, SQLAlchemy or Optuna's storage.
-    """
-    try:
-        yield
-    except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        text = " ".join(f"{error} {error.__cause__ or ''}".split())
-        if "disk is full" in text:
-            raise StudyError(f"the disk is full at {path}", "make room; the same command goes on") from error
-        raise StudyError(
-            f"the sampler's memory {path} is damaged: {text[:160]}",
-            "delete that file; the next search makes it again from the trial records",
-        ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna's own log lines and experimental warnings are no news to a user of this tool."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
+        Raises:
+            StudyError: Its parameters are none of the space's.
+        """
+        trial = remembered(stored)
+        if trial.state.is_finished() and trial.params:
+            try:
+                design = self.parameters.design(trial.params)
+            except (KeyError, IndexError, TypeError, ValueError, SpaceError) as error:
+                raise StudyError(
+                    f"the sampler's memory {self.durable.path} holds a trial {trial.number} of another space: {error}",
+                    "delete that file; the next search makes it again from the trial records",
+                ) from error
+            trial.params = self.parameters.params(design)
+            trial.distributions = {name: self.parameters.distributions[name] for name in trial.params}
+        return trial

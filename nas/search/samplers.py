@@ -1,16 +1,19 @@
-"""Optuna's samplers by name, made anew for each trial, seeded by (study seed, trial number).
+"""Samplers by name, made anew for each proposal, seeded by (study seed, trial number, attempt).
 
-A storage does not hold a sampler's random state. With a sampler made anew for each trial, a study that was continued
+A storage does not hold a sampler's random state. With a sampler made anew for each proposal, a study that was continued
 samples as one that was never interrupted, given the same results.
 """
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+
+from nas.search.parameters import Parameters
+from nas.search.quiet import quiet
 
 # Trials drawn at random before the model-based samplers begin to model.
 STARTUP_TRIALS = 10
@@ -21,17 +24,41 @@ POPULATION = 20
 FLAT = frozenset({"nsga2", "gp"})
 
 
-def make_sampler(name: str, seed: int, number: int) -> BaseSampler:
-    """The sampler for one trial.
+@dataclass(frozen=True)
+class SamplerHints:
+    """What a search knows besides what Optuna is told, for samplers that can use it.
+
+    Args:
+        known: See ``PredictorSampler``.
+        seconds: See ``PredictorSampler``.
+    """
+
+    known: Any = ()
+    seconds: Any = None
+
+
+def make_sampler(
+    name: str,
+    seed: int,
+    number: int,
+    attempt: int = 0,
+    parameters: Parameters | None = None,
+    hints: SamplerHints | None = None,
+) -> BaseSampler:
+    """The sampler for one proposal.
 
     Args:
         name: One of ``nas.recipe.SAMPLERS``.
         seed: The study's seed.
         number: The trial's number.
+        attempt: Which proposal for that trial it is, from 0.
+        parameters: What is sampled; the predictor asks it which are active.
+        hints: For the predictor.
     """
-    own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    own_seed = _seed(seed, number, attempt)
+    with quiet():
+        if name == "predictor":
+            return _predictor(own_seed, parameters, hints or SamplerHints())
         if name == "tpe":
             return TPESampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS)
         if name == "nsga2":
@@ -42,3 +69,21 @@ def make_sampler(name: str, seed: int, number: int) -> BaseSampler:
             )
         assert name == "random", f"the recipe lets no sampler '{name}' through"
         return RandomSampler(seed=own_seed)
+
+
+def _seed(seed: int, number: int, attempt: int) -> int:
+    entropy = [seed, number, attempt] if attempt else [seed, number]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def _predictor(seed: int, parameters: Parameters | None, hints: SamplerHints) -> BaseSampler:
+    from nas.search.predictor_sampler import PredictorSampler
+
+    return PredictorSampler(
+        seed=seed,
+        startup_trials=STARTUP_TRIALS,
+        known=hints.known,
+        seconds=hints.seconds,
+        active=None if parameters is None else parameters.active,
+        fallback=TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS),
+    )

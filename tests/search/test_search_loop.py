@@ -17,7 +17,7 @@ from nas.gains import baseline_of, finalists
 from nas.outcome import Outcome, Reason
 from nas.recipe import SAMPLERS, TeacherConfig
 from nas.record import TrialRecord, record_path
-from nas.search.loop import STARTS_TRIED
+from nas.search.asking import STARTS_TRIED
 from nas.search.optuna_bridge import Bridge
 from nas.space import SearchSpace
 from nas.stages import Progress

@@ -34,7 +34,7 @@ def run_loop(path: Path, evaluate: FakeEvaluate, sampler: str = "tpe", trials: i
     folder, recipe, space = StudyFolder(path), fake_recipe(sampler, trials=trials), space_with_baseline()
     with folder.claim():
         folder.start(recipe, {"space": space.digest, "data": "none", "prior": "a digest"})
-        Loop(folder, recipe, space, evaluate, {}, Memory(), priors=PRIORS).run()
+        Loop(folder, recipe, space, evaluate, {}, Memory(), starts=[(design, "prior") for design in PRIORS]).run()
     return Study.open(path)
 
 

@@ -36,8 +36,9 @@ function cardParts(row) {
   if (ON_FRONT.has(number)) badges.push(h("span", { class: "badge" }, "on the front"));
   if (DATA.baseline === number) badges.push(h("span", { class: "badge" }, "baseline"));
   if (DATA.knee === number) badges.push(h("span", { class: "badge" }, "knee"));
-  if (outcome !== "measured") badges.push(h("span", { class: "badge warn" }, outcome));
+  if (outcome !== "measured") badges.push(h("span", { class: `badge ${GIVEN_UP.has(outcome) ? "quiet" : "warn"}` }, outcome));
   else if (!field(row, "feasible")) badges.push(h("span", { class: "badge warn" }, "breaks a constraint"));
+  if (field(row, "spared")) badges.push(h("span", { class: "badge quiet" }, "spared"));
   const head = h(
     "div",
     { class: "head" },
@@ -53,6 +54,7 @@ function cardParts(row) {
     reasonPart(row),
     command ? h("pre", { class: "shell", tabindex: "0", "aria-label": "Command that picks this trial" }, command) : "",
     ...part("Numbers", numbersTable(row)),
+    ...part("Known before its end, no results", foreseenTable(row)),
     ...part("Choices", listOf(pairs(field(row, "choices")))),
     ...part("Compression on this target", listOf(pairs(field(row, "labels")))),
     ...part("Stages", stagesTable(row)),
@@ -114,6 +116,14 @@ function numbersTable(row) {
   return rows.length ? h("table", {}, h("tbody", {}, rows)) : "";
 }
 
+// Of a surrogate, a rung, the untrained network: told in words, as nothing may draw or sort by them.
+function foreseenTable(row) {
+  const rows = field(row, "foreseen").map(([title, words, facts]) =>
+    h("tr", {}, h("td", {}, text(title), h("small", {}, text(facts))), h("td", {}, words)),
+  );
+  return rows.length ? h("table", { class: "quiet" }, h("tbody", {}, rows)) : "";
+}
+
 // Counts in full, beside the short form that tables use.
 function exact(kind, number) {
   if (kind.maximise || kind.unit === "ms" || number < 1000) return display(kind, number);
@@ -139,20 +149,16 @@ function stagesTable(row) {
 function originOf(row) {
   const environments = DATA.environments.length;
   const entries = [
-    [
-      "design from",
-      {
-        asked: "the sampler",
-        baseline: "the search space, as its baseline",
-        first: "the search space, as one to begin with",
-        prior: "the sensitivity of another study's network",
-        unseen: "a random draw, as the sampler repeated itself",
-      }[text(field(row, "origin"))] || text(field(row, "origin")),
-    ],
+    ["design from", text(field(row, "origin"))],
     ["seed", String(field(row, "seed"))],
     ["started", field(row, "started")],
     ["took", duration(field(row, "seconds"))],
   ];
+  const parent = field(row, "parent");
+  if (parent !== null)
+    entries.push(["goes on from", h("button", { class: "open", onclick: () => choose(parent, opener) }, `trial ${parent}`)]);
+  if (field(row, "epochs") !== null) entries.push(["trained for", text(field(row, "epochs"))]);
+  if (field(row, "spared")) entries.push(["spared", "evaluated although it would have been screened out"]);
   if (field(row, "teacher") !== null) entries.push(["teacher", text(field(row, "teacher"))]);
   if (field(row, "sha")) entries.push(["artifact", h("code", {}, `sha256:${field(row, "sha").slice(0, 16)}…`)]);
   if (environments > 1 && field(row, "environment") !== null)

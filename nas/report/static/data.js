@@ -24,6 +24,10 @@ const FIELDS = [
   "convolutions",
   "command",
   "gains",
+  "foreseen",
+  "parent",
+  "epochs",
+  "spared",
 ];
 const AT = Object.fromEntries(FIELDS.map((name, index) => [name, index]));
 const KINDS = DATA.quantities;

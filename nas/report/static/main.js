@@ -102,6 +102,7 @@ function start() {
   }
   if (plot.element) startScatter();
   if (flopsPlot.element) startFlops();
+  if (foreseenPlot.element) startForeseen();
   if (document.getElementById("history")) seenOnce(document.getElementById("history"), drawHistory);
   if (document.getElementById("all-table")) startList();
   const first = DATA.knee ?? DATA.front[0] ?? (DATA.trials.length ? DATA.trials[0][AT.number] : null);
@@ -112,6 +113,7 @@ function start() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     if (plot.xScale) drawScatter();
     if (flopsPlot.x) drawFlops();
+    if (foreseenPlot.x) drawForeseen();
     const history = document.getElementById("history");
     if (history && history.data) drawHistory();
   });

@@ -1,3 +1,7 @@
+// What the search gave up of its own accord: nothing went wrong.
+const GIVEN_UP = new Set(["screened", "stopped"]);
+const SIGNS = { measured: "●", stopped: "◐", screened: "○", duplicate: "=", infeasible: "×", failed: "!" };
+
 // Tables: sorting the front, all trials by outcome a hundred at a time, rows that open the card.
 
 const PAGE = 100;
@@ -65,14 +69,15 @@ function drawList() {
 
 function listRow(row) {
   const number = field(row, "number"),
+    outcome = text(field(row, "outcome")),
     reason = field(row, "reason");
   const cells = DATA.objectives.map((key) => h("td", {}, display(kindOf(key), value(row, key))));
   const words = reason ? `${field(row, "words")} — ${reason[1]}` : field(row, "words");
   return h(
     "tr",
-    { "data-trial": number, class: plot.chosen === number ? "chosen" : undefined },
+    { "data-trial": number, class: [plot.chosen === number && "chosen", GIVEN_UP.has(outcome) && "given-up"].filter(Boolean).join(" ") },
     h("td", {}, h("button", { class: "open", "aria-label": `Details of trial ${number}` }, String(number))),
-    h("td", { class: "left" }, text(field(row, "outcome"))),
+    h("td", { class: `left outcome ${outcome}` }, h("i", { "aria-hidden": "true" }, SIGNS[outcome] ?? ""), outcome),
     cells,
     h("td", {}, duration(field(row, "seconds"))),
     h("td", { class: "words" }, words),

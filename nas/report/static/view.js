@@ -34,7 +34,7 @@ function changeView() {
   Plotly.relayout(plot.element, update);
 }
 
-function showTip(row, event, keys = [plot.y, plot.x]) {
+function showTip(row, event, keys = [plot.y, plot.x], more = []) {
   const tip = document.getElementById("tip");
   const lines = keys.flatMap((key) => [
     h(
@@ -55,6 +55,7 @@ function showTip(row, event, keys = [plot.y, plot.x]) {
   tip.replaceChildren(
     h("div", {}, h("b", {}, `Trial ${field(row, "number")}`), h("span", { class: "faint" }, base + status)),
     ...lines.filter(Boolean),
+    ...more.map((words) => h("div", {}, words)),
     ...field(row, "gains").map((words) => h("div", {}, words)),
     h("div", { class: "soft" }, field(row, "words")),
   );

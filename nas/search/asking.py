@@ -1,0 +1,124 @@
+"""Which design comes next: those that a study begins with, what the guide finds worth most, what the sampler proposes."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from nas.design import Design, Value
+from nas.outcome import Outcome
+from nas.pipeline import AnyTeacher, Teacher
+from nas.recipe import Recipe
+from nas.record import TrialRecord
+from nas.search.guide import Guide
+from nas.search.lineage import start_of
+from nas.search.optuna_bridge import Asked, Bridge
+from nas.space import SearchSpace
+from nas.teacher.given import GivenTeacher
+
+# After so many designs in a row that were seen before, one that was not is drawn at random.
+REPEATS_IN_A_ROW = 5
+# Draws until the search for an unseen design in a nearly exhausted space goes through all of it.
+RANDOM_DRAWS = 1000
+# How often a design that a study begins with is tried, where it fails for a cause that is not its own: the speeds of
+# the whole study are told against the baseline.
+STARTS_TRIED = 3
+
+
+class Asking:
+    """Asks for one search.
+
+    Args:
+        bridge: The sampler.
+        recipe: Whose seed draws.
+        space: Where designs come from.
+        starts: Designs to begin with, after the space's own, with their origins.
+        guide: Weighs proposals; None where the sampler's is taken as it comes.
+        given: The teacher that the recipe names, if any.
+    """
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        recipe: Recipe,
+        space: SearchSpace,
+        starts: Sequence[tuple[Design, str]] = (),
+        guide: Guide | None = None,
+        given: GivenTeacher | None = None,
+    ) -> None:
+        self.bridge = bridge
+        self.recipe = recipe
+        self.space = space
+        self.starts = list(starts)
+        self.guide = guide
+        self.given = given
+
+    def next(self, records: Sequence[TrialRecord]) -> Asked:
+        """The next design, of which a trial is started."""
+        if (start := self._start(records)) is not None:
+            design, origin = start
+            return self.bridge.ask(fixed=self.space.flat(design), origin=origin)
+        last = records[-REPEATS_IN_A_ROW:]
+        repeats = len(last) == REPEATS_IN_A_ROW and all(record.outcome is Outcome.DUPLICATE for record in last)
+        if repeats and (unseen := self._unseen(records)) is not None:
+            return self.bridge.ask(fixed=self.space.flat(unseen), origin="unseen")
+        fixed: dict[str, Value] = {}
+        distils = any(choice.name == "distillation" and len(choice.values) > 1 for choice in self.space.choices)
+        if distils and self.teacher(records) is None:
+            # Nobody to learn from yet, so that choice is not open.
+            fixed = {"distillation": False}
+        if self.guide is None or fixed:
+            return self.bridge.ask(fixed=fixed or None)
+        chosen = self.guide.choose(records, lambda: self.bridge.propose(), self.teacher(records) is not None)
+        return self.bridge.ask(fixed=self.space.flat(chosen.design), origin=chosen.origin, parent=chosen.parent)
+
+    def teacher(self, records: Sequence[TrialRecord]) -> AnyTeacher | None:
+        """The given one; else the trained float network of the most accurate trial so far, the earlier of equals."""
+        if self.given is not None:
+            return self.given
+        measured = [record for record in records if record.outcome is Outcome.MEASURED]
+        if not measured:
+            return None
+        best = max(measured, key=lambda record: (record.value("accuracy"), -record.number))
+        giver = self.guide.shared if self.guide is not None else None
+        return Teacher(best.number, best.design, start_of(best, records, giver))
+
+    def _start(self, records: Sequence[TrialRecord]) -> tuple[Design, str] | None:
+        """The next of the designs that space, prior and others start with, and its origin; None where all were tried.
+
+        One that a full disk or a killed process ended is tried again.
+        """
+        tried = Counter(record.design.digest for record in records if worth_another_try(record))
+        seen = {record.design.digest for record in records if not worth_another_try(record)}
+        seen |= {digest for digest, count in tried.items() if count >= STARTS_TRIED}
+        own = [(self.space.baseline, "baseline"), *((design, "first") for design in self.space.first)]
+        for design, origin in [*own, *self.starts]:
+            if design is not None and design.digest not in seen:
+                if design.step("distillation") and self.teacher(records) is None:
+                    continue
+                return design, origin
+        return None
+
+    def _unseen(self, records: Sequence[TrialRecord]) -> Design | None:
+        """A design that no trial had, drawn at random; then one that was given up; None where all were evaluated."""
+        seen = {record.design.digest for record in records if not worth_another_try(record)}
+        draw = random.Random(f"{self.recipe.seed}-{len(records)}")
+        for _ in range(RANDOM_DRAWS):
+            if (design := self.space.sample(draw)).digest not in seen:
+                return design
+        for passed in (seen, settled(records)):
+            if (left := next((d for d in self.space.designs() if d.digest not in passed), None)) is not None:
+                return left
+        return None
+
+
+def settled(records: Sequence[TrialRecord]) -> set[str]:
+    """Digests of the designs that need not be tried again: all but those given up or failed for no fault of theirs."""
+    given_up = (Outcome.SCREENED, Outcome.STOPPED)
+    return {r.design.digest for r in records if r.outcome not in given_up and not worth_another_try(r)}
+
+
+def worth_another_try(record: TrialRecord) -> bool:
+    """Whether a trial failed for a cause that is not the design's."""
+    return record.reason is not None and record.reason.transient

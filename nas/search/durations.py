@@ -1,0 +1,72 @@
+"""How long a trial will take, from how long others took: one number of seconds for its training, one for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas.outcome import Outcome
+from nas.record import TrialRecord
+
+# Stages that train the float network, the same for all compressions of an architecture.
+TRAINING = frozenset({"train", "trunk"})
+# With fewer trials than this the median stands for all.
+FEWEST = 5
+# Weight of the ridge on standardised columns.
+RIDGE = 1.0
+SHORTEST = 1e-3
+
+
+class Durations:
+    """Regressions of log seconds on encoded designs (ridge: there are few trials and many columns).
+
+    Args:
+        records: Trials of the study.
+        encoded: N×D, one row for each.
+        epochs: What a whole training has.
+    """
+
+    def __init__(self, records: Sequence[TrialRecord], encoded: np.ndarray, epochs: int) -> None:
+        rows, whole, rest_rows, rest = [], [], [], []
+        for record, row in zip(records, encoded, strict=True):
+            spent = [stage for stage in record.stages if stage.stage in TRAINING and not stage.cached]
+            trained = record.epochs or epochs
+            # Only a training from its first epoch on tells how long a whole one takes.
+            if spent and record.origin != "promotion":
+                rows.append(row)
+                whole.append(sum(stage.seconds for stage in spent) * epochs / trained)
+            if record.outcome is Outcome.MEASURED:
+                rest_rows.append(row)
+                other = sum(stage.seconds for stage in record.stages if stage.stage == "supernet")
+                rest.append(max(SHORTEST, record.seconds - other - sum(stage.seconds for stage in spent)))
+        self.training = _Regression(np.array(rows), np.array(whole))
+        self.rest = _Regression(np.array(rest_rows), np.array(rest))
+
+    def seconds(self, encoded: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """Expected seconds of designs.
+
+        Args:
+            encoded: N×D.
+            shares: How much of the training each has still before it: 0 where the network is trained already.
+        """
+        return shares * self.training.predict(encoded) + self.rest.predict(encoded)
+
+
+class _Regression:
+    """Seconds by ridge regression of their logarithm; their median while there are few, 1 where there are none."""
+
+    def __init__(self, x: np.ndarray, seconds: np.ndarray) -> None:
+        self.median = float(np.median(seconds)) if len(seconds) else 1.0
+        self.model = None
+        if len(seconds) >= FEWEST:
+            from sklearn.linear_model import Ridge
+
+            logs = np.log(np.maximum(seconds, SHORTEST))
+            self.model = Ridge(alpha=RIDGE).fit(x, logs)
+            self.bounds = float(logs.min()) - 1, float(logs.max()) + 1  # nothing is believed far beyond what was seen
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        if self.model is None:
+            return np.full(len(x), self.median)
+        return np.exp(np.clip(self.model.predict(x), *self.bounds))

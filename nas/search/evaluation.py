@@ -1,0 +1,121 @@
+"""One trial from its design to its record: foreseen, trained in rungs, evaluated; or given up on the way."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nas.evaluate import EvalRequest, EvalResult
+from nas.outcome import How, Outcome
+from nas.record import TrialRecord
+from nas.search.guide import Guide
+from nas.stages import Progress
+from nas.store import write_atomically
+from nas.study import StudyFolder
+
+Evaluate = Callable[[EvalRequest, Progress | None], EvalResult]
+
+
+class Evaluation:
+    """Evaluates trials of one search.
+
+    Args:
+        folder: Where raw samples and tracebacks go.
+        evaluate: Evaluates a design, to the end or to a rung; never raises for what a design did.
+        progress: Hears how far a stage has come.
+        guide: Says which trials are given up, and when; None where all are evaluated to the end.
+    """
+
+    def __init__(
+        self, folder: StudyFolder, evaluate: Evaluate, progress: Progress, guide: Guide | None = None
+    ) -> None:
+        self.folder = folder
+        self.evaluate = evaluate
+        self.progress = progress
+        self.guide = guide
+
+    def run(self, record: TrialRecord, request: EvalRequest, records: Sequence[TrialRecord]) -> TrialRecord:
+        """What came of a trial.
+
+        Args:
+            record: The trial, not evaluated yet.
+            request: Its evaluation, to the end.
+            records: All trials that ended.
+        """
+        if self.guide is not None:
+            ended = self._before_the_end(self.guide, record, request, records)
+            if ended.outcome is not Outcome.MEASURED:
+                return ended
+            record = ended
+        result = self.evaluate(request, self.progress)
+        return self._with_result(record, result)
+
+    def _before_the_end(
+        self, guide: Guide, record: TrialRecord, request: EvalRequest, records: Sequence[TrialRecord]
+    ) -> TrialRecord:
+        """The trial with what was learned of it before its whole evaluation; its outcome says whether that is due."""
+        record = replace(record, outcome=Outcome.MEASURED, quantities=guide.foresee(records, record.design))
+        if guide.may_give_up(records, record):
+            record = self._screened(guide, record, records)
+            if record.outcome is Outcome.MEASURED and not record.spared and guide.foresees(records):
+                record = self._partly(record, replace(request, until=0))
+                if record.outcome is Outcome.STOPPED:
+                    record = self._screened(guide, record, records)
+        for epochs in guide.gates(records, record) if record.outcome is Outcome.MEASURED else ():
+            record = self._partly(record, replace(request, until=epochs))
+            if record.outcome is not Outcome.STOPPED:
+                return record
+            if (reason := guide.judge(records, record, epochs)) is not None:
+                return replace(record, reason=reason, epochs=epochs)
+            record = replace(record, outcome=Outcome.MEASURED)
+        return record
+
+    def _screened(self, guide: Guide, record: TrialRecord, records: Sequence[TrialRecord]) -> TrialRecord:
+        """The trial screened out, or spared, or with nothing against it."""
+        reason = guide.hopeless(records, record)
+        if reason is None:
+            return replace(record, outcome=Outcome.MEASURED)
+        if reason.kind == "constraint":
+            return replace(record, outcome=Outcome.INFEASIBLE, reason=reason)
+        if guide.spares(record.number):
+            return replace(record, outcome=Outcome.MEASURED, spared=True)
+        return replace(record, outcome=Outcome.SCREENED, reason=reason)
+
+    def _partly(self, record: TrialRecord, request: EvalRequest) -> TrialRecord:
+        """The trial with what a partial evaluation told."""
+        return self._with_result(record, self.evaluate(request, self.progress))
+
+    def _with_result(self, record: TrialRecord, result: EvalResult) -> TrialRecord:
+        """The record with what an evaluation found, beside what was known before.
+
+        Raw samples and tracebacks go to files of their own.
+        """
+        quantities = result.quantities
+        if result.samples:
+            path = self.folder.samples / f"{record.number:05d}.npz"
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, allow_pickle=False, **dict(result.samples))
+            write_atomically(path, buffer.getvalue())
+            where = str(path.relative_to(self.folder.path))
+            quantities = tuple(
+                replace(item, samples_ref=where) if item.name == "latency_ms" else item for item in quantities
+            )
+        if result.traceback:
+            write_atomically(self.folder.failures / f"{record.number:05d}.txt", result.traceback.encode())
+        found = {quantity.key for quantity in quantities}
+        before = tuple(q for q in record.quantities if q.key not in found and (q.how is How.PROXY or not quantities))
+        return replace(
+            record,
+            outcome=result.outcome,
+            reason=result.reason,
+            quantities=(*quantities, *before),
+            labels=result.labels,
+            stages=(*record.stages, *result.stages),
+            artifact_sha256=result.artifact_sha256,
+            forms=result.forms,
+            manifest=result.manifest,
+            notes=(*record.notes, *(note for note in result.notes if note not in record.notes)),
+        )

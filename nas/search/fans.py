@@ -1,0 +1,79 @@
+"""Fans: the further compressions of networks that are trained already.
+
+A trained network serves every compression of its architecture, so these cost no training but what the compression
+itself trains. Which of them is worth its time is for the surrogates to say; here is what there is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from nas.choice import combinations
+from nas.design import Design
+from nas.outcome import Outcome
+from nas.record import TrialRecord
+from nas.space import SearchSpace
+
+# Of an architecture with more compressions than this, so many drawn at random.
+MOST_COMPRESSIONS = 400
+
+
+class Fans:
+    """Compressions of the space, by architecture; gone through once for each.
+
+    Args:
+        space: What designs are of.
+        seed: Of the draws, where there are too many to go through.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self.space = space
+        self.seed = seed
+        self._known: dict[str, list[Design]] = {}
+
+    def unseen(
+        self, records: Sequence[TrialRecord], seen: Collection[str], teacher: bool
+    ) -> list[tuple[TrialRecord, Design]]:
+        """Every compression of a trained network that is not among the digests seen, with a trial that trained it.
+
+        Args:
+            records: All trials.
+            seen: Digests of designs that are not asked again.
+            teacher: Whether there is somebody to learn from; without, no design that is distilled.
+        """
+        trained: dict[str, TrialRecord] = {}
+        for record in records:
+            if record.outcome is Outcome.MEASURED:
+                trained.setdefault(record.design.architecture_digest, record)
+        return [
+            (record, design)
+            for record in trained.values()
+            for design in self._compressions(record.design)
+            if design.digest not in seen and (teacher or not design.step("distillation"))
+        ]
+
+    def _compressions(self, design: Design) -> list[Design]:
+        key = design.architecture_digest
+        if key not in self._known:
+            self._known[key] = list(self._enumerated(design))
+        return self._known[key]
+
+    def _enumerated(self, design: Design) -> Iterator[Design]:
+        fixed = [
+            replace(choice, values=(design.architecture[choice.name],)) if choice.name in design.architecture else choice
+            for choice in self.space.choices
+            if choice.group == "compression" or choice.name in design.architecture
+        ]
+        listed = list(islice(combinations(fixed), MOST_COMPRESSIONS + 1))
+        if len(listed) <= MOST_COMPRESSIONS:
+            yield from (self.space.design(chosen) for chosen in listed)
+            return
+        drawn = random.Random(f"{self.seed}-{design.architecture_digest}")
+        architecture = dict(design.architecture)
+        yield from {
+            self.space.choose(lambda choice: architecture.get(choice.name, drawn.choice(choice.values))): None
+            for _ in range(MOST_COMPRESSIONS)
+        }

@@ -1,0 +1,79 @@
+"""What a record tells of a trial before its end: numbers of untrained networks, of rungs, of surrogates.
+
+These are proxies. They decide what is worth a training, and stand in no table and no picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nas.objectives import Objective
+from nas.outcome import Quantity
+from nas.recipe import Recipe
+from nas.record import TrialRecord
+from nas.target import Place
+
+RUNG_ACCURACY = "rung_accuracy"
+PREDICTED = "predicted_"
+PROXY = "proxy_"
+INHERITED_ACCURACY = "inherited_accuracy"
+
+
+def rung_key(epochs: int) -> str:
+    """The key of a float network's validation accuracy after so many epochs."""
+    return f"{RUNG_ACCURACY}@epoch-{epochs}"
+
+
+def rung_accuracy(record: TrialRecord, epochs: int) -> float | None:
+    """A trial's accuracy at a rung; None where it did not come so far."""
+    return _value(record.quantity(rung_key(epochs)))
+
+
+def predicted(record: TrialRecord, objective: Objective) -> Quantity | None:
+    """What the surrogate said of an objective before the trial was trained."""
+    return record.quantity(f"{PREDICTED}{objective.key}")
+
+
+def known_cost(record: TrialRecord, objective: Objective, recipe: Recipe) -> float | None:
+    """What is known of a cost before a training: measured or counted, or of the untrained network.
+
+    At a place the fastest of its targets counts, as it will when the trial is served.
+    """
+    keys = [objective.key, f"{PROXY}{objective.key}"]
+    for key in keys:
+        if (value := _value(record.quantity(key))) is not None:
+            return value
+    place = Place.parse(objective.target) if objective.target else None
+    if place is not None:
+        there = (record.quantity(f"{PROXY}{objective.name}@{name}") for name in recipe.targets_at(place))
+        if values := [quantity.value for quantity in there if quantity is not None]:
+            return min(values)
+    return None
+
+
+def expected_cost(record: TrialRecord, objective: Objective, recipe: Recipe) -> float | None:
+    """What is known of a cost before a training, else what the surrogate said of it."""
+    known = known_cost(record, objective, recipe)
+    return _value(predicted(record, objective)) if known is None else known
+
+
+def at_rung(records: Iterable[TrialRecord], epochs: int, recipe: Recipe) -> dict[int, tuple[float, ...]]:
+    """Where trials stood at a rung: by number the recipe's objectives, for those of which all are known.
+
+    A quality (accuracy) is that of the float network at the rung, a cost what was known before the training.
+    """
+    found = {}
+    for record in records:
+        accuracy = rung_accuracy(record, epochs)
+        values = [
+            accuracy if objective.maximise else expected_cost(record, objective, recipe)
+            for objective in recipe.parsed_objectives
+        ]
+        known = tuple(value for value in values if value is not None)
+        if len(known) == len(values):
+            found[record.number] = known
+    return found
+
+
+def _value(quantity: Quantity | None) -> float | None:
+    return None if quantity is None else quantity.value

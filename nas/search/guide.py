@@ -1,0 +1,294 @@
+"""Strategy ``guided``: what to do next, and whether to go on with what was begun.
+
+Three things compete for the next seconds: a new design that the sampler proposes, another compression of a network that
+is trained already (a fan), and a training that was stopped and would not be stopped now (a promotion). Each is worth
+the hypervolume that it is expected to add, by surrogates fitted on all that trials told so far, divided by the seconds
+that it is expected to take. Before it is trained, and at each rung of its training, a trial may be given up: when even
+at its best it would be beaten, or when too many do better at the same rung.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from nas.design import Design
+from nas.errors import SurrogateError
+from nas.front import reference_from
+from nas.networks import Start
+from nas.outcome import Outcome, Quantity, Reason
+from nas.recipe import Recipe
+from nas.record import TrialRecord
+from nas.search.durations import TRAINING
+from nas.search.fans import Fans
+from nas.search.foreseen import at_rung, known_cost, rung_accuracy
+from nas.search.knowledge import Cues, Knowledge
+from nas.search.lineage import inherited_label
+from nas.search.parameters import Parameters, decode, parameter_name
+from nas.search.predictor_sampler import Observation
+from nas.search.rungs import promotable, standing
+from nas.search.samplers import SamplerHints
+from nas.space import SearchSpace
+from nas.wording import display
+
+# One in so many of the designs that would be screened out is evaluated all the same.
+SPARED = 10
+# By how much the untrained network must miss a limit.
+PROXY_MARGIN = 0.1
+# The untrained network is exported and timed only where that costs less than this share of a training.
+FORESEEING_SHARE = 0.15
+# What is done to an untrained network to foresee its costs, as it is to every trained one.
+LOOKED_AT = frozenset({"export", "quantise", "share", "measure"})
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to evaluate next: a design, where it comes from, and the trial whose training or network it goes on from."""
+
+    design: Design
+    origin: str
+    parent: int | None = None
+
+
+class Shared(Protocol):
+    """What a supernet does for a guide; ``nas.search.shared_network.SharedNetwork`` is one."""
+
+    def quantity(self, design: Design) -> Quantity | None: ...
+    def inherited(self, design: Design) -> Start: ...
+
+
+class Guide:
+    """Decides for one search.
+
+    Args:
+        space: What designs are of.
+        recipe: What is asked for, and which parts of the strategy are on.
+        rungs: Epochs after which trainings are judged, ascending; empty where none is.
+        cues: Cheap measures that help the surrogates.
+        say: Told once when surrogates cannot be fitted.
+        shared: A supernet that ranks designs and may start their trainings.
+        finetunes: Whether its members' trainings start from its weights.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        recipe: Recipe,
+        rungs: Sequence[int],
+        cues: Cues | None = None,
+        say: Callable[[str], None] = lambda text: None,
+        shared: Shared | None = None,
+        finetunes: bool = False,
+    ) -> None:
+        self.space = space
+        self.recipe = recipe
+        self.rungs = tuple(rungs) if recipe.guided.rungs else ()
+        self.cues = cues
+        self.say = say
+        self.shared = shared
+        self.finetunes = finetunes
+        self.objectives = recipe.parsed_objectives
+        self.maximise = [objective.maximise for objective in self.objectives]
+        self.logs = [objective.kind.log_axis for objective in self.objectives]
+        self.fans = Fans(space, recipe.seed)
+        self.said = False
+        self._known: tuple[int, Knowledge | None] | None = None
+
+    def knowledge(self, records: Sequence[TrialRecord]) -> Knowledge | None:
+        """What so many records tell; None where that is too little to believe."""
+        if self._known is None or self._known[0] != len(records):
+            self._known = len(records), self._fitted(records)
+        return self._known[1]
+
+    def _fitted(self, records: Sequence[TrialRecord]) -> Knowledge | None:
+        reference = reference_from(records, self.objectives)
+        try:
+            return Knowledge(self.space, self.recipe, records, reference, self.cues)
+        except SurrogateError as error:
+            enough = sum(record.outcome is Outcome.MEASURED for record in records) >= 2 * len(self.objectives) + 10
+            if enough and not self.said:
+                self.said = True
+                self.say(f"no surrogate can be fitted ({error.message}); the sampler decides alone until one can")
+            return None
+
+    def choose(self, records: Sequence[TrialRecord], asked: Callable[[], Design], teacher: bool) -> Proposal:
+        """The proposal that is worth most for its time.
+
+        Args:
+            records: All trials.
+            asked: Gives the sampler's proposal.
+            teacher: Whether distilled designs have somebody to learn from.
+        """
+        known = self.knowledge(records)
+        promotions = self.promotions(records)
+        if known is None:
+            # Nothing tells what they are worth: a training that may go on goes on first, as in successive halving.
+            return promotions[0] if promotions else Proposal(asked(), "asked")
+        fans = self.fans.unseen(records, _seen(records), teacher) if self.recipe.guided.fans else []
+        proposals = [Proposal(asked(), "asked"), *promotions]
+        proposals += [Proposal(design, "fan", record.number) for record, design in fans]
+        by_number = {record.number: record for record in records}
+        shares = [self._share(proposal, by_number) for proposal in proposals]
+        designs = [proposal.design for proposal in proposals]
+        costs = np.array([self._costs(proposal, by_number) for proposal in proposals])
+        # Where only trials are limited, a trial is what there is to spend, however long it takes.
+        limited = self.recipe.budget.minutes is not None
+        price = known.seconds(designs, shares) if limited else np.array([self._trials(p, by_number) for p in proposals])
+        worth = known.improvement(designs, costs) / price
+        return proposals[int(np.argmax(worth))]
+
+    def hints(self, records: Sequence[TrialRecord], parameters: Parameters) -> SamplerHints:
+        """What a sampler may know beside what it is told: of stopped trials an estimate, of designs their seconds."""
+        known = self.knowledge(records)
+        if known is None:
+            return SamplerHints()
+        by_name = {parameter_name(choice): choice for choice in parameters.varied}
+
+        def seconds(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:
+            rows = [
+                {by_name[n].name: decode(by_name[n], v) for n, v in params.items() if n in by_name}
+                for params in proposals
+            ]
+            return known.row_seconds(rows)
+
+        observations = tuple(
+            Observation(parameters.params(design), values, sd) for design, values, sd in known.estimates()
+        )
+        # Where only trials are limited, all cost the same.
+        return SamplerHints(observations, seconds if self.recipe.budget.minutes is not None else None)
+
+    def promotions(self, records: Sequence[TrialRecord]) -> list[Proposal]:
+        """The stopped trainings that would go on now."""
+        gone_on = {record.parent for record in records if record.origin == "promotion"}
+        final = {record.design.digest for record in records if record.outcome is not Outcome.STOPPED}
+        found = []
+        for epochs in reversed(self.rungs):
+            waiting = [
+                record
+                for record in records
+                if record.outcome is Outcome.STOPPED
+                and record.epochs == epochs
+                and record.number not in gone_on
+                and record.design.digest not in final
+            ]
+            if waiting:
+                there = at_rung(records, epochs, self.recipe)
+                numbers = [record.number for record in waiting if record.number in there]
+                designs = {record.number: record.design for record in waiting}
+                reduction = self.recipe.guided.reduction
+                for number in promotable(numbers, there, self.maximise, reduction, self.logs):
+                    found.append(Proposal(designs[number], "promotion", number))
+        return found
+
+    def foresee(self, records: Sequence[TrialRecord], design: Design) -> tuple[Quantity, ...]:
+        """What is expected of a design; nothing where nothing can be."""
+        known = self.knowledge(records)
+        foreseen = () if known is None else known.foresee(design)
+        inherited = self.shared.quantity(design) if self.shared is not None else None
+        return foreseen if inherited is None else (*foreseen, inherited)
+
+    def hopeless(self, records: Sequence[TrialRecord], record: TrialRecord) -> Reason | None:
+        """Why a trial need not be trained, by what is foreseen and known of it: a limit that it breaks, a better trial.
+
+        Args:
+            records: All that ended.
+            record: The trial, with what was foreseen and counted.
+        """
+        for constraint in self.recipe.parsed_constraints:
+            counted = record.quantity(constraint.quantity.key)
+            value = known_cost(record, constraint.quantity, self.recipe)
+            # What is read off the untrained network may differ a little from what the trained one will have.
+            if value is not None and constraint.violation(value) > (0 if counted is not None else PROXY_MARGIN):
+                about = "" if counted is not None else "about "
+                return Reason("constraint", f"{constraint.key}, but it is {about}{display(constraint.quantity.name, value)}")
+        known = self.knowledge(records)
+        if known is None or not self.recipe.guided.screening:
+            return None
+        best = known.optimistic(record)
+        if (better := known.beaten(best)) is None:
+            return None
+        words = " at ".join(display(o.name, value) for o, value in zip(self.objectives, best, strict=True))
+        return Reason("screened", f"at best {words}, which trial {better} beats")
+
+    def spares(self, number: int) -> bool:
+        """Whether this trial is the one in ten that is evaluated although it is screened out."""
+        return random.Random(f"spared-{self.recipe.seed}-{number}").randrange(SPARED) == 0
+
+    def may_give_up(self, records: Sequence[TrialRecord], record: TrialRecord) -> bool:
+        """Whether a trial may be screened out: what the sampler proposes, unless it insists."""
+        insists = any(r.outcome is Outcome.SCREENED and r.design.digest == record.design.digest for r in records)
+        return record.origin == "asked" and not insists
+
+    def foresees(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether trainings are dear enough to export and time the untrained network first."""
+        trainings, looks = [], []
+        for record in records:
+            seconds = sum(stage.seconds for stage in record.stages if stage.stage in TRAINING and not stage.cached)
+            if record.outcome is Outcome.MEASURED and seconds:
+                trainings.append(seconds)
+                looks.append(sum(stage.seconds for stage in record.stages if stage.stage in LOOKED_AT))
+        return bool(trainings) and float(np.median(looks)) < FORESEEING_SHARE * float(np.median(trainings))
+
+    def gates(self, records: Sequence[TrialRecord], record: TrialRecord) -> tuple[int, ...]:
+        """The rungs that a trial still has before it: none where its network is trained, or where it is to be kept."""
+        trained = any(
+            other.outcome is Outcome.MEASURED and other.design.architecture_digest == record.design.architecture_digest
+            for other in records
+        )
+        if record.origin not in ("asked", "promotion") or record.spared or trained:
+            return ()
+        parent = next((other for other in records if other.number == record.parent), None)
+        done = (parent.epochs or 0) if record.origin == "promotion" and parent is not None else 0
+        return tuple(epochs for epochs in self.rungs if epochs > done)
+
+    def judge(self, records: Sequence[TrialRecord], record: TrialRecord, epochs: int) -> Reason | None:
+        """Why a training ends at a rung; None where it goes on.
+
+        Args:
+            records: All that ended.
+            record: The trial, with its accuracy at the rung.
+            epochs: Of the rung.
+        """
+        there = at_rung([*records, record], epochs, self.recipe)
+        if record.number not in there:
+            return None  # a cost is not known, so there is nothing to judge by
+        found = standing(record.number, there, self.maximise, self.recipe.guided.reduction, self.logs)
+        if found.goes_on:
+            return None
+        at = display("accuracy", rung_accuracy(record, epochs) or 0.0)
+        of = self.recipe.budget.epochs
+        return Reason("rung", f"after {epochs} of {of} epochs: place {found.place} of {found.among}, accuracy {at}")
+
+    def label(self, records: Sequence[TrialRecord], record: TrialRecord) -> str | None:
+        """What the training of a trial starts from, as its record says it."""
+        return inherited_label(record, records, self.recipe.guided.inheritance, self.finetunes)
+
+    def _share(self, proposal: Proposal, by_number: dict[int, TrialRecord]) -> float:
+        """How much of its training a proposal has before it."""
+        if proposal.parent is None:
+            return 1.0
+        if proposal.origin == "fan":
+            return 0.0
+        return 1 - (by_number[proposal.parent].epochs or 0) / self.recipe.budget.epochs
+
+    def _trials(self, proposal: Proposal, by_number: dict[int, TrialRecord]) -> float:
+        """How much of a budget of trials a proposal takes: see ``Study.spent``."""
+        return self._share(proposal, by_number) if proposal.origin == "promotion" else 1.0
+
+    def _costs(self, proposal: Proposal, by_number: dict[int, TrialRecord]) -> list[float]:
+        """The objectives that are known of a proposal already: the costs of a stopped training; NaN for the others."""
+        record = by_number[proposal.parent] if proposal.origin == "promotion" and proposal.parent is not None else None
+        costs = []
+        for objective in self.objectives:
+            known = None if record is None or objective.maximise else known_cost(record, objective, self.recipe)
+            costs.append(float("nan") if known is None else known)
+        return costs
+
+
+def _seen(records: Sequence[TrialRecord]) -> set[str]:
+    """Digests of designs that need not be tried again as a fan."""
+    return {record.design.digest for record in records if record.reason is None or not record.reason.transient}

@@ -1,0 +1,313 @@
+"""What a search knows at a moment: surrogates of every objective, fitted on what trials told, stopped ones included.
+
+A trial that was stopped at a rung has no final accuracy. How much accuracy trainings gain from a rung to their end is
+seen on those that went through; by this a stopped trial's is estimated, with the spread of the gains as its noise. It
+feeds the surrogate and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from nas.design import Design, Value
+from nas.errors import SurrogateError
+from nas.front import Reference, non_dominated
+from nas.objectives import Constraint, Objective
+from nas.outcome import How, Outcome, Quantity
+from nas.recipe import Recipe
+from nas.record import TrialRecord
+from nas.search.durations import Durations
+from nas.search.foreseen import PREDICTED, known_cost, predicted, rung_accuracy
+from nas.space import SearchSpace
+from nas.surrogate.encode import Column, Encoding
+from nas.surrogate.outlook import Outlook
+
+# Fewer measured trials than this, and nothing is believed.
+FEWEST = 5
+# Confidence of the intervals that are kept with a trial, and of the bounds that screen.
+LEVEL = 0.9
+# So many predictions must have met their measurements before the intervals are corrected by how they did.
+FEWEST_CHECKED = 8
+# Of gains from a rung to the end, as log errors: the spread where it cannot be told, and the least that is believed.
+GAIN_SPREAD, LEAST_SPREAD = 0.5, 0.05
+FEWEST_GAINS = 3
+
+# Cheap measures of designs, N×K, that accuracies or costs are nearly linear in.
+Cues = Callable[[Sequence[Design]], np.ndarray]
+
+
+def columns_of(space: SearchSpace) -> tuple[Column, ...]:
+    """The space's choices as the surrogates see them; those of one value say nothing."""
+    return tuple(
+        Column(choice.name, values=choice.values, ordered=choice.ordered, conditional=bool(choice.when))
+        for choice in space.choices
+        if len(choice.values) > 1
+    )
+
+
+def row_of(design: Design) -> Mapping[str, Value]:
+    """A design as a row: its active choices."""
+    return {**design.architecture, **design.compression}
+
+
+class Knowledge:
+    """Surrogates fitted on a study's records.
+
+    Args:
+        space: What designs are of.
+        recipe: Objectives, constraints, epochs, seed.
+        records: All trials so far.
+        reference: Of the hypervolume; None before the first measured trial.
+        cues: Cheap measures that help the surrogates: of an earlier study, of a supernet.
+
+    Raises:
+        SurrogateError: Too little is known, or nothing can be fitted to it.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        recipe: Recipe,
+        records: Sequence[TrialRecord],
+        reference: Reference | None,
+        cues: Cues | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.objectives = recipe.parsed_objectives
+        self.constraints = recipe.parsed_constraints
+        self.cues = cues
+        self.records = list(records)
+        measured = [record for record in records if record.outcome is Outcome.MEASURED]
+        if len(measured) < FEWEST or reference is None:
+            raise SurrogateError(f"{len(measured)} trials were measured, but {FEWEST} are needed to learn from")
+        self.reference = np.array(reference.values)
+        self.encoding = Encoding(columns_of(space))
+        final = {record.design.digest for record in measured}
+        stopped = [r for r in records if r.outcome is Outcome.STOPPED and r.design.digest not in final]
+        self.learned_from = [*measured, *stopped]
+        self.values, self.noise = self._values(measured, stopped)
+        designs = [record.design for record in self.learned_from]
+        self.outlook = Outlook.fit(
+            self._encoded(designs),
+            self.values,
+            [objective.maximise for objective in self.objectives],
+            noise=self.noise,
+            cues=self._cues(designs),
+            seed=recipe.seed,
+        )
+        feasible = [record for record in measured if record.feasible(self.constraints)]
+        points = np.array([[r.value(o.key) for o in self.objectives] for r in feasible])
+        points = points.reshape(len(feasible), len(self.objectives))
+        self.front = points[non_dominated(points, [o.maximise for o in self.objectives])]
+
+    @cached_property
+    def durations(self) -> Durations:
+        """How long trials take."""
+        timed = [r for r in self.records if r.outcome in (Outcome.MEASURED, Outcome.STOPPED)]
+        return Durations(timed, self._encoded([r.design for r in timed]), self.recipe.budget.epochs)
+
+    def seconds(self, designs: Sequence[Design], shares: Sequence[float]) -> np.ndarray:
+        """Expected seconds of designs that have such shares of their training still before them."""
+        return self.durations.seconds(self._encoded(designs), np.array(shares, dtype=float))
+
+    def row_seconds(self, rows: Sequence[Mapping[str, Value]]) -> np.ndarray:
+        """Expected seconds of new designs, given as rows."""
+        return self.durations.seconds(self.encoding.encode(rows), np.ones(len(rows)))
+
+    def estimates(self) -> list[tuple[Design, tuple[float, ...], tuple[float, ...]]]:
+        """The stopped trials: their designs, what their objectives would be (NaN where that is open), and how surely."""
+        return [
+            (record.design, tuple(values), tuple(noise))
+            for record, values, noise in zip(self.learned_from, self.values, self.noise, strict=True)
+            if record.outcome is Outcome.STOPPED
+        ]
+
+    def improvement(self, designs: Sequence[Design], known: np.ndarray | None = None) -> np.ndarray:
+        """Expected hypervolume improvement of designs, those likely to break a constraint for less.
+
+        Args:
+            designs: N designs.
+            known: N×M objectives in their own units where they are known already, NaN where not.
+        """
+        if not designs:
+            return np.zeros(0)
+        x, cues = self._encoded(designs), self._cues(designs)
+        gains = np.asarray(self.outlook.improvement(x, self.front, self.reference, cues=cues, known=known))
+        return gains * self._feasible(designs, x, cues)
+
+    def foresee(self, design: Design) -> tuple[Quantity, ...]:
+        """What is expected of a design, each objective with an interval of confidence ``LEVEL``, as proxies."""
+        x, cues = self._encoded([design]), self._cues([design])
+        middle, _ = self.outlook.interval(x, 0.0, cues=cues)
+        low, high = self.outlook.interval(x, LEVEL, cues=cues)
+        factor = self.inflation
+        quantities = []
+        for column, objective in enumerate(self.objectives):
+            value = float(middle[0, column])
+            ends = [_widened(value, float(end[0, column]), factor[column], objective) for end in (low, high)]
+            detail = {"level": LEVEL, "inflation": factor[column]}
+            unit = objective.kind.unit
+            quantities.append(
+                Quantity(
+                    f"{PREDICTED}{objective.name}", value, unit, How.PROXY, objective.target, *ends, detail=detail
+                )
+            )
+        return tuple(quantities)
+
+    def optimistic(self, record: TrialRecord) -> np.ndarray:
+        """M objectives as good as they may be at confidence ``LEVEL``; costs that are known before training as known.
+
+        The record holds what was foreseen, and what was found since.
+        """
+        best = []
+        for objective in self.objectives:
+            quantity = predicted(record, objective)
+            assert quantity is not None, "foreseen before it is judged"
+            assert quantity.low is not None
+            assert quantity.high is not None
+            bound = quantity.high if objective.maximise else quantity.low
+            if not objective.maximise:
+                known = known_cost(record, objective, self.recipe)
+                bound = bound if known is None else known
+            best.append(bound)
+        return np.array(best)
+
+    def beaten(self, values: np.ndarray) -> int | None:
+        """The number of a measured trial that is better than such objectives in all; None where none is."""
+        for record in self.records:
+            if record.feasible(self.constraints):
+                own = np.array([record.value(objective.key) for objective in self.objectives])
+                signs = np.array([1.0 if objective.maximise else -1.0 for objective in self.objectives])
+                if (signs * own >= signs * values).all() and (own != values).any():
+                    return record.number
+        return None
+
+    @cached_property
+    def inflation(self) -> tuple[float, ...]:
+        """By how much each objective's intervals are widened: so that of past predictions ``LEVEL`` would have held.
+
+        This is split conformal prediction (Papadopoulos et al., 2002) on the trials that were predicted before they
+        were measured. Never less than 1.
+        """
+        factors = []
+        for objective in self.objectives:
+            misses = []
+            for record in self.records:
+                quantity = predicted(record, objective)
+                if record.outcome is Outcome.MEASURED and quantity is not None:
+                    misses.append(_miss(quantity, record.value(objective.key), objective))
+            few = len(misses) < FEWEST_CHECKED
+            rank = min(1.0, LEVEL * (len(misses) + 1) / max(1, len(misses)))
+            factors.append(1.0 if few else max(1.0, float(np.quantile(misses, rank))))
+        return tuple(factors)
+
+    def _encoded(self, designs: Sequence[Design]) -> np.ndarray:
+        return self.encoding.encode([row_of(design) for design in designs])
+
+    def _cues(self, designs: Sequence[Design]) -> np.ndarray | None:
+        return None if self.cues is None else self.cues(designs)
+
+    def _values(
+        self, measured: Sequence[TrialRecord], stopped: Sequence[TrialRecord]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Objectives of all that is learned from, N×M with NaN where unknown, and their standard deviations."""
+        values = [[record.value(objective.key) for objective in self.objectives] for record in measured]
+        noise = [[0.0] * len(self.objectives) for _ in measured]
+        for record in stopped:
+            accuracy, spread = self._final_accuracy(record, measured)
+            row, deviations = [], []
+            for objective in self.objectives:
+                if objective.maximise:
+                    row.append(accuracy)
+                    deviations.append(spread)
+                else:
+                    cost = known_cost(record, objective, self.recipe)
+                    row.append(float("nan") if cost is None else cost)
+                    deviations.append(0.0)
+            values.append(row)
+            noise.append(deviations)
+        shape = (len(values), len(self.objectives))
+        return np.array(values, dtype=float).reshape(shape), np.array(noise).reshape(shape)
+
+    def _final_accuracy(self, record: TrialRecord, measured: Sequence[TrialRecord]) -> tuple[float, float]:
+        """What a stopped trial's accuracy would have become, and how uncertain that is; NaN where it can't be told."""
+        if record.epochs is None or (at_rung := rung_accuracy(record, record.epochs)) is None:
+            return float("nan"), 0.0
+        gains = [
+            _log_error(other.value("accuracy")) - _log_error(before)
+            for other in measured
+            if (before := rung_accuracy(other, record.epochs)) is not None
+        ]
+        if len(gains) < FEWEST_GAINS:
+            return float("nan"), 0.0
+        middle = float(np.median(gains))
+        spread = 1.4826 * float(np.median(np.abs(np.array(gains) - middle))) if len(gains) >= 5 else GAIN_SPREAD
+        error = float(np.exp(_log_error(at_rung) + middle))
+        return 1 - min(1.0, error), error * max(LEAST_SPREAD, spread)
+
+    def _feasible(self, designs: Sequence[Design], x: np.ndarray, cues: np.ndarray | None) -> np.ndarray:
+        """How likely each design meets all constraints."""
+        likely = np.ones(len(designs))
+        for constraint in self.constraints:
+            column = next((i for i, o in enumerate(self.objectives) if o.key == constraint.quantity.key), None)
+            if column is not None:
+                low, high = (end[:, column] for end in self.outlook.interval(x, LEVEL, cues=cues))
+                likely *= _chance(constraint, low, high)
+            elif (model := self._constraint_models.get(constraint.key)) is not None:
+                low, high = (end[:, 0] for end in model.interval(x, LEVEL))
+                likely *= _chance(constraint, low, high)
+        return likely
+
+    @cached_property
+    def _constraint_models(self) -> dict[str, Outlook]:
+        """Surrogates of the constraints' quantities that are no objectives; none where there is nothing to fit."""
+        keys = {objective.key for objective in self.objectives}
+        models = {}
+        for constraint in self.constraints:
+            known = [r for r in self.records if r.quantity(constraint.quantity.key) is not None]
+            if constraint.quantity.key in keys or len(known) < FEWEST:
+                continue
+            values = np.array([[record.value(constraint.quantity.key)] for record in known])
+            try:
+                x = self._encoded([record.design for record in known])
+                models[constraint.key] = Outlook.fit(x, values, [constraint.quantity.maximise], seed=self.recipe.seed)
+            except SurrogateError:  # constant: it is the same for all designs
+                continue
+        return models
+
+
+def _log_error(accuracy: float) -> float:
+    return float(np.log(max(1e-4, 1 - accuracy)))
+
+
+def _scale(value: float, objective: Objective) -> float:
+    """Costs with a logarithmic axis are widened in their logarithm."""
+    return float(np.log(max(value, 1e-12))) if objective.kind.log_axis else value
+
+
+def _widened(middle: float, end: float, factor: float, objective: Objective) -> float:
+    centre = _scale(middle, objective)
+    far = centre + factor * (_scale(end, objective) - centre)
+    return float(np.exp(far)) if objective.kind.log_axis else far
+
+
+def _miss(quantity: Quantity, value: float, objective: Objective) -> float:
+    """How far a measured value lies from what was predicted, in half-widths of the interval before it was widened."""
+    assert quantity.low is not None
+    assert quantity.high is not None
+    centre, own = _scale(quantity.value, objective), _scale(value, objective)
+    end = _scale(quantity.high if own > centre else quantity.low, objective)
+    width = abs(end - centre) / float(quantity.detail.get("inflation", 1.0))
+    return abs(own - centre) / width if width > 0 else float(own != centre)
+
+
+def _chance(constraint: Constraint, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The chance that a limit is met, of values with such intervals of confidence ``LEVEL``, as of a normal one."""
+    from scipy.stats import norm
+
+    spread = np.maximum((high - low) / (2 * norm.ppf((1 + LEVEL) / 2)), 1e-12)
+    below = norm.cdf((constraint.limit - (low + high) / 2) / spread)
+    return np.asarray(below if constraint.at_most else 1 - below)

@@ -1,0 +1,284 @@
+"""What a search sets out to do: its strategy, its rungs, how many trials to expect; and when it has gone flat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas.front import hypervolume_history, reference_from
+from nas.objectives import Constraint, Objective
+from nas.outcome import Outcome
+from nas.recipe import Recipe
+from nas.record import TrialRecord
+from nas.search.costs import Costs, duration
+from nas.search.rule import ELASTIC, ENOUGH_TRIALS, asked, chosen_by, may_pay
+from nas.space import SearchSpace
+from nas.train import DECAY_SHARE
+from nas.wording import plural
+
+# Trials that nothing was spent on.
+FREE = frozenset({Outcome.DUPLICATE, Outcome.SCREENED})
+# The hypervolume has grown when it has by more than this share of itself.
+GROWTH = 0.001
+# Draws, and the share of them within, of the expected number of trials.
+DRAWS, WITHIN = 1000, 0.9
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a search goes by.
+
+    Args:
+        strategy: ``guided``, ``plain`` or ``supernet``.
+        why: Why this one, in a sentence without the strategy's name.
+        rungs: Epochs after which trainings are judged, ascending; empty where none is.
+        notes: What a person should know, in words: such as a budget that is too small.
+    """
+
+    strategy: str
+    why: str
+    rungs: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan(Course):
+    """What a search goes by, and what may be expected of it.
+
+    Args:
+        trials_expected: How many trials it will begin from now on: few, in the middle, many; by how much the costs of
+            designs differ.
+        seconds: How long that takes, about.
+    """
+
+    trials_expected: tuple[int, int, int]
+    seconds: float
+
+
+def rung_epochs(epochs: int, reduction: int) -> tuple[int, ...]:
+    """The rungs of a training of so many epochs: ``epochs`` over ``reduction``, over its square, …, ascending.
+
+    The last, where the training ends, is not among them. Empty where there are fewer epochs than ``reduction``.
+    """
+    rungs = []
+    while (epochs := epochs // reduction) >= 1:
+        rungs.append(epochs)
+    return tuple(reversed(rungs))
+
+
+def rungs_of(recipe: Recipe, space: SearchSpace) -> tuple[int, ...]:
+    """The rungs of a search in which some trainings are stopped; empty where the recipe or the space has none."""
+    trained = space.module is not None and space.module.weights is not None
+    if trained or not recipe.guided.rungs:
+        return ()
+    return rung_epochs(recipe.budget.epochs, recipe.guided.reduction)
+
+
+def plan(recipe: Recipe, space: SearchSpace, costs: Costs, records: Sequence[TrialRecord] = ()) -> Plan:
+    """Plans a search, or the rest of one.
+
+    Args:
+        recipe: Budget, strategy, what of it is on.
+        space: What is searched.
+        costs: What trials cost.
+        records: The trials that there are already.
+
+    Raises:
+        RecipeError: The recipe asks for a supernet of a family that has none.
+    """
+    whole = trials_that_fit(recipe, costs, records)
+    trials = whole[1] + _counted(records)
+    strategy, why = asked(recipe, space) or chosen_by(recipe, space, trials, costs)
+    rungs = rungs_of(recipe, space) if strategy == "guided" else ()
+    by_number = whole[1] + 1 > _trials_left(recipe, records)
+    share = 1 - recipe.supernet.share if strategy == "supernet" else 1.0
+    factor, seconds = _begun(recipe, costs, rungs, by_number)
+    left = _designs_left(space, records)
+    low, median, high = (int(share * factor * count) for count in whole)
+    needed = min(left, median) * seconds / share
+    if not records and median:
+        needed += costs.baseline - costs.mean_trial
+    notes = [*costs.notes, *_notes(recipe, records, left, median, costs)]
+    expected = min(left, low), min(left, median), min(left, high)
+    return Plan(strategy, why, rungs, tuple(notes), expected, min(needed, _seconds_left(recipe, records)))
+
+
+def plan_without_costs(
+    recipe: Recipe, space: SearchSpace, records: Sequence[TrialRecord] = (), steps: int | None = None
+) -> Course | None:
+    """What a search goes by where that does not depend on what a trial costs; None where it does.
+
+    Args:
+        recipe: Budget, strategy, what of it is on.
+        space: What is searched.
+        records: The trials that there are already.
+        steps: Steps of an epoch; without them it is not known whether a supernet might pay.
+
+    Raises:
+        As ``plan``.
+    """
+    chosen = asked(recipe, space)
+    trials = recipe.budget.trials
+    if chosen is None and trials is not None and recipe.budget.minutes is None:
+        whole_space = space.size() <= trials
+        if whole_space or space.family not in ELASTIC or (steps and not may_pay(recipe, trials, steps)):
+            chosen = chosen_by(recipe, space, trials, None)
+    if chosen is None:
+        return None
+    begun = 0 if trials is None else int(_trials_left(recipe, records))
+    notes = _notes(recipe, records, _designs_left(space, records), begun, None)
+    rungs = rungs_of(recipe, space) if chosen[0] == "guided" else ()
+    return Course(*chosen, rungs, tuple(notes))
+
+
+def trials_that_fit(recipe: Recipe, costs: Costs, records: Sequence[TrialRecord] = ()) -> tuple[int, int, int]:
+    """How many trials what is left of the budget holds, each trained to its end: few, in the middle, many.
+
+    Their mean cost is drawn anew from the designs that costs are known of (a bootstrap), since it is the mean that
+    many trials together depend on. Where only trials are limited all three are the same.
+    """
+    by_number, seconds = _trials_left(recipe, records), _seconds_left(recipe, records)
+    if math.isinf(seconds):
+        return (int(by_number),) * 3
+    if not records:  # the baseline comes first, whatever it takes
+        seconds = max(0.0, seconds - costs.baseline)
+    totals = np.array([design.total for design in costs.sampled])
+    draws = np.random.default_rng(0).choice(totals, (DRAWS, len(totals)))
+    dear, middle, cheap = np.quantile(draws.mean(axis=1), [(1 + WITHIN) / 2, 0.5, (1 - WITHIN) / 2])
+    first = 0 if records else 1
+    low, median, high = (int(min(by_number, first + seconds / float(mean))) for mean in (dear, middle, cheap))
+    return low, median, high
+
+
+def _seconds_left(recipe: Recipe, records: Sequence[TrialRecord]) -> float:
+    """What is left of a budget of minutes; infinite where there is none."""
+    minutes = recipe.budget.minutes
+    return math.inf if minutes is None else max(0.0, 60 * minutes - sum(record.seconds for record in records))
+
+
+def _trials_left(recipe: Recipe, records: Sequence[TrialRecord]) -> float:
+    """What is left of a budget of trials; infinite where there is none. A stopped one counts by its share of epochs."""
+    if recipe.budget.trials is None:
+        return math.inf
+    spent = 0.0
+    for record in records:
+        if record.outcome is Outcome.STOPPED:
+            spent += (record.epochs or 0) / recipe.budget.epochs
+        elif record.outcome not in FREE:
+            spent += 1
+    return max(0.0, recipe.budget.trials - spent)
+
+
+def _begun(recipe: Recipe, costs: Costs, rungs: Sequence[int], by_number: bool) -> tuple[float, float]:
+    """What rungs make of a trial, which they stop more often than not.
+
+    Args:
+        by_number: Whether it is trials that are limited: of these a stopped one counts by its share of epochs.
+
+    Returns:
+        How many trials are begun for each that the budget would hold without rungs, and a trial's seconds on average.
+    """
+    if not rungs:
+        return 1.0, costs.mean_trial
+    epochs, through = epochs_begun(rungs, recipe.budget.epochs, recipe.guided.reduction)
+    training = costs.mean("train")
+    seconds = training * epochs / recipe.budget.epochs + through * (costs.mean_trial - training)
+    return recipe.budget.epochs / epochs if by_number else costs.mean_trial / seconds, seconds
+
+
+def epochs_begun(rungs: Sequence[int], epochs: int, reduction: int) -> tuple[float, float]:
+    """What successive halving leaves of a training that is begun.
+
+    At each rung 1 / ``reduction`` goes on. To a rung of r epochs leads a stable part, which a longer training
+    continues, and a decay, ``DECAY_SHARE`` of r, which it does not.
+
+    Returns:
+        The epochs that a training has on average, and the share of trainings that come to their end.
+    """
+    expected, through, kept = 0.0, 1.0, 0.0
+    for rung in (*rungs, epochs):
+        expected += through * (rung - kept)
+        kept = (1 - DECAY_SHARE) * rung
+        through /= reduction
+    return expected, through * reduction
+
+
+def _notes(
+    recipe: Recipe, records: Sequence[TrialRecord], left: int, expected: int, costs: Costs | None
+) -> Iterator[str]:
+    """What a person should know of budget and space."""
+    if not records and (too_small := _too_small(recipe, costs)):
+        yield too_small
+    if left < expected:
+        yield f"the space has {plural(left, 'design')} left: the search ends when all are evaluated"
+
+
+def _too_small(recipe: Recipe, costs: Costs | None) -> str | None:
+    """Says that a budget holds no more than one trial, and what would be enough; None where it does."""
+    budget, enough = recipe.budget, ENOUGH_TRIALS
+    if budget.trials == 1:
+        return f"the budget is too small: one trial shows no front; name 2 trials at least, better {enough}"
+    if budget.minutes is None or costs is None:
+        return None
+    least, good = (costs.baseline + count * costs.mean_trial for count in (1, enough - 1))
+    if 60 * budget.minutes >= least:
+        return None
+    return (
+        f"the budget of {budget.minutes:g} minutes is too small: the first trial and one more take about "
+        f"{duration(least)}; name {_minutes(least)} minutes at least, better {_minutes(good)} for {enough} trials"
+    )
+
+
+def _designs_left(space: SearchSpace, records: Sequence[TrialRecord]) -> int:
+    return max(0, space.size() - len({record.design.digest for record in records}))
+
+
+def _counted(records: Sequence[TrialRecord]) -> int:
+    """How many trials something was spent on."""
+    return sum(record.outcome not in FREE for record in records)
+
+
+def _minutes(seconds: float) -> str:
+    """Minutes that hold so many seconds: rounded up, to a tenth below ten."""
+    minutes = seconds / 60
+    return f"{math.ceil(10 * minutes) / 10:g}" if minutes < 10 else f"{math.ceil(minutes)}"
+
+
+def flat_since(records: Sequence[TrialRecord], recipe: Recipe, now: float | None = None) -> float:
+    """For how many seconds of search the hypervolume has not grown, by more than ``GROWTH`` of itself.
+
+    Time is the sum of the trials' seconds, so that a pause between two runs is none of it. Small gains add up until
+    together they are growth. Before the first trial that meets the constraints there is nothing that could grow, and
+    the time since the beginning counts.
+
+    Args:
+        records: The study's.
+        recipe: Objectives and constraints.
+        now: Seconds of search so far; those of all records by default.
+    """
+    in_order = sorted(records, key=lambda record: record.number)
+    elapsed = np.cumsum([record.seconds for record in in_order])
+    until = float(elapsed[-1]) if in_order else 0.0
+    ended = {record.number: float(moment) for record, moment in zip(in_order, elapsed, strict=True)}
+    objectives, constraints = recipe.parsed_objectives, recipe.parsed_constraints
+    grown, last = 0.0, 0.0
+    reference = reference_from(records, objectives)
+    if reference is not None:
+        better = _better_than_before(in_order, objectives, constraints)
+        for number, volume in hypervolume_history(better, reference, objectives, constraints):
+            if volume > grown * (1 + GROWTH):
+                grown, last = volume, ended[number]
+    return max(0.0, (until if now is None else now) - last)
+
+
+def _better_than_before(
+    records: Sequence[TrialRecord], objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> list[TrialRecord]:
+    """The feasible trials that no earlier one equals or beats in every objective: no other can add a volume."""
+    feasible = [record for record in records if record.feasible(constraints)]
+    signs = np.array([1.0 if objective.maximise else -1.0 for objective in objectives])
+    gains = np.array([[record.value(o.key) for o in objectives] for record in feasible]).reshape(-1, len(signs)) * signs
+    return [record for row, record in enumerate(feasible) if not (gains[:row] >= gains[row]).all(axis=1).any()]

@@ -1,0 +1,102 @@
+"""Early stopping with several objectives: asynchronous successive halving on dominance.
+
+A training is judged at rungs, after epochs in geometric steps. At each rung the trials that came so far are put in an
+order: by non-dominated rank (Deb et al., NSGA-II, 2002), within a rank by how much hypervolume a trial adds. Only the
+first 1 / ``reduction`` of them goes on, and whoever arrives is judged against those that are there already, without
+waiting for more (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020; with several objectives
+Schmucker et al., "Multi-objective Asynchronous Successive Halving", 2021). A trial that was stopped and comes to stand
+among the first later, as more arrive behind it, is promoted: its training goes on from its checkpoint.
+
+Costs are known before the training, so that a trial is judged by them from its first rung on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# The reference of the contributions: so much of each objective's range beyond its worst value, so that the extremes
+# have a finite share too.
+MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a trial stands at a rung: its place (1 is the best) among how many, and whether it goes on."""
+
+    place: int
+    among: int
+    goes_on: bool
+
+
+def in_order(points: np.ndarray, maximise: Sequence[bool]) -> np.ndarray:
+    """Indices of N×M points, the best first: by non-dominated rank, then by hypervolume contribution, then as given.
+
+    Contributions are taken within a rank, on axes scaled to the range of all points, with a reference ``MARGIN`` of it
+    beyond the worst.
+    """
+    import moocore
+
+    if len(points) == 0:
+        return np.zeros(0, dtype=int)
+    gains = points * np.where(maximise, 1.0, -1.0)
+    low, high = gains.min(axis=0), gains.max(axis=0)
+    scaled = (gains - low) / np.where(high > low, high - low, 1.0)
+    ranks = np.asarray(moocore.pareto_rank(scaled, maximise=True))
+    contributions = np.zeros(len(points))
+    for rank in np.unique(ranks):
+        members = ranks == rank
+        contributions[members] = moocore.hv_contributions(scaled[members], ref=[-MARGIN] * points.shape[1], maximise=True)
+    return np.lexsort((np.arange(len(points)), -contributions, ranks))
+
+
+def survivors(count: int, reduction: int) -> int:
+    """How many of so many trials at a rung go on: 1 / ``reduction``, but one at least."""
+    return max(1, count // reduction)
+
+
+def standing(
+    number: int, others: Mapping[int, Sequence[float]], maximise: Sequence[bool], reduction: int, logs: Sequence[bool]
+) -> Standing:
+    """Where a trial stands at a rung.
+
+    Args:
+        number: The trial's; it stands among the others.
+        others: The objectives of every trial that came to the rung, by number.
+        maximise: For each objective whether more is better.
+        reduction: One in so many goes on.
+        logs: Which objectives are compared by their logarithm, as latencies are.
+
+    Returns:
+        Its place. While fewer trials than ``reduction`` are there, there is nothing to judge by, and all go on.
+    """
+    numbers = sorted(others)
+    order = [numbers[index] for index in in_order(_axes([others[n] for n in numbers], logs), maximise)]
+    place = order.index(number) + 1
+    few = len(numbers) < reduction
+    return Standing(place, len(numbers), few or place <= survivors(len(numbers), reduction))
+
+
+def promotable(
+    stopped: Sequence[int],
+    others: Mapping[int, Sequence[float]],
+    maximise: Sequence[bool],
+    reduction: int,
+    logs: Sequence[bool],
+) -> list[int]:
+    """Trials that were stopped at a rung and would go on now, the best first; arguments as for ``standing``."""
+    numbers = sorted(others)
+    if len(numbers) < reduction:
+        return []
+    order = [numbers[index] for index in in_order(_axes([others[n] for n in numbers], logs), maximise)]
+    return [number for number in order[: survivors(len(numbers), reduction)] if number in set(stopped)]
+
+
+def _axes(rows: Sequence[Sequence[float]], logs: Sequence[bool]) -> np.ndarray:
+    points = np.array(rows, dtype=float).reshape(len(rows), len(logs))
+    for column, log in enumerate(logs):
+        if log:
+            points[:, column] = np.log(np.maximum(points[:, column], 1e-12))
+    return points

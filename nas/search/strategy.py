@@ -1,0 +1,150 @@
+"""The strategy of a search: chosen when it starts, kept in its folder, and the same when it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from nas.design import Design
+from nas.errors import StudyError
+from nas.measure.measurer import Measurer
+from nas.pipeline import Pipeline
+from nas.record import StageResult, TrialRecord
+from nas.search.dry_run import costs_for
+from nas.search.evaluation import Evaluate
+from nas.search.guide import Guide
+from nas.search.knowledge import Cues, row_of
+from nas.search.loop import Watcher
+from nas.search.plan import plan, plan_without_costs, rungs_of
+from nas.search.prepare import Prepared
+from nas.search.shared_network import budget_of, train_shared
+from nas.store import write_atomically
+from nas.study import StudyFolder
+from nas.supernet import SupernetBudget
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a study goes by.
+
+    Args:
+        strategy: Its name.
+        why: Why it is this one, in words.
+        supernet: How long the shared network trains, for the strategy that has one.
+        way: Whether its members are trained from inherited weights (``finetune``) or anew (``retrain``); None before
+            that was tried.
+    """
+
+    strategy: str
+    why: str
+    supernet: SupernetBudget | None = None
+    way: str | None = None
+
+    def keep(self, folder: StudyFolder) -> None:
+        """Writes it into the study's folder."""
+        content = {k: v for k, v in asdict(self).items() if v is not None}
+        write_atomically(folder.plan, json.dumps(content, indent=1).encode())
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A strategy at work.
+
+    Args:
+        guide: Weighs what comes next; None where every proposal of the sampler is evaluated to the end.
+        starts: Designs to begin with, and their origins.
+        charged: Work done before the first trial, which some record is to carry.
+    """
+
+    guide: Guide | None = None
+    starts: tuple[tuple[Design, str], ...] = ()
+    charged: StageResult | None = None
+
+
+def decide(
+    prepared: Prepared, folder: StudyFolder, records: Sequence[TrialRecord], watcher: Watcher, measurer: Measurer
+) -> Decided:
+    """The strategy of a study: the one that it began with, or the one that recipe, space and budget call for.
+
+    Args:
+        prepared: What is searched.
+        folder: The study's, which keeps what was decided.
+        records: Its trials so far.
+        watcher: Hears what was decided, and how far the trying out of costs has come.
+        measurer: Measures latencies where costs are tried out.
+
+    Raises:
+        StudyError: What was decided earlier cannot be read.
+    """
+    decided = _kept(folder)
+    if decided is None:
+        planned = plan_without_costs(prepared.recipe, prepared.space, records)
+        if planned is None:
+            costs = costs_for(prepared, measurer, records, watcher.progress)
+            planned = plan(prepared.recipe, prepared.space, costs, records)
+        for note in planned.notes:
+            watcher.note(note)
+        shared = budget_of(prepared.recipe) if planned.strategy == "supernet" else None
+        decided = Decided(planned.strategy, planned.why, shared)
+        decided.keep(folder)
+    watcher.note(f"strategy {decided.strategy}: {decided.why}")
+    return decided
+
+
+def carry_out(
+    decided: Decided,
+    prepared: Prepared,
+    pipeline: Pipeline,
+    evaluate: Evaluate,
+    folder: StudyFolder,
+    watcher: Watcher,
+) -> Strategy:
+    """The strategy at work; a shared network is trained here, before the first trial."""
+    starts = tuple(prepared.starts)
+    if decided.strategy == "plain":
+        return Strategy(None, starts)
+    rungs = rungs_of(prepared.recipe, prepared.space)
+    if decided.supernet is None:
+        return Strategy(Guide(prepared.space, prepared.recipe, rungs, cues_of(prepared), watcher.note), starts)
+    shared = train_shared(prepared, pipeline, folder, decided.supernet, watcher.progress)
+    members = shared.starts(watcher.progress)
+    way = decided.way
+    if way is None:
+        way, why = shared.way(members, evaluate, watcher.progress)
+        replace(decided, way=way).keep(folder)
+        watcher.note(f"members of the supernet: {way}, as {why}")
+    cues = shared.cues if prepared.warm is None else cues_of(prepared)
+    guide = Guide(prepared.space, prepared.recipe, rungs, cues, watcher.note, shared, way == "finetune")
+    return Strategy(guide, (*starts, *((design, "supernet") for design in members)), shared.stage)
+
+
+def cues_of(prepared: Prepared) -> Cues | None:
+    """What earlier studies say of designs; None where there are none."""
+    warm = prepared.warm
+    if warm is None or warm.cues is None:
+        return None
+    learned = warm.cues
+
+    def cues(designs: Sequence[Design]) -> np.ndarray:
+        return learned([row_of(design) for design in designs])
+
+    return cues
+
+
+def _kept(folder: StudyFolder) -> Decided | None:
+    """What was decided earlier; None where nothing was.
+
+    Raises:
+        StudyError: It cannot be read.
+    """
+    try:
+        content = json.loads(folder.plan.read_text())
+        shared = SupernetBudget(**content["supernet"]) if "supernet" in content else None
+        return Decided(str(content["strategy"]), str(content["why"]), shared, content.get("way"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{folder.plan} cannot be read: {error}", "delete it; the next search decides anew") from error

@@ -1,0 +1,311 @@
+"""Surrogates of several objectives: Gaussian processes on encoded designs, each on an axis where it is nearly normal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from nas.errors import SurrogateError
+from nas.surrogate.encode import Encoding
+from nas.surrogate.improvement import Excess, expected_improvement, gap_excess, log_excess, normal_excess
+from nas.surrogate.kernel import JITTER, Fit, Fitted
+from nas.surrogate.warp import Warp, candidates
+
+# With fewer values than this nothing is fitted.
+FEWEST = 3
+# Parameters are sought on so many designs at most, and axes compared on so many.
+SOUGHT_ON = 200
+COMPARED_ON = 100
+HINT = "the search goes on with its plain sampler"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Means and standard deviations, N×M, on warped axes where more is better."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+
+
+@dataclass(frozen=True)
+class Model:
+    """The surrogate of one objective: its axis, the kernel that was found, and the regression on all that is known."""
+
+    warp: Warp
+    fitted: Fitted
+    regression: Any
+    x: np.ndarray
+    target: np.ndarray
+    alpha: np.ndarray
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """N means and deviations on the warped axis."""
+        mean, deviation = self.regression.predict(x, return_std=True)
+        return np.asarray(mean), np.asarray(deviation)
+
+    def given(self, x: np.ndarray) -> Model:
+        """Conditioned on designs that are being evaluated, as if they gave what is expected of them.
+
+        See Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to parallelize optimization", 2010.
+        """
+        target = np.concatenate([self.target, self.regression.predict(x)])
+        alpha = np.concatenate([self.alpha, np.zeros(len(x))])
+        return _regress(self.warp, self.fitted, np.vstack([self.x, x]), target, alpha)
+
+
+class Outlook:
+    """What is expected of designs, by one surrogate an objective.
+
+    Args:
+        models: One an objective.
+        maximise: For each objective whether more is better.
+        cue_middle: K means of the cues.
+        cue_spread: K deviations of the cues.
+    """
+
+    def __init__(
+        self, models: Sequence[Model], maximise: Sequence[bool], cue_middle: np.ndarray, cue_spread: np.ndarray
+    ) -> None:
+        self.models = tuple(models)
+        self.signs = np.array([1.0 if more else -1.0 for more in maximise])
+        self.cue_middle = cue_middle
+        self.cue_spread = cue_spread
+
+    @classmethod
+    def fit(
+        cls,
+        x: np.ndarray,
+        values: np.ndarray,
+        maximise: Sequence[bool],
+        *,
+        noise: np.ndarray | None = None,
+        cues: np.ndarray | None = None,
+        seed: int = 0,
+        encoding: Encoding | None = None,
+    ) -> Outlook:
+        """Fits surrogates.
+
+        Args:
+            x: N×D encoded designs.
+            values: N×M in own units; NaN where unknown.
+            maximise: M directions.
+            noise: N×M standard deviations in own units; NaN or 0 for none.
+            cues: N×K cheap measures that each objective is nearly linear in.
+            seed: Of the choice of designs that parameters are sought on, where there are many.
+            encoding: What made x; with it numbers of one choice are weighted together.
+
+        Raises:
+            SurrogateError: An objective has too few values, or they are all the same.
+        """
+        x = np.asarray(x, dtype=float)
+        groups = np.arange(x.shape[1]) if encoding is None else encoding.groups
+        kinds = np.arange(x.shape[1]) if encoding is None else encoding.kinds
+        cues = np.zeros((len(x), 0)) if cues is None else np.asarray(cues, dtype=float)
+        middle = cues.mean(axis=0) if len(cues) else np.zeros(cues.shape[1])
+        spread = cues.std(axis=0) if len(cues) else np.ones(cues.shape[1])
+        spread = np.where(spread > 0, spread, 1.0)
+        columns = np.hstack([x, (cues - middle) / spread])
+        rng = np.random.default_rng(seed)
+        models = []
+        for number, more in enumerate(maximise):
+            known = np.isfinite(values[:, number]) & np.isfinite(columns).all(axis=1)
+            y = values[known, number]
+            deviations = np.zeros(len(y)) if noise is None else np.nan_to_num(noise[known, number])
+            models.append(_model(columns[known], y, deviations, more, groups, kinds, rng))
+        return cls(models, maximise, middle, spread)
+
+    def updated(
+        self, x: np.ndarray, values: np.ndarray, noise: np.ndarray | None = None, cues: np.ndarray | None = None
+    ) -> Outlook:
+        """The same axes and kernels, conditioned on other designs; arguments as of ``fit``.
+
+        Raises:
+            SurrogateError: An objective has no value.
+        """
+        columns = self._columns(x, cues)
+        models = []
+        for number, model in enumerate(self.models):
+            known = np.isfinite(values[:, number])
+            y = values[known, number]
+            if len(y) == 0:
+                raise SurrogateError("a surrogate needs values of each objective, but one has none", HINT)
+            deviations = np.zeros(len(y)) if noise is None else np.nan_to_num(noise[known, number])
+            alpha = (deviations * model.warp.slope(y)) ** 2
+            models.append(_regress(model.warp, model.fitted, columns[known], model.warp.forth(y), alpha))
+        return Outlook(models, [bool(sign > 0) for sign in self.signs], self.cue_middle, self.cue_spread)
+
+    def rough(self, x: np.ndarray) -> Prediction:
+        """Means, and deviations by the closest known design alone, in single precision; without cues.
+
+        The deviations are never too small: what other designs tell is left out.
+        """
+        narrow = np.asarray(x, dtype=np.float32)
+        means, deviations = [], []
+        for model in self.models:
+            kernel = model.fitted.kernel
+            covariance = kernel(narrow, model.x.astype(np.float32))
+            means.append(covariance @ model.regression.alpha_.astype(np.float32))
+            own = kernel.smooth
+            told = covariance.max(axis=1) ** 2 / (own + model.fitted.noise)
+            deviations.append(np.sqrt(np.maximum(own - told, 1e-6)))
+        return Prediction(np.stack(means, axis=1), np.stack(deviations, axis=1))
+
+    def predict(self, x: np.ndarray, cues: np.ndarray | None = None) -> Prediction:
+        """Means and deviations of N designs."""
+        parts = [model.predict(self._columns(x, cues)) for model in self.models]
+        return Prediction(np.stack([mean for mean, _ in parts], axis=1), np.stack([sd for _, sd in parts], axis=1))
+
+    def interval(self, x: np.ndarray, level: float, cues: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of the central intervals of N designs in own units, N×M low and high.
+
+        Args:
+            x: N×D.
+            level: Confidence, 0 (the median twice) to 1.
+            cues: N×K.
+        """
+        expected = self.predict(x, cues)
+        reach = float(ndtri((1 + level) / 2)) * expected.sd
+        ends = np.stack([self._back(expected.mean - reach), self._back(expected.mean + reach)])
+        return ends.min(axis=0), ends.max(axis=0)
+
+    def optimistic(self, x: np.ndarray, level: float, cues: np.ndarray | None = None) -> np.ndarray:
+        """How good N designs may be: one-sided bounds in the good direction in own units, N×M.
+
+        Args:
+            x: N×D.
+            level: Confidence that a design is no better, 0.5 (the median) to 1.
+            cues: N×K.
+        """
+        expected = self.predict(x, cues)
+        return self._back(expected.mean + float(ndtri(level)) * expected.sd)
+
+    def improvement(
+        self,
+        x: np.ndarray,
+        front: np.ndarray,
+        reference: np.ndarray,
+        cues: np.ndarray | None = None,
+        known: np.ndarray | None = None,
+        pending: np.ndarray | None = None,
+        scales: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """Expected hypervolume improvement of N designs.
+
+        Args:
+            x: N×D.
+            front: K×M in own units.
+            reference: M in own units.
+            cues: N×K.
+            known: N×M values in own units that need no prediction; NaN where they do.
+            pending: P×D designs that are being evaluated (with their cues, if there are any, behind).
+            scales: For each objective the axis of its hypervolume, ``linear`` (as measured) or ``log`` (of a positive
+                one). Linear where not given.
+        """
+        scales = ["linear"] * len(self.models) if scales is None else list(scales)
+        columns = self._columns(x, cues)
+        models, front = self.models, np.asarray(front, dtype=float).reshape(-1, len(self.models))
+        if pending is not None and len(pending):
+            believed = np.stack([model.warp.back(model.regression.predict(pending)) for model in models], axis=1)
+            models, front = tuple(model.given(pending) for model in models), np.vstack([front, believed])
+        excesses = []
+        for number, (model, scale) in enumerate(zip(models, scales, strict=True)):
+            mean, deviation = model.predict(columns)
+            if known is not None:
+                told = np.isfinite(known[:, number])
+                mean = np.where(told, model.warp.forth(np.where(told, known[:, number], 1.0)), mean)
+                deviation = np.where(told, 0.0, deviation)
+            excesses.append(excess(model.warp, mean, deviation, scale))
+        axes = [_axis(self.signs[number], scale) for number, scale in enumerate(scales)]
+        points = np.stack([axis(front[:, number]) for number, axis in enumerate(axes)], axis=1)
+        corner = np.array([float(axis(np.array([reference[number]]))[0]) for number, axis in enumerate(axes)])
+        return expected_improvement(excesses, points, corner)
+
+    def _columns(self, x: np.ndarray, cues: np.ndarray | None) -> np.ndarray:
+        x = np.asarray(x, dtype=float)
+        if len(self.cue_middle) == 0:
+            return x
+        assert cues is not None, "fitted with cues"
+        # An unknown cue tells as much as the mean.
+        standard = np.nan_to_num((np.asarray(cues, dtype=float) - self.cue_middle) / self.cue_spread)
+        return np.hstack([x, standard])
+
+    def _back(self, warped: np.ndarray) -> np.ndarray:
+        return np.stack([model.warp.back(warped[:, i]) for i, model in enumerate(self.models)], axis=1)
+
+
+def _axis(sign: float, scale: str):  # type: ignore[no-untyped-def]
+    """From own units to the axis on which hypervolume is counted, where more is better."""
+
+    def axis(values: np.ndarray) -> np.ndarray:
+        if scale == "log":
+            return np.asarray(sign * np.log(np.maximum(values, np.finfo(float).tiny)))
+        return np.asarray(sign * values)
+
+    return axis
+
+
+def excess(warp: Warp, mean: np.ndarray, deviation: np.ndarray, scale: str) -> Excess:
+    """The expected excess of an objective on the axis of its hypervolume, from its prediction on the warped axis."""
+    raw = warp.raw_of(mean)
+    # The tail that is drawn in lies below any front, so it may be taken as if it were not.
+    spread = deviation * warp.scale * warp.spread
+    natural = {"identity": "linear", "log": "log", "gap": "log" if warp.bound == 0 else "other"}[warp.kind]
+    if scale == "log":
+        if natural == "log":
+            return normal_excess(raw, spread)
+        own = warp.sign * warp.own(raw)
+        value = np.maximum(np.abs(own), np.finfo(float).tiny)
+        slope = spread * (value if warp.kind == "log" else warp.bound - own if warp.kind == "gap" else 1.0)
+        return normal_excess(warp.sign * np.log(np.maximum(warp.own(raw), np.finfo(float).tiny)), slope / value)
+    if warp.kind == "identity":
+        return normal_excess(raw, spread)
+    if warp.kind == "log":
+        return log_excess(raw, spread)
+    return gap_excess(raw, spread, warp.bound)
+
+
+def _model(
+    x: np.ndarray,
+    values: np.ndarray,
+    deviations: np.ndarray,
+    maximise: bool,
+    groups: np.ndarray,
+    kinds: np.ndarray,
+    rng: np.random.Generator,
+) -> Model:
+    if len(values) < FEWEST:
+        raise SurrogateError(f"a surrogate needs {FEWEST} values of each objective, but one has {len(values)}", HINT)
+    if np.ptp(values) == 0:
+        raise SurrogateError(f"a surrogate needs values that differ, but all {len(values)} are {values[0]:g}", HINT)
+    rows = np.arange(len(values))
+    if len(rows) > SOUGHT_ON:
+        rows = np.sort(rng.choice(len(rows), SOUGHT_ON, replace=False))
+    some = rows[:: max(1, -(-len(rows) // COMPARED_ON))]
+    warps = candidates(values, maximise)
+    best = warps[0]
+    if len(warps) > 1:
+        losses = []
+        for warp in warps:
+            slope = warp.slope(values[some])
+            fit = Fit(x[some], (deviations[some] * slope) ** 2, groups, kinds)
+            losses.append(fit.search(warp.forth(values[some])).loss - np.log(slope).sum())
+        best = warps[int(np.argmin(losses))]
+    alpha = (deviations * best.slope(values)) ** 2
+    target = best.forth(values)
+    fitted = Fit(x[rows], alpha[rows], groups, kinds).search(target[rows])
+    return _regress(best, fitted, x, target, alpha)
+
+
+def _regress(warp: Warp, fitted: Fitted, x: np.ndarray, target: np.ndarray, alpha: np.ndarray) -> Model:
+    from sklearn.gaussian_process import GaussianProcessRegressor
+
+    try:
+        regression = GaussianProcessRegressor(fitted.kernel, alpha=alpha + fitted.noise + JITTER, optimizer=None)
+        regression.fit(x, target)
+    except (np.linalg.LinAlgError, ValueError) as error:
+        raise SurrogateError(f"no surrogate can be fitted: {error}", HINT) from error
+    return Model(warp, fitted, regression, x, target, alpha)

@@ -1,0 +1,40 @@
+"""The learning rate over a training: warm-up, stable, decay (Hu et al., MiniCPM, 2024).
+
+It rises over the first steps, stays, and falls linearly to zero over the last part. What comes before the decay, the
+trunk, does not depend on the budget, so a longer budget continues the trunk of a shorter one.
+"""
+
+from __future__ import annotations
+
+WARMUP_STEPS = 20
+DECAY_SHARE = 0.4
+
+
+def trunk_factor(step: int, steps_per_epoch: int) -> float:
+    """Warm-up, then stable: the learning rate at a step, relative to its peak, as if there were no end.
+
+    Args:
+        step: From 0.
+        steps_per_epoch: The warm-up takes no longer than an epoch.
+    """
+    return min(1.0, (step + 1) / min(WARMUP_STEPS, steps_per_epoch))
+
+
+def learning_rate_factor(step: int, steps: int, steps_per_epoch: int) -> float:
+    """Warm-up, stable, decay: the learning rate at a step, relative to its peak.
+
+    Args:
+        step: From 0.
+        steps: Steps in all. Only the decay, the last ``DECAY_SHARE`` of them, depends on it.
+        steps_per_epoch: The warm-up takes no longer than an epoch.
+    """
+    return min(trunk_factor(step, steps_per_epoch), (steps - step) / _decay_steps(steps))
+
+
+def trunk_steps(steps: int) -> int:
+    """How many of so many steps come before the decay: those in which a longer training is the same."""
+    return steps - _decay_steps(steps)
+
+
+def _decay_steps(steps: int) -> int:
+    return max(1, round(DECAY_SHARE * steps))

@@ -1,0 +1,213 @@
+"""Strategy guided, with everything real but the evaluation: what is given up, what goes on, what is kept of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fakes import LATENCY, TARGET, make_recipe
+from search_fakes import FakeEvaluate, Memory, make_space
+
+from nas.design import Design
+from nas.evaluate import EvalRequest, EvalResult
+from nas.outcome import How, Outcome, Quantity
+from nas.recipe import Recipe
+from nas.record import StageResult, TrialRecord
+from nas.search.foreseen import PREDICTED, rung_accuracy, rung_key
+from nas.search.guide import Guide
+from nas.search.loop import Ended, Loop
+from nas.search.plan import rung_epochs
+from nas.stages import Progress
+from nas.study import Study, StudyFolder
+
+EPOCHS = 9
+
+
+class InRungs(FakeEvaluate):
+    """As its parent; before the end it tells what is known there, and remembers how many epochs each design trained."""
+
+    def __init__(self, interrupt_at: int | None = None, train_seconds: float = 10.0) -> None:
+        super().__init__(interrupt_at)
+        self.trained: dict[str, int] = {}
+        self.train_seconds = train_seconds
+
+    def __call__(self, request: EvalRequest, progress: Progress | None) -> EvalResult:
+        whole = super().__call__(request, progress)
+        until = EPOCHS if request.until is None else request.until
+        before = self.trained.get(request.design.architecture_digest, 0)
+        self.trained[request.design.architecture_digest] = max(before, until)
+        seconds = max(0, until - before) * self.train_seconds / EPOCHS
+        stages = (StageResult("train", f"key-{until}", seconds, seconds == 0),)
+        if whole.outcome is not Outcome.MEASURED:
+            return whole
+        if request.until is None:
+            return EvalResult(
+                Outcome.MEASURED,
+                quantities=whole.quantities,
+                stages=(*stages, StageResult("export", "", 0.1, False), StageResult("measure", "", 0.1, False)),
+                manifest=whole.manifest,
+            )
+        values = {quantity.name: quantity.value for quantity in whole.quantities}
+        if request.until == 0:
+            proxies = (Quantity("proxy_latency_ms", values["latency_ms"], "ms", How.PROXY, target=TARGET),)
+            return EvalResult(Outcome.STOPPED, quantities=proxies, stages=stages)
+        error = (1 - values["accuracy"]) * (1 + 2 / request.until)
+        rung = Quantity("rung_accuracy", 1 - min(1.0, error), "1", How.PROXY, target=f"epoch-{request.until}")
+        return EvalResult(Outcome.STOPPED, quantities=(rung,), stages=stages)
+
+
+def guided_recipe(trials: int = 40, sampler: str = "random", **changes: object) -> Recipe:
+    budget = {"trials": trials, "epochs": EPOCHS}
+    return make_recipe(**({"sampler": sampler, "budget": budget} | changes))
+
+
+def run_guided(path: Path, recipe: Recipe, evaluate: FakeEvaluate, memory: Memory | None = None) -> tuple[Study, Ended]:
+    folder = StudyFolder(path)
+    space = make_space()
+    guide = Guide(space, recipe, rung_epochs(EPOCHS, recipe.guided.reduction))
+    with folder.claim():
+        folder.start(recipe, {"space": space.digest, "data": "none"})
+        ended = Loop(folder, recipe, space, evaluate, {}, memory or Memory(), guide=guide).run()
+    return Study.open(path), ended
+
+
+def by_outcome(study: Study, outcome: Outcome) -> list[TrialRecord]:
+    return [record for record in study.records if record.outcome is outcome]
+
+
+def test_trainings_that_fall_behind_are_stopped_and_told_so(tmp_path: Path) -> None:
+    study, _ = run_guided(tmp_path / "s", guided_recipe(), InRungs())
+    stopped = by_outcome(study, Outcome.STOPPED)
+    assert stopped
+    for record in stopped:
+        assert record.epochs in (1, 3)
+        assert rung_accuracy(record, record.epochs) is not None
+        assert record.quantity("accuracy") is None
+        assert record.reason is not None
+        assert record.reason.kind == "rung"
+        assert f"after {record.epochs} of {EPOCHS} epochs" in record.reason.message
+        assert not record.feasible(())
+    assert all(record.outcome is Outcome.MEASURED for record in study.front)
+
+
+def test_stopped_ones_cost_their_share_of_the_budget(tmp_path: Path) -> None:
+    evaluate = InRungs()
+    study, ended = run_guided(tmp_path / "s", guided_recipe(trials=20), evaluate)
+    assert "20 trials" in ended.why
+    assert 20 <= study.spent < 21
+    assert len(study.counted) > 20
+
+
+def test_a_promotion_goes_on_from_where_it_was_stopped(tmp_path: Path) -> None:
+    study, _ = run_guided(tmp_path / "s", guided_recipe(trials=60), InRungs())
+    promotions = [record for record in study.records if record.origin == "promotion"]
+    assert promotions, "sixty trials with a random sampler promote somebody"
+    numbers = {record.number: record for record in study.records}
+    for record in promotions:
+        assert record.parent is not None
+        parent = numbers[record.parent]
+        assert parent.outcome is Outcome.STOPPED
+        assert parent.design == record.design
+        assert record.quantity(rung_key(parent.epochs or 0)) is None, "it stands once at each rung"
+    assert len({record.parent for record in promotions}) == len(promotions)
+
+
+def test_fans_are_other_compressions_of_trained_networks(tmp_path: Path) -> None:
+    study, _ = run_guided(tmp_path / "s", guided_recipe(), InRungs())
+    fans = [record for record in study.records if record.origin == "fan"]
+    numbers = {record.number: record for record in study.records}
+    assert fans, "a fan trains nothing, so some must be worth their time"
+    for record in fans:
+        assert record.parent is not None
+        parent = numbers[record.parent]
+        assert parent.design.architecture_digest == record.design.architecture_digest
+        assert parent.design != record.design
+        assert parent.outcome is Outcome.MEASURED
+
+
+def test_what_was_foreseen_is_kept_as_proxies(tmp_path: Path) -> None:
+    study, _ = run_guided(tmp_path / "s", guided_recipe(), InRungs())
+    foreseen = [r for r in study.measured if r.quantity(f"{PREDICTED}accuracy") is not None]
+    assert foreseen
+    for record in foreseen:
+        for key in ("accuracy", LATENCY, "size_bytes"):
+            if key not in study.recipe.objectives:
+                continue
+            quantity = record.quantity(f"{PREDICTED}{key}")
+            assert quantity is not None
+            assert quantity.how is How.PROXY
+            assert quantity.low is not None
+            assert quantity.high is not None
+            assert quantity.low <= quantity.value <= quantity.high
+
+
+def test_the_hopeless_are_screened_out_but_one_in_ten(tmp_path: Path) -> None:
+    recipe = guided_recipe(trials=60, guided={"fans": False, "rungs": False})
+    study, _ = run_guided(tmp_path / "s", recipe, InRungs())
+    screened = by_outcome(study, Outcome.SCREENED)
+    spared = [record for record in study.records if record.spared]
+    assert screened
+    for record in screened:
+        assert record.reason is not None
+        assert "which trial" in record.reason.message
+        assert record.quantity("accuracy") is None
+        assert not [stage for stage in record.stages if stage.stage == "train" and stage.seconds]
+    assert all(record.outcome in (Outcome.MEASURED, Outcome.FAILED, Outcome.INFEASIBLE) for record in spared)
+
+
+def test_a_limit_that_is_broken_before_training_is_infeasible_and_costs_nothing(tmp_path: Path) -> None:
+    evaluate = InRungs(train_seconds=100.0)
+    recipe = guided_recipe(trials=30, constraints=[f"{LATENCY} <= 0.2"], guided={"fans": False, "rungs": False})
+    study, _ = run_guided(tmp_path / "s", recipe, evaluate)
+    broken = [r for r in by_outcome(study, Outcome.INFEASIBLE) if r.reason is not None and r.reason.kind == "constraint"]
+    assert broken
+    for record in broken:
+        assert record.reason is not None
+        assert "<= 0.2, but it is about" in record.reason.message
+        proxy = record.quantity(f"proxy_{LATENCY}")
+        assert proxy is not None
+        assert proxy.value > 0.22
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "predictor"])
+def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path: Path, sampler: str) -> None:
+    recipe = guided_recipe(trials=14, sampler=sampler)
+    whole, _ = run_guided(tmp_path / "whole", recipe, InRungs())
+    for number in (0, 6, 13):
+        with pytest.raises(KeyboardInterrupt):
+            run_guided(tmp_path / "cut", recipe, InRungs(interrupt_at=number))
+    cut, _ = run_guided(tmp_path / "cut", recipe, InRungs())
+
+    def told(study: Study) -> list[tuple[int, str, Design, Outcome, int | None]]:
+        return [(r.number, r.origin, r.design, r.outcome, r.parent) for r in study.records]
+
+    # What a fan is worth depends on the seconds that trials took, which no two runs share: the designs may differ, but
+    # nothing is lost and none counted twice.
+    assert [record.number for record in cut.records] == list(range(len(cut.records)))
+    assert told(cut)[:5] == told(whole)[:5]
+
+
+def test_a_space_with_less_than_the_budget_is_evaluated_whole(tmp_path: Path) -> None:
+    study, ended = run_guided(tmp_path / "s", guided_recipe(trials=1000), InRungs())
+    size = make_space().size()
+    assert "every design" in ended.why
+    settled = [Outcome.MEASURED, Outcome.FAILED, Outcome.INFEASIBLE]
+    assert len({record.design.digest for record in study.records if record.outcome in settled}) == size
+
+
+class Constant(InRungs):
+    """Everything is as good as everything else."""
+
+    def __call__(self, request: EvalRequest, progress: Progress | None) -> EvalResult:
+        result = super().__call__(request, progress)
+        values = {"accuracy": 0.5, "latency_ms": 0.1, "size_bytes": 1000.0}
+        quantities = tuple(
+            Quantity(q.name, values.get(q.name, q.value), q.unit, q.how, q.target) for q in result.quantities
+        )
+        return EvalResult(result.outcome, result.reason, quantities, stages=result.stages, manifest=result.manifest)
+
+
+def test_constant_objectives_are_searched_all_the_same(tmp_path: Path) -> None:
+    study, ended = run_guided(tmp_path / "s", guided_recipe(trials=20), Constant())
+    assert "20 trials" in ended.why
+    assert study.front
