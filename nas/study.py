@@ -75,7 +75,16 @@ class StudyFolder:
         aside = [path for path in self.path.glob(".*.part") if path.is_file()]
         sensitivities = [path for path in self.path.glob("sensitivity-*") if SENSITIVITY_FILE.fullmatch(path.name)]
         pictures = [self.picture, self.flops_picture]
-        written = [self.plan, self.supernet, self.front_csv, self.front_json, *pictures, self.page, self.test_scores, *sensitivities]
+        written = [
+            self.plan,
+            self.supernet,
+            self.front_csv,
+            self.front_json,
+            *pictures,
+            self.page,
+            self.test_scores,
+            *sensitivities,
+        ]
         work = [self.trials, self.samples, self.measurements, self.failures, self.cache]
         everything = [*aside, *self._sampler_files(), *written, *work, self.recipe, self.inputs]
         return [path for path in everything if path.exists()]

@@ -55,7 +55,7 @@ def test_defaults() -> None:
     recipe = make_recipe()
     assert [item.key for item in recipe.parsed_objectives] == ["accuracy", LATENCY]
     assert recipe.parsed_constraints == ()
-    assert (recipe.sampler, recipe.seed, recipe.budget.trials, recipe.budget.minutes) == ("tpe", 0, 8, None)
+    assert (recipe.sampler, recipe.seed, recipe.budget.trials, recipe.budget.minutes) == ("predictor", 0, 8, None)
     assert not recipe.needs_fresh_process
 
 
@@ -165,7 +165,7 @@ def test_a_recipe_cannot_be_changed() -> None:
 BUDGET = {"trials": 8}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     # Unknown names and keys, at every depth.
-    ({"sampler": "tpee"}, "'sampler': unknown sampler 'tpee'; did you mean 'tpe'? valid: gp, nsga2, random, tpe"),
+    ({"sampler": "tpee"}, "'sampler': unknown sampler 'tpee'; did you mean 'tpe'? valid: gp, nsga2, predictor, random"),
     (
         {"data": {"source": "digist"}},
         "'data.source': unknown data source 'digist'; did you mean 'digits'? valid: digits",
@@ -488,7 +488,7 @@ SAME_STUDY: list[dict[str, Any]] = [
 ANOTHER_STUDY: list[tuple[dict[str, Any], str]] = [
     ({"seed": 1}, "seed: 0, 1"),
     ({"space": "mlp"}, 'space: "convnet", "mlp"'),
-    ({"sampler": "random"}, 'sampler: "tpe", "random"'),
+    ({"sampler": "random"}, 'sampler: "predictor", "random"'),
     ({"objectives": ["accuracy", "macs"]}, f'objectives: ["accuracy","{LATENCY}"], ["accuracy","macs"]'),
     ({"objectives": [LATENCY, "accuracy"]}, f'objectives: ["accuracy","{LATENCY}"], ["{LATENCY}","accuracy"]'),
     ({"constraints": ["macs <= 5"]}, 'constraints: [], ["macs <= 5"]'),

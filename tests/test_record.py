@@ -99,8 +99,8 @@ def test_a_torn_file_is_named(content: bytes, tmp_path: Path) -> None:
         read_records(tmp_path)
 
 
-# A record has a reason only where it was not measured, and older ones say nothing of other forms.
-OPTIONAL = ("reason", "forms")
+# A record has a reason only where it was not measured, and older ones say nothing of what came later.
+OPTIONAL = ("reason", "forms", "parent", "inherits", "epochs", "spared")
 
 
 @pytest.mark.parametrize(

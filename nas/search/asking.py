@@ -1,4 +1,4 @@
-"""Which design comes next: those that a study begins with, what the guide finds worth most, what the sampler proposes."""
+"""Which design comes next: what a study begins with, what the guide finds worth most, what the sampler proposes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nas.pipeline import AnyTeacher, Teacher
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.guide import Guide
-from nas.search.lineage import start_of
+from nas.lineage import start_of
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.space import SearchSpace
 from nas.teacher.given import GivenTeacher
@@ -114,9 +114,9 @@ class Asking:
 
 
 def settled(records: Sequence[TrialRecord]) -> set[str]:
-    """Digests of the designs that need not be tried again: all but those given up or failed for no fault of theirs."""
-    given_up = (Outcome.SCREENED, Outcome.STOPPED)
-    return {r.design.digest for r in records if r.outcome not in given_up and not worth_another_try(r)}
+    """Digests of the designs that were evaluated to the end: not given up, nor failed for no fault of theirs."""
+    open_still = (Outcome.SCREENED, Outcome.STOPPED, Outcome.DUPLICATE)
+    return {r.design.digest for r in records if r.outcome not in open_still and not worth_another_try(r)}
 
 
 def worth_another_try(record: TrialRecord) -> bool:

@@ -12,7 +12,7 @@ from nas.measure.measurer import Measurer
 from nas.pipeline import AnyTeacher, Pipeline, Teacher
 from nas.record import record_path
 from nas.remeasure import time_front
-from nas.search.lineage import Giver, start_of
+from nas.lineage import Giver, start_of
 from nas.search.loop import Watcher
 from nas.serving import Outputs, Scores, server_of, services
 from nas.stages import Trace

@@ -29,9 +29,7 @@ class Evaluation:
         guide: Says which trials are given up, and when; None where all are evaluated to the end.
     """
 
-    def __init__(
-        self, folder: StudyFolder, evaluate: Evaluate, progress: Progress, guide: Guide | None = None
-    ) -> None:
+    def __init__(self, folder: StudyFolder, evaluate: Evaluate, progress: Progress, guide: Guide | None = None) -> None:
         self.folder = folder
         self.evaluate = evaluate
         self.progress = progress

@@ -63,7 +63,9 @@ class Fans:
 
     def _enumerated(self, design: Design) -> Iterator[Design]:
         fixed = [
-            replace(choice, values=(design.architecture[choice.name],)) if choice.name in design.architecture else choice
+            replace(choice, values=(design.architecture[choice.name],))
+            if choice.name in design.architecture
+            else choice
             for choice in self.space.choices
             if choice.group == "compression" or choice.name in design.architecture
         ]

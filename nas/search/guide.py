@@ -27,7 +27,7 @@ from nas.search.durations import TRAINING
 from nas.search.fans import Fans
 from nas.search.foreseen import at_rung, known_cost, rung_accuracy
 from nas.search.knowledge import Cues, Knowledge
-from nas.search.lineage import inherited_label
+from nas.lineage import inherited_label
 from nas.search.parameters import Parameters, decode, parameter_name
 from nas.search.predictor_sampler import Observation
 from nas.search.rungs import promotable, standing
@@ -204,7 +204,9 @@ class Guide:
             # What is read off the untrained network may differ a little from what the trained one will have.
             if value is not None and constraint.violation(value) > (0 if counted is not None else PROXY_MARGIN):
                 about = "" if counted is not None else "about "
-                return Reason("constraint", f"{constraint.key}, but it is {about}{display(constraint.quantity.name, value)}")
+                return Reason(
+                    "constraint", f"{constraint.key}, but it is {about}{display(constraint.quantity.name, value)}"
+                )
         known = self.knowledge(records)
         if known is None or not self.recipe.guided.screening:
             return None

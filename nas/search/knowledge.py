@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
+from scipy.stats import norm
 
 from nas.design import Design, Value
 from nas.errors import SurrogateError
@@ -118,7 +119,7 @@ class Knowledge:
         return self.durations.seconds(self.encoding.encode(rows), np.ones(len(rows)))
 
     def estimates(self) -> list[tuple[Design, tuple[float, ...], tuple[float, ...]]]:
-        """The stopped trials: their designs, what their objectives would be (NaN where that is open), and how surely."""
+        """Of stopped trials the designs, what their objectives would be (NaN where that is open), and how surely."""
         return [
             (record.design, tuple(values), tuple(noise))
             for record, values, noise in zip(self.learned_from, self.values, self.noise, strict=True)
@@ -136,7 +137,8 @@ class Knowledge:
             return np.zeros(0)
         x, cues = self._encoded(designs), self._cues(designs)
         gains = np.asarray(self.outlook.improvement(x, self.front, self.reference, cues=cues, known=known))
-        return gains * self._feasible(designs, x, cues)
+        likely: np.ndarray = gains * self._feasible(designs, x, cues)
+        return likely
 
     def foresee(self, design: Design) -> tuple[Quantity, ...]:
         """What is expected of a design, each objective with an interval of confidence ``LEVEL``, as proxies."""
@@ -147,12 +149,16 @@ class Knowledge:
         quantities = []
         for column, objective in enumerate(self.objectives):
             value = float(middle[0, column])
-            ends = [_widened(value, float(end[0, column]), factor[column], objective) for end in (low, high)]
-            detail = {"level": LEVEL, "inflation": factor[column]}
-            unit = objective.kind.unit
             quantities.append(
                 Quantity(
-                    f"{PREDICTED}{objective.name}", value, unit, How.PROXY, objective.target, *ends, detail=detail
+                    f"{PREDICTED}{objective.name}",
+                    value,
+                    objective.kind.unit,
+                    How.PROXY,
+                    objective.target,
+                    _widened(value, float(low[0, column]), factor[column], objective),
+                    _widened(value, float(high[0, column]), factor[column], objective),
+                    detail={"level": LEVEL, "inflation": factor[column]},
                 )
             )
         return tuple(quantities)
@@ -210,9 +216,7 @@ class Knowledge:
     def _cues(self, designs: Sequence[Design]) -> np.ndarray | None:
         return None if self.cues is None else self.cues(designs)
 
-    def _values(
-        self, measured: Sequence[TrialRecord], stopped: Sequence[TrialRecord]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _values(self, measured: Sequence[TrialRecord], stopped: Sequence[TrialRecord]) -> tuple[np.ndarray, np.ndarray]:
         """Objectives of all that is learned from, N×M with NaN where unknown, and their standard deviations."""
         values = [[record.value(objective.key) for objective in self.objectives] for record in measured]
         noise = [[0.0] * len(self.objectives) for _ in measured]
@@ -306,8 +310,6 @@ def _miss(quantity: Quantity, value: float, objective: Objective) -> float:
 
 def _chance(constraint: Constraint, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """The chance that a limit is met, of values with such intervals of confidence ``LEVEL``, as of a normal one."""
-    from scipy.stats import norm
-
     spread = np.maximum((high - low) / (2 * norm.ppf((1 + LEVEL) / 2)), 1e-12)
     below = norm.cdf((constraint.limit - (low + high) / 2) / spread)
     return np.asarray(below if constraint.at_most else 1 - below)

@@ -23,7 +23,7 @@ from nas.record import StageResult, TrialRecord, utc_now, write_record
 from nas.search.asking import Asking, settled, worth_another_try
 from nas.search.evaluation import Evaluate, Evaluation
 from nas.search.guide import Guide
-from nas.search.lineage import start_of
+from nas.lineage import start_of
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.search.plan import flat_since
 from nas.search.samplers import SamplerHints

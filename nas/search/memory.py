@@ -14,6 +14,8 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.search.quiet import quiet
+
 NAME = "search"
 
 
@@ -25,7 +27,8 @@ class Memory(InMemoryStorage):
 
     def __init__(self, directions: Sequence[StudyDirection]) -> None:
         super().__init__()
-        self.create_new_study(directions, NAME)
+        with quiet():
+            self.create_new_study(directions, NAME)
         self._shown: list[FrozenTrial] = []
         self._draft: FrozenTrial | None = None
 

@@ -8,7 +8,9 @@ records. A trial is written when it starts, with its whole design, and when it e
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,11 +26,11 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.durable import STUDY_NAME, Durable, storage_errors
 from nas.search.memory import Memory, blank, lost, remembered
-from nas.search.parameters import Parameters, decode, encode, parameter_name
+from nas.search.parameters import Parameter, Parameters
 from nas.search.quiet import quiet
-from nas.search.samplers import FLAT, SamplerHints, make_sampler
+from nas.search.samplers import FLAT, SamplerHints, make_sampler, sampled_with
 from nas.search.told import shown, told_as
-from nas.space import Choice, SearchSpace
+from nas.space import SearchSpace
 
 __all__ = ["STUDY_NAME", "Asked", "Bridge", "SamplerHints", "storage_errors"]
 
@@ -73,6 +75,7 @@ class Bridge:
         self.durable = Durable(path, directions, [objective.key for objective in self.objectives])
         self.memory = Memory(self.durable.study.directions)
         self.trials = [self._remembered(trial) for trial in self.durable.trials()]
+        self._heard: set[str] = set()
         self._parents_until = 0  # the last generation of NSGA-II whose parents are chosen
 
     @property
@@ -114,8 +117,10 @@ class Bridge:
         """
         trial = self.trials[number]
         given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        known = {c.name: decode(c, given[n]) for c in self.parameters.varied if (n := parameter_name(c)) in given}
-        design = self._propose(number, 0, known)
+        ones = self.parameters.by_choice
+        design = self._propose(
+            number, 0, {n: one.decode(given[one.name]) for n, one in ones.items() if one.name in given}
+        )
         if self.parameters.params(design).keys() - trial.params.keys():
             origin = trial.user_attrs.get("origin", "asked")
             trial = self._started(number, design, origin, trial.user_attrs.get("parent"))
@@ -131,14 +136,18 @@ class Bridge:
             if trial.number not in recorded and trial.state.is_finished() and trial.params
         ]
 
-    def propose(self, attempt: int = 0, fixed: Mapping[str, Value] | None = None) -> Design:
+    def propose(
+        self, attempt: int = 0, fixed: Mapping[str, Value] | None = None, passed: Sequence[Design] = ()
+    ) -> Design:
         """What the sampler proposes for the next trial. It leaves no trace: the same question has the same answer.
 
         Args:
             attempt: From 0; every further one is another proposal by the same knowledge.
             fixed: Choices whose values are not the sampler's to decide.
+            passed: Designs that were proposed for this trial before and will not do. The predictor proposes none of
+                them again; the others, which draw by chance, are not told.
         """
-        return self._propose(self.known, attempt, fixed or {})
+        return self._propose(self.known, attempt, fixed or {}, passed)
 
     def ask(self, fixed: Mapping[str, Value] | None = None, origin: str = "asked", parent: int | None = None) -> Asked:
         """Starts a trial of the sampler's next design.
@@ -164,40 +173,31 @@ class Bridge:
         self.durable.update(trial)
         self.trials[record.number] = trial
 
-    def _propose(self, number: int, attempt: int, fixed: Mapping[str, Value]) -> Design:
-        if all(choice.name in fixed for choice in self.parameters.varied):
-            return self.parameters.pick(lambda choice: encode(choice, choice.find(fixed[choice.name])))
+    def _propose(self, number: int, attempt: int, fixed: Mapping[str, Value], passed: Sequence[Design] = ()) -> Design:
+        if self.parameters.by_choice.keys() <= fixed.keys():
+            return self.parameters.pick(lambda one: one.encode(one.choice.find(fixed[one.choice.name])))
         sampler = self._sampler(number, attempt)
         draft = blank(number)
-        with quiet(), self.memory.drafting(draft):
-            study = self._study(sampler)
+        drawn: dict[str, Any] = {}
+        with self._once(), quiet(), self.memory.drafting(draft):
+            study = self._study(sampler, passed)
             self._fix_generation(sampler, study, draft)
             sampler.before_trial(study, draft)
-            relative = sampler.sample_relative(study, draft, self._relative_space(sampler, study, draft))
 
-            def ask(choice: Choice) -> Any:
-                name = parameter_name(choice)
-                distribution = self.parameters.distributions[name]
-                if choice.name in fixed:
-                    value: Any = encode(choice, choice.find(fixed[choice.name]))
-                elif name in relative:
-                    value = relative[name]
+            def ask(one: Parameter) -> Any:
+                if one.choice.name in fixed:
+                    value: Any = one.encode(one.choice.find(fixed[one.choice.name]))
                 else:
-                    value = sampler.sample_independent(study, draft, name, distribution)
-                draft.params[name], draft.distributions[name] = value, distribution
+                    together = sampled_with(self.recipe.sampler, self.parameters, one)
+                    if one.name in together and one.name not in drawn:
+                        drawn.update(sampler.sample_relative(study, draft, together))
+                    value = drawn.get(one.name)
+                    if value is None:
+                        value = sampler.sample_independent(study, draft, one.name, one.distribution)
+                draft.params[one.name], draft.distributions[one.name] = value, one.distribution
                 return value
 
             return self.parameters.pick(ask)
-
-    def _relative_space(self, sampler: BaseSampler, study: optuna.Study, draft: FrozenTrial) -> dict[str, Any]:
-        """The parameters that are sampled together.
-
-        Of flat trials all have all, so there is no need to look through the trials for those that they share.
-        """
-        if not self.parameters.flat:
-            return sampler.infer_relative_search_space(study, draft)
-        complete = any(trial.state is TrialState.COMPLETE for trial in self.trials)
-        return dict(sorted(self.parameters.distributions.items())) if complete else {}
 
     def _fix_generation(self, sampler: BaseSampler, study: optuna.Study, draft: FrozenTrial) -> None:
         """Gives a trial of NSGA-II its generation, without which it never enters the population, designed or sampled.
@@ -212,11 +212,30 @@ class Bridge:
                 sampler.get_parent_population(study, self._parents_until)
 
     def _sampler(self, number: int, attempt: int = 0) -> BaseSampler:
-        hints = self.hints() if self.hints is not None else None
-        return make_sampler(self.recipe.sampler, self.recipe.seed, number, attempt, self.parameters, hints)
+        hints = self.hints() if self.hints is not None and self.recipe.sampler == "predictor" else None
+        return make_sampler(
+            self.recipe.sampler, self.recipe.seed, number, attempt, parameters=self.parameters, hints=hints
+        )
 
-    def _study(self, sampler: BaseSampler | None = None) -> optuna.Study:
-        return self.memory.study(shown(self.trials, self.recipe.sampler), sampler)
+    def _study(self, sampler: BaseSampler | None = None, passed: Sequence[Design] = ()) -> optuna.Study:
+        """The trials as the sampler is shown them, and designs that were passed over as failed ones after the next."""
+        trials = shown(self.trials, self.recipe.sampler)
+        for number, design in enumerate(passed, start=self.known + 1):
+            trial = lost(number)
+            trial.params = self.parameters.params(design)
+            trial.distributions = {name: self.parameters.distributions[name] for name in trial.params}
+            trials.append(trial)
+        return self.memory.study(trials, sampler)
+
+    @contextmanager
+    def _once(self) -> Iterator[None]:
+        """What samplers warn of, made anew as they are for every trial, is heard once in a search."""
+        with warnings.catch_warnings(record=True) as caught:
+            yield
+        for one in caught:
+            if str(one.message) not in self._heard:
+                self._heard.add(str(one.message))
+                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
     def _started(self, number: int, design: Design, origin: str, parent: int | None) -> FrozenTrial:
         params = self.parameters.params(design)

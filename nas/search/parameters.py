@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -17,8 +18,52 @@ from nas.space import Choice, SearchSpace
 POSITION = "[position]"
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """A choice of more than one value as Optuna has it.
+
+    Args:
+        choice: The choice.
+        name: The parameter's name.
+        distribution: What it may be.
+        position: Whether it is a position among the choice's values: of numbers in order, but not in equal steps, so
+            that the order is not lost.
+    """
+
+    choice: Choice
+    name: str
+    distribution: BaseDistribution
+    position: bool
+
+    @classmethod
+    def of(cls, choice: Choice) -> Parameter:
+        if not choice.ordered:
+            return cls(choice, choice.name, CategoricalDistribution(choice.values), False)
+        if not _equal_steps(choice.values):
+            last = len(choice.values) - 1
+            return cls(choice, choice.name + POSITION, IntDistribution(0, last), True)
+        return cls(choice, choice.name, _stepped(choice.values), False)
+
+    def encode(self, value: Value) -> Value:
+        """A value of the choice as a value of the parameter."""
+        return self.choice.values.index(value) if self.position else value
+
+    def decode(self, stored: Any) -> Value:
+        """The choice's value that the parameter's stands for; of numbers in steps the nearest, which undoes rounding.
+
+        Raises:
+            IndexError: There is no such position.
+            SpaceError: It is none of the choice's values.
+        """
+        if self.position:
+            return self.choice.values[int(stored)]
+        if isinstance(self.distribution, FloatDistribution):
+            return min(self.choice.values, key=lambda value: abs(float(value) - float(stored)))
+        return self.choice.find(stored)
+
+
 class Parameters:
-    """What a sampler is asked for: one parameter for each choice that has more than one value.
+    """What a sampler is asked for: a parameter for each choice that has more than one value.
 
     Args:
         space: Whose choices they are.
@@ -29,12 +74,28 @@ class Parameters:
     def __init__(self, space: SearchSpace, flat: bool) -> None:
         self.space = space
         self.flat = flat
-        self.varied = tuple(choice for choice in space.choices if len(choice.values) > 1)
+        self._params: dict[str, dict[str, Any]] = {}
+        self.by_choice = {choice.name: Parameter.of(choice) for choice in space.choices if len(choice.values) > 1}
+
+    @property
+    def varied(self) -> tuple[Choice, ...]:
+        return tuple(one.choice for one in self.by_choice.values())
 
     @cached_property
-    def distributions(self) -> Mapping[str, BaseDistribution]:
-        """By parameter, in the choices' order."""
-        return {parameter_name(choice): distribution_of(choice) for choice in self.varied}
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Of all parameters, by name, in alphabetical order."""
+        return {one.name: one.distribution for one in sorted(self.by_choice.values(), key=lambda one: one.name)}
+
+    @cached_property
+    def peers(self) -> Mapping[str, dict[str, BaseDistribution]]:
+        """For each parameter itself and those that are active whenever it is: their choices have equal conditions."""
+        groups: dict[Any, dict[str, BaseDistribution]] = {}
+        group_of = {}
+        for one in self.by_choice.values():
+            group = groups.setdefault(tuple(sorted(one.choice.when.items())), {})
+            group[one.name] = one.distribution
+            group_of[one.name] = group
+        return group_of
 
     def params(self, design: Design) -> dict[str, Any]:
         """A design's parameters.
@@ -42,92 +103,73 @@ class Parameters:
         Raises:
             SpaceError: The design does not lie in the space.
         """
-        values = self.space.flat(design)
-        active = {*design.architecture, *design.compression}
-        return {
-            parameter_name(choice): encode(choice, values[choice.name])
-            for choice in self.varied
-            if self.flat or choice.name in active
-        }
+        if design.digest not in self._params:
+            values = self.space.flat(design)
+            row = values if self.flat else {**design.architecture, **design.compression}
+            ones = self.by_choice.items()
+            self._params[design.digest] = {one.name: one.encode(values[name]) for name, one in ones if name in row}
+        return dict(self._params[design.digest])
+
+    def decode(self, params: Mapping[str, Any]) -> dict[str, Value]:
+        """Parameters as the values of active choices, complete or not.
+
+        A choice that depends on one that is missing is not active.
+        """
+        row: dict[str, Value] = {}
+        for choice in self.space.choices:
+            if choice.active(row):
+                one = self.by_choice.get(choice.name)
+                if one is None:
+                    row[choice.name] = choice.values[0]
+                elif one.name in params:
+                    row[choice.name] = one.decode(params[one.name])
+        return row
 
     def design(self, params: Mapping[str, Any]) -> Design:
         """The design that a trial's parameters give.
 
         Raises:
-            KeyError: The parameter of an active choice is missing.
+            SpaceError: A parameter is missing, or none of its choice's values.
+            IndexError: There is no such position.
         """
-        return self.space.choose(lambda choice: _value(choice, lambda choice: params[parameter_name(choice)]))
+        return self.space.design(self.decode(params))
 
-    def pick(self, ask: Callable[[Choice], Any]) -> Design:
+    def pick(self, ask: Callable[[Parameter], Any]) -> Design:
         """The design that results from asking for the parameters of the active choices.
 
-        Where parameters are flat, every choice is asked for, active or not, as samplers of that kind expect.
+        Where parameters are flat, every one is asked for, active or not, as samplers of that kind expect.
         """
+
+        def value(choice: Choice) -> Value:
+            one = self.by_choice.get(choice.name)
+            return choice.values[0] if one is None else one.decode(ask(one))
+
         if self.flat:
-            return self.space.design({choice.name: _value(choice, ask) for choice in self.space.choices})
-        return self.space.choose(lambda choice: _value(choice, ask))
+            return self.space.design({choice.name: value(choice) for choice in self.space.choices})
+        return self.space.choose(value)
 
     def active(self, params: Mapping[str, Any]) -> frozenset[str]:
-        """The parameters of choices that are active, given those of earlier ones.
-
-        Args:
-            params: In Optuna's terms, complete or not. A choice that depends on one that is missing is not active.
-        """
-        chosen: dict[str, Value] = {}
-        names = set()
-        for choice in self.space.choices:
-            name = parameter_name(choice)
-            if not choice.active(chosen):
-                continue
-            if len(choice.values) > 1:
-                names.add(name)
-            if len(choice.values) == 1 or name in params:
-                chosen[choice.name] = _value(choice, lambda choice: params[parameter_name(choice)])
-        return frozenset(names)
+        """The parameters that play a part, given all of them, or those of the choices that others depend on."""
+        row = self.decode(params)
+        return frozenset(one.name for one in self.by_choice.values() if one.choice.active(row))
 
 
-def parameter_name(choice: Choice) -> str:
-    """The choice's name in Optuna."""
-    return choice.name + POSITION if _is_position(choice) else choice.name
-
-
-def distribution_of(choice: Choice) -> BaseDistribution:
-    """What its parameter may be, for a choice of more than one value."""
-    if not choice.ordered:
-        return CategoricalDistribution(choice.values)
-    if _is_position(choice):
-        return IntDistribution(0, len(choice.values) - 1)
-    low, second, high = choice.values[0], choice.values[1], choice.values[-1]
-    if all(isinstance(value, int) for value in choice.values):
+def _stepped(values: Sequence[Value]) -> BaseDistribution:
+    low, second, high = values[0], values[1], values[-1]
+    if all(isinstance(value, int) for value in values):
         return IntDistribution(int(low), int(high), step=int(second) - int(low))
     return FloatDistribution(float(low), float(high), step=float(second) - float(low))
-
-
-def encode(choice: Choice, value: Value) -> Value:
-    """A choice's value as its parameter has it."""
-    return choice.values.index(value) if _is_position(choice) else value
-
-
-def decode(choice: Choice, stored: Any) -> Value:
-    """The choice's value that a parameter stands for; of numbers in steps the nearest, which undoes rounding."""
-    if _is_position(choice):
-        return choice.values[stored]
-    if choice.ordered:
-        return min(choice.values, key=lambda value: abs(float(value) - float(stored)))
-    return choice.find(stored)
-
-
-def _value(choice: Choice, ask: Callable[[Choice], Any]) -> Value:
-    """A choice's value; one of a single value is no question."""
-    return choice.values[0] if len(choice.values) == 1 else decode(choice, ask(choice))
-
-
-def _is_position(choice: Choice) -> bool:
-    """Whether Optuna gets positions: numbers in order, but not in equal steps, so that the order is not lost."""
-    return len(choice.values) > 1 and choice.ordered and not _equal_steps(choice.values)
 
 
 def _equal_steps(values: Sequence[Value]) -> bool:
     numbers = [float(value) for value in values]
     step = numbers[1] - numbers[0]
     return all(math.isclose(b - a, step, rel_tol=1e-9) for a, b in pairwise(numbers))
+
+
+def parameter_name(choice: Choice) -> str:
+    return Parameter.of(choice).name
+
+
+def decode(choice: Choice, stored: Any) -> Value:
+    return Parameter.of(choice).decode(stored)

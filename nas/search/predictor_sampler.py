@@ -31,6 +31,7 @@ from nas.front import non_dominated
 from nas.search.optuna_domain import axis_of, domain_of
 from nas.surrogate.domain import Domain, keys_of
 from nas.surrogate.evolve import evolve, ranked
+from nas.surrogate.improvement import expected_improvement
 from nas.surrogate.outlook import Outlook
 
 # Parameters are sought again when the number of observations has grown by this factor.
@@ -40,7 +41,7 @@ CONDITIONED_ON = 300
 # Spaces of no more designs are looked through as a whole.
 SMALL = 20_000
 # So many candidates are judged exactly.
-JUDGED = 1500
+JUDGED = 1000
 # Designs that begin in a whole look are those whose promise is this many deviations above what is expected.
 HOPE = 1.5
 FEWEST = 4
@@ -243,7 +244,7 @@ class Proposal:
         front_rows = front_rows[non_dominated(points[front_rows], self.directions)]
         front = points[front_rows]
         reference = self._reference(points[ok])
-        candidates = self._candidates(outlook, history, front_rows, x)
+        candidates = self._candidates(outlook, history, front_rows, reference)
         if not len(candidates):
             raise SurrogateError("every design was tried")
         cx = self.domain.encode(candidates)
@@ -278,7 +279,7 @@ class Proposal:
         worst = np.maximum(q.min(axis=0), fence)
         return signs * (worst - 0.01 * (q.max(axis=0) - worst))
 
-    def _candidates(self, outlook, history, front_rows, x):
+    def _candidates(self, outlook, history, front_rows, reference):
         d = self.domain
         front = d.full(history.positions[front_rows])
         near = d.neighbours(front, self.rng)
@@ -286,13 +287,36 @@ class Proposal:
             r = outlook.rough(d.encode(rows))
             return r.mean + HOPE * r.sd
         if d.size <= SMALL:
-            rows = self._fresh(d.all())
-            p = promise(rows)
-            order = ranked(p)[:JUDGED]
+            rows, keys, encoded = _whole(d)
+            fresh = np.ones(len(rows), bool)
+            for k in self.taken:
+                if k in keys: fresh[keys[k]] = False
+            r = outlook.rough(encoded)
+            p = r.mean + HOPE * r.sd
+            some = np.flatnonzero(fresh)
+            if len(some) > JUDGED:
+                warped = np.stack([m.warp.forth(history.values[front_rows, i]) for i, m in enumerate(outlook.models)], 1)
+                corner = np.array([m.warp.forth(reference[i:i+1])[0] for i, m in enumerate(outlook.models)])
+                hinge = [(lambda t, y=p[some, i].astype(np.float32): np.maximum(y[:, None] - t.astype(np.float32)[None, :], 0)) for i in range(p.shape[1])]
+                gain = expected_improvement(hinge, warped, corner)
+                some = np.sort(some[np.argpartition(-gain, JUDGED)[:JUDGED]])
+            self.debug_n = len(some)
             near = self._fresh(near)
-            return d.distinct(np.concatenate([rows[order], near]))
+            return d.distinct(np.concatenate([rows[some], near]))
         e = evolve(d.operators(), promise, self.rng, first=np.concatenate([front, near]), population=self.sampler.population, generations=self.sampler.generations, key=d.keys)
         return self._fresh(d.distinct(np.concatenate([e.rows, near])))
+
+
+_wholes: dict = {}
+
+
+def _whole(d):
+    key = repr((d.encoding.columns, d.activity.rules, [a.grid.tobytes() for a in d.axes]))
+    if key not in _wholes:
+        rows = d.all()
+        _wholes.clear()
+        _wholes[key] = rows, {k: i for i, k in enumerate(d.keys(rows))}, d.encode(rows).astype(np.float32)
+    return _wholes[key]
 
 
 _memory: OrderedDict[str, Outlook] = OrderedDict()

@@ -11,7 +11,6 @@ import numpy as np
 
 from nas import data, families
 from nas.data.dataset import Dataset
-from nas.data.normalise import Normalisation
 from nas.design import Design
 from nas.errors import RecipeError, SpaceError
 from nas.families import OwnNetwork
@@ -20,6 +19,7 @@ from nas.measure.measurer import Measurer
 from nas.own_module import INCLUDED
 from nas.pipeline import Pipeline, normalisation_for, own_network
 from nas.recipe import Recipe
+from nas.search.rule import asked
 from nas.search.warm import Warm, load_warm
 from nas.sensitivity.prior import first_designs
 from nas.sensitivity.result import Sensitivity, load_sensitivity
@@ -84,9 +84,7 @@ class Prepared:
 
     def pipeline(self, store: Store) -> Pipeline:
         """What makes artifacts, with a cache."""
-        return Pipeline(
-            self.recipe, self.dataset, store, self.numerics, reduce_range=not has_vnni(), own=self.own
-        )
+        return Pipeline(self.recipe, self.dataset, store, self.numerics, reduce_range=not has_vnni(), own=self.own)
 
 
 def prepare(recipe: Recipe, measurer: Measurer, progress: Progress, folder: StudyFolder, fresh: bool) -> Prepared:
@@ -105,6 +103,7 @@ def prepare(recipe: Recipe, measurer: Measurer, progress: Progress, folder: Stud
     space = load_space(recipe.space)
     families.check_space(space)
     check_teaching(space, recipe)
+    asked(recipe, space)  # refuses a strategy that the space has not
     targets = tuple(Target.parse(name) for name in recipe.all_targets)
     here = {target.name: measurer.environment_id(target) for target in targets}  # refuses what cannot be measured
     dataset = data.load(recipe.data)
@@ -123,9 +122,7 @@ def prepare(recipe: Recipe, measurer: Measurer, progress: Progress, folder: Stud
         notes.append(f"prior: trial {prior.trial} of {prior.study}; begins with {plural(count, 'design')} of it")
     warm = load_warm(_others(recipe, folder), space, recipe) if recipe.warm_start else None
     notes += warm.notes if warm else ()
-    return Prepared(
-        recipe, space, targets, here, dataset, numerics, own, given, prior, warm, tuple(notes)
-    )
+    return Prepared(recipe, space, targets, here, dataset, numerics, own, given, prior, warm, tuple(notes))
 
 
 def _others(recipe: Recipe, folder: StudyFolder) -> Sequence[Path]:

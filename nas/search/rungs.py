@@ -3,9 +3,9 @@
 A training is judged at rungs, after epochs in geometric steps. At each rung the trials that came so far are put in an
 order: by non-dominated rank (Deb et al., NSGA-II, 2002), within a rank by how much hypervolume a trial adds. Only the
 first 1 / ``reduction`` of them goes on, and whoever arrives is judged against those that are there already, without
-waiting for more (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020; with several objectives
-Schmucker et al., "Multi-objective Asynchronous Successive Halving", 2021). A trial that was stopped and comes to stand
-among the first later, as more arrive behind it, is promoted: its training goes on from its checkpoint.
+waiting for more (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020; with several
+objectives Schmucker et al., "Multi-objective Asynchronous Successive Halving", 2021). A trial that was stopped and
+comes to stand among the first later, as more arrive behind it, is promoted: its training goes on from its checkpoint.
 
 Costs are known before the training, so that a trial is judged by them from its first rung on.
 """
@@ -48,7 +48,9 @@ def in_order(points: np.ndarray, maximise: Sequence[bool]) -> np.ndarray:
     contributions = np.zeros(len(points))
     for rank in np.unique(ranks):
         members = ranks == rank
-        contributions[members] = moocore.hv_contributions(scaled[members], ref=[-MARGIN] * points.shape[1], maximise=True)
+        contributions[members] = moocore.hv_contributions(
+            scaled[members], ref=[-MARGIN] * points.shape[1], maximise=True
+        )
     return np.lexsort((np.arange(len(points)), -contributions, ranks))
 
 

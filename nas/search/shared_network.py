@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from nas.design import Design, Value
 from nas.evaluate import EvalRequest
 from nas.families import build
 from nas.measure.complexity import count
-from nas.networks import Start, save_network
+from nas.networks import Start
 from nas.outcome import How, Outcome, Quantity
 from nas.pipeline import Pipeline
 from nas.recipe import Recipe
@@ -33,6 +34,9 @@ from nas.train import TrainingData
 MEMBERS = 24
 # Architectures that are judged, and the images that each is judged by.
 JUDGED, JUDGED_BY = 1000, 2000
+# A step of four networks, the largest among them, takes so many times a step of the largest alone; others in
+# proportion to how many more there are.
+STEP_OF_FOUR = 1.34
 # So many members are trained in both ways, from inherited weights and anew.
 BOTH_WAYS = 3
 
@@ -67,7 +71,7 @@ class SharedNetwork:
     def cues(self, designs: Sequence[Design]) -> np.ndarray:
         """For the surrogates, N×1: the logarithm of the inherited error, in which accuracies are nearly linear."""
         errors = [1 - (self.accuracy(design) or 0.0) for design in designs]
-        return -np.log(np.maximum(errors, 1e-3)).reshape(len(designs), 1)
+        return np.asarray(-np.log(np.maximum(errors, 1e-3))).reshape(len(designs), 1)
 
     def starts(self, progress: Progress) -> list[Design]:
         """The members of its front, nothing compressed; those in front first that tell most of where the front lies."""
@@ -84,7 +88,7 @@ class SharedNetwork:
 
     def inherited(self, design: Design) -> Start:
         """The weights that a training of a design may start from."""
-        return Start(save_network(self.ranker.supernet.subnet(design)), "the supernet")
+        return Start(self.ranker.finetune_start(design), "the supernet")
 
     def way(self, designs: Sequence[Design], evaluate: Evaluate, progress: Progress) -> tuple[str, str]:
         """Whether members are better trained from inherited weights or anew, tried on the first of them.
@@ -107,7 +111,9 @@ class SharedNetwork:
         level = {t.design: t.seconds for t in tried[False]}
         finetuned = [Tried(t.design, t.accuracy, level[t.design]) for t in tried[True] if t.design in level]
         decision = better_for_its_cost(tried[False], finetuned, self.samples)
-        return ("retrain", "none could be trained in both ways") if decision is None else (decision.way, decision.reason)
+        return (
+            ("retrain", "none could be trained in both ways") if decision is None else (decision.way, decision.reason)
+        )
 
     def _uncompressed(self, design: Design) -> Design:
         def pick(choice: Choice) -> Value:
@@ -169,7 +175,8 @@ def budget_of(recipe: Recipe) -> SupernetBudget:
     if budget.minutes is not None:
         return SupernetBudget(minutes=config.share * budget.minutes, subnets=config.subnets)
     assert budget.trials is not None
-    epochs = max(1, round(config.share * budget.trials * budget.epochs / config.subnets))
+    step = 1 + (STEP_OF_FOUR - 1) * (config.subnets - 1) / 3
+    epochs = max(1, round(config.share * budget.trials * budget.epochs / step))
     return SupernetBudget(epochs=epochs, subnets=config.subnets)
 
 
@@ -178,7 +185,7 @@ def halving_order(count: int) -> list[int]:
     order = [0, count - 1] if count > 1 else list(range(count))
     while len(order) < count:
         known = sorted(order)
-        gaps = [(right - left, -left, left) for left, right in zip(known, known[1:], strict=False) if right - left > 1]
+        gaps = [(right - left, -left, left) for left, right in pairwise(known) if right - left > 1]
         width, _, left = max(gaps)
         order.append(left + width // 2)
     return order

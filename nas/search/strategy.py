@@ -13,12 +13,13 @@ from nas.errors import StudyError
 from nas.measure.measurer import Measurer
 from nas.pipeline import Pipeline
 from nas.record import StageResult, TrialRecord
+from nas.search.costs import steps_of
 from nas.search.dry_run import costs_for
 from nas.search.evaluation import Evaluate
 from nas.search.guide import Guide
 from nas.search.knowledge import Cues, row_of
 from nas.search.loop import Watcher
-from nas.search.plan import plan, plan_without_costs, rungs_of
+from nas.search.plan import Course, plan, plan_without_costs, rungs_of
 from nas.search.prepare import Prepared
 from nas.search.shared_network import budget_of, train_shared
 from nas.store import write_atomically
@@ -81,7 +82,8 @@ def decide(
     """
     decided = _kept(folder)
     if decided is None:
-        planned = plan_without_costs(prepared.recipe, prepared.space, records)
+        steps = steps_of(len(prepared.dataset.train), prepared.recipe)
+        planned: Course | None = plan_without_costs(prepared.recipe, prepared.space, records, steps)
         if planned is None:
             costs = costs_for(prepared, measurer, records, watcher.progress)
             planned = plan(prepared.recipe, prepared.space, costs, records)

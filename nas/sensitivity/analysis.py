@@ -16,6 +16,7 @@ from nas.artifact import open_session, probabilities
 from nas.design import Design
 from nas.errors import ArtifactError, UnsupportedError
 from nas.measure.complexity import Complexity, count
+from nas.networks import Inherits
 from nas.pipeline import Pipeline, Uncompressed
 from nas.record import TrialRecord
 from nas.sensitivity.parts import Part, compression_of, own_counts, single_layers, stages
@@ -58,6 +59,7 @@ def analyse(
     layers: bool,
     progress: Progress,
     settings: Sequence[Setting] = SETTINGS,
+    inherits: Inherits | None = None,
 ) -> Sensitivity:
     """Analyses the float network that a trial started from.
 
@@ -69,14 +71,15 @@ def analyse(
         layers: Take single layers instead of stages.
         progress: Hears how far it has come.
         settings: What each stage goes through.
+        inherits: What the network's training started from instead of random weights (see ``nas.lineage``).
 
     Raises:
         UnsupportedError: The float network itself cannot be exported.
     """
     design = Design(record.design.family, record.design.architecture, {})
     trace = Trace(lambda stage, share: progress(f"{stage} trial {record.number}'s float network", share, 1))
-    float_network = pipeline.uncompressed(design, record.seed, trace)
-    comparison = _Comparison(pipeline, design, record.seed, float_network, images)
+    float_network = pipeline.uncompressed(design, record.seed, trace, inherits)
+    comparison = _Comparison(pipeline, design, record.seed, float_network, images, inherits)
     parts = single_layers(float_network.network) if layers else stages(float_network.network)
     found, done = [], 0
     for part in parts:
@@ -103,8 +106,17 @@ def analyse(
 class _Comparison:
     """A float network, and what becomes of it where one part is compressed."""
 
-    def __init__(self, pipeline: Pipeline, design: Design, seed: int, start: Uncompressed, images: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        design: Design,
+        seed: int,
+        start: Uncompressed,
+        images: int,
+        inherits: Inherits | None,
+    ) -> None:
         self.pipeline = pipeline
+        self.inherits = inherits
         self.design = design
         self.seed = seed
         self.start = start
@@ -118,7 +130,7 @@ class _Comparison:
         compression = compression_of(part, setting)
         design = Design(self.design.family, self.design.architecture, compression)
         try:
-            network, artifact = self.pipeline.without_training(design, self.seed, Trace())
+            network, artifact = self.pipeline.without_training(design, self.seed, Trace(), self.inherits)
             complexity = count(network, self.pipeline.input_shape) if setting.prunes else self.complexity
             if setting.prunes and complexity.params == self.complexity.params:
                 return Effect(setting, reason=NOTHING_TO_PRUNE)

@@ -10,7 +10,9 @@ from nas import data
 from nas.data.dataset import Dataset
 from nas.design import Design
 from nas.errors import StudyError
+from nas.lineage import start_of
 from nas.measure.environment import has_fast_bfloat16, has_vnni
+from nas.networks import Inherits
 from nas.outcome import Outcome
 from nas.own_module import FAMILY as OWN_MODULE
 from nas.pipeline import Pipeline, own_network
@@ -49,9 +51,10 @@ def analyse_trial(
     dataset = data.load(study.recipe.data)
     with study.folder.claim():
         pipeline = _pipeline(study, record, dataset)
-        if not _has_network(study, record, pipeline):
+        inherits = start_of(record, study.records, None)
+        if not _has_network(study, record, pipeline, inherits):
             note(f"the trained network of trial {record.number} is not in the cache; training it again")
-        found = analyse(study.name, record, pipeline, images, layers, progress)
+        found = analyse(study.name, record, pipeline, images, layers, progress, inherits=inherits)
         study.store.evict({member.artifact_sha256 for member in study.front if member.artifact_sha256})
         return found, _write(study, found, layers)
 
@@ -96,12 +99,12 @@ def _pipeline(study: Study, record: TrialRecord, dataset: Dataset) -> Pipeline:
     return Pipeline(recipe, dataset, study.store, numerics, reduce_range=not has_vnni(), own=own)
 
 
-def _has_network(study: Study, record: TrialRecord, pipeline: Pipeline) -> bool:
+def _has_network(study: Study, record: TrialRecord, pipeline: Pipeline, inherits: Inherits | None) -> bool:
     """Whether the trial's float network is there: in the cache, or a person's own that came with its weights."""
     if pipeline.own is not None and pipeline.own.trained is not None:
         return True
     start = Design(record.design.family, record.design.architecture, {})
-    return study.store.get(pipeline.train_key(start, record.seed)) is not None
+    return study.store.get(pipeline.train_key(start, record.seed, inherits)) is not None
 
 
 def _write(study: Study, found: Sensitivity, layers: bool) -> list[Path]:

@@ -48,10 +48,7 @@ class DesignKernel(Kernel):  # type: ignore[misc]
 
     def __call__(self, X: np.ndarray, Y: np.ndarray | None = None, eval_gradient: bool = False) -> Any:  # noqa: N803
         other = X if Y is None else Y
-        covariance = squared_distances(X, other, self.weights.astype(X.dtype))
-        covariance *= -0.5
-        np.exp(covariance, out=covariance)
-        covariance *= X.dtype.type(self.smooth)
+        covariance = smooth_part(X, other, self.weights.astype(X.dtype), self.smooth)
         if self.slopes.any():
             covariance += (X * self.slopes.astype(X.dtype)) @ other.T
         return (covariance, np.empty((*covariance.shape, 0))) if eval_gradient else covariance
@@ -65,12 +62,14 @@ class DesignKernel(Kernel):  # type: ignore[misc]
         return not self.slopes.any()
 
 
-def squared_distances(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted squared distances of N and K rows, N×K."""
+def smooth_part(x: np.ndarray, y: np.ndarray, weights: np.ndarray, variance: float) -> np.ndarray:
+    """variance · exp(-½ Σ weights (x - y)²) of N and K rows, N×K, by a single product of matrices."""
     weighted = y * weights
-    squares = ((x * weights) * x).sum(axis=1)[:, None] + (weighted * y).sum(axis=1)[None, :]
-    squares -= 2 * (x @ weighted.T)
-    return np.asarray(np.maximum(squares, 0, out=squares))
+    left = np.column_stack([x, -0.5 * ((x * weights) * x).sum(axis=1), np.ones(len(x), x.dtype)])
+    constant = np.log(variance) - 0.5 * (weighted * y).sum(axis=1)
+    right = np.column_stack([weighted, np.ones(len(y), x.dtype), constant.astype(x.dtype)])
+    exponents = left @ right.T
+    return np.asarray(np.exp(exponents, out=exponents))
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ class Fit:
     def _loss(self, theta: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
         smooth, noise, slope = np.exp(theta[:3])
         weights = self._weights(theta)
-        near = smooth * np.exp(-0.5 * squared_distances(self.x, self.x, weights))
+        near = smooth_part(self.x, self.x, weights, float(smooth))
         covariance = near + slope * self.linear
         covariance[np.diag_indices_from(covariance)] += self.alpha + noise + JITTER
         try:

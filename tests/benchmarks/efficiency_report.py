@@ -12,6 +12,8 @@ import numpy as np
 from benchmarks.efficiency_analysis import Curve, Reached, mean_time, ratio
 from benchmarks.efficiency_runs import Run
 
+from nas.wording import plural
+
 MOST_PARTS = 6
 
 
@@ -81,7 +83,7 @@ def cost_words(results: Sequence[Result]) -> str:
     for line in lines:
         parts.update(line["parts"])
     return (
-        f"{len(results)} runs, {measured / len(results):.0f} networks measured in each, one in "
+        f"{plural(len(results), 'run')}, {measured / len(results):.0f} networks measured in each, one in "
         f"{searched / max(1, measured):.1f} s; {', '.join(f'{count} {name}' for name, count in outcomes.most_common())}"
         f"\n  time went into {', '.join(f'{n} {s / searched:.0%}' for n, s in parts.most_common(MOST_PARTS))}"
     )
@@ -106,7 +108,7 @@ def print_ratio(variant: str, other: str, pairs: Sequence[tuple[Result, Result]]
     alone = ratio([ours.searched for ours, _ in pairs], [plain.searched for _, plain in pairs], rng)
     met = found.bound in ("", "at most") and found.value <= aim
     print(
-        f"\ntime of {variant} / time of {other}, {len(pairs)} seeds: {found.words()}; aim: at most {aim:g}, "
+        f"\ntime of {variant} / time of {other}, {plural(len(pairs), 'seed')}: {found.words()}; aim: at most {aim:g}, "
         f"{'met' if met else 'missed'}\n  without training again: {alone.words()}"
     )
     return met

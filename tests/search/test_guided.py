@@ -159,7 +159,8 @@ def test_a_limit_that_is_broken_before_training_is_infeasible_and_costs_nothing(
     evaluate = InRungs(train_seconds=100.0)
     recipe = guided_recipe(trials=30, constraints=[f"{LATENCY} <= 0.2"], guided={"fans": False, "rungs": False})
     study, _ = run_guided(tmp_path / "s", recipe, evaluate)
-    broken = [r for r in by_outcome(study, Outcome.INFEASIBLE) if r.reason is not None and r.reason.kind == "constraint"]
+    infeasible = by_outcome(study, Outcome.INFEASIBLE)
+    broken = [r for r in infeasible if r.reason is not None and r.reason.kind == "constraint"]
     assert broken
     for record in broken:
         assert record.reason is not None
