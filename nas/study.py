@@ -39,8 +39,8 @@ class StudyFolder:
     ``recipe.yaml``, ``inputs.json`` (digests of space, data and what else the recipe names), ``trials/NNNNN.json`` (the
     truth), ``samples/`` (raw latency samples), ``measurements/`` (latencies taken later), ``failures/`` (tracebacks),
     ``cache/`` (trained networks, artifacts), ``test_scores.json``, ``optuna.sqlite3`` (the sampler's memory),
-    ``plan.json`` (the strategy), ``supernet.safetensors`` (of the strategy of that name), and what ``front``, ``report``
-    and ``sensitivity`` write.
+    ``plan.json`` (the strategy), ``supernet.safetensors`` (of the strategy of that name), and what ``front``,
+    ``report`` and ``sensitivity`` write.
     """
 
     def __init__(self, path: Path) -> None:

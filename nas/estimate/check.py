@@ -41,7 +41,7 @@ def check(name: str, estimated: Sequence[float], measured: Sequence[float], dist
     Raises:
         ValueError: There are fewer than two, or their numbers differ.
     """
-    from scipy.stats import kendalltau, spearmanr  # type: ignore[import-untyped]
+    from scipy.stats import kendalltau, spearmanr
 
     if len(estimated) != len(measured) or len(measured) < 2:
         raise ValueError(f"a check needs at least 2 pairs, but got {len(estimated)} and {len(measured)} values")

@@ -222,7 +222,7 @@ class Predictor:
 
     def predict(self, network: Network) -> Prediction:
         """The latency of a network with these kernels."""
-        from scipy.linalg import solve_triangular  # type: ignore[import-untyped]
+        from scipy.linalg import solve_triangular
 
         layout = _Layout([network])
         counts = layout.counts[0]

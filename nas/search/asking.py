@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nas.design import Design, Value
+from nas.lineage import start_of
 from nas.outcome import Outcome
 from nas.pipeline import AnyTeacher, Teacher
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.guide import Guide
-from nas.lineage import start_of
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.space import SearchSpace
 from nas.teacher.given import GivenTeacher

@@ -8,11 +8,11 @@ from pathlib import Path
 from nas.data.dataset import Dataset
 from nas.errors import StudyError
 from nas.gains import finalists
+from nas.lineage import Giver, start_of
 from nas.measure.measurer import Measurer
 from nas.pipeline import AnyTeacher, Pipeline, Teacher
 from nas.record import record_path
 from nas.remeasure import time_front
-from nas.lineage import Giver, start_of
 from nas.search.loop import Watcher
 from nas.serving import Outputs, Scores, server_of, services
 from nas.stages import Trace

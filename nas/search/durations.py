@@ -50,7 +50,7 @@ class Durations:
             encoded: N×D.
             shares: How much of the training each has still before it: 0 where the network is trained already.
         """
-        return shares * self.training.predict(encoded) + self.rest.predict(encoded)
+        return np.asarray(shares * self.training.predict(encoded) + self.rest.predict(encoded))
 
 
 class _Regression:
@@ -69,4 +69,4 @@ class _Regression:
     def predict(self, x: np.ndarray) -> np.ndarray:
         if self.model is None:
             return np.full(len(x), self.median)
-        return np.exp(np.clip(self.model.predict(x), *self.bounds))
+        return np.asarray(np.exp(np.clip(self.model.predict(x), *self.bounds)))

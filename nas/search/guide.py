@@ -19,6 +19,7 @@ import numpy as np
 from nas.design import Design
 from nas.errors import SurrogateError
 from nas.front import reference_from
+from nas.lineage import inherited_label
 from nas.networks import Start
 from nas.outcome import Outcome, Quantity, Reason
 from nas.recipe import Recipe
@@ -27,7 +28,6 @@ from nas.search.durations import TRAINING
 from nas.search.fans import Fans
 from nas.search.foreseen import at_rung, known_cost, rung_accuracy
 from nas.search.knowledge import Cues, Knowledge
-from nas.lineage import inherited_label
 from nas.search.parameters import Parameters, decode, parameter_name
 from nas.search.predictor_sampler import Observation
 from nas.search.rungs import promotable, standing
@@ -208,7 +208,7 @@ class Guide:
                     "constraint", f"{constraint.key}, but it is {about}{display(constraint.quantity.name, value)}"
                 )
         known = self.knowledge(records)
-        if known is None or not self.recipe.guided.screening:
+        if known is None or not known.screens or not self.recipe.guided.screening:
             return None
         best = known.optimistic(record)
         if (better := known.beaten(best)) is None:

@@ -28,8 +28,13 @@ from nas.surrogate.outlook import Outlook
 
 # Fewer measured trials than this, and nothing is believed.
 FEWEST = 5
-# Confidence of the intervals that are kept with a trial, and of the bounds that screen.
+# Confidence of the intervals that are kept with a trial.
 LEVEL = 0.9
+# What screens is so many times as far from the expected as the ends of these intervals: few of many designs that are
+# screened out may be of the front, so that 95 % for each is by far not enough.
+SCREENING_WIDTH = 1.5
+# With fewer measured trials than this nothing is screened out.
+FEWEST_TO_SCREEN = 15
 # So many predictions must have met their measurements before the intervals are corrected by how they did.
 FEWEST_CHECKED = 8
 # Of gains from a rung to the end, as log errors: the spread where it cannot be told, and the least that is believed.
@@ -104,6 +109,11 @@ class Knowledge:
         points = points.reshape(len(feasible), len(self.objectives))
         self.front = points[non_dominated(points, [o.maximise for o in self.objectives])]
 
+    @property
+    def screens(self) -> bool:
+        """Whether enough is known to give designs up untrained."""
+        return sum(record.outcome is Outcome.MEASURED for record in self.records) >= FEWEST_TO_SCREEN
+
     @cached_property
     def durations(self) -> Durations:
         """How long trials take."""
@@ -146,9 +156,12 @@ class Knowledge:
         middle, _ = self.outlook.interval(x, 0.0, cues=cues)
         low, high = self.outlook.interval(x, LEVEL, cues=cues)
         factor = self.inflation
+        least, most = self._bounds
         quantities = []
         for column, objective in enumerate(self.objectives):
-            value = float(middle[0, column])
+            value, below, above = (
+                float(np.clip(part[0, column], least[column], most[column])) for part in (middle, low, high)
+            )
             quantities.append(
                 Quantity(
                     f"{PREDICTED}{objective.name}",
@@ -156,15 +169,33 @@ class Knowledge:
                     objective.kind.unit,
                     How.PROXY,
                     objective.target,
-                    _widened(value, float(low[0, column]), factor[column], objective),
-                    _widened(value, float(high[0, column]), factor[column], objective),
+                    _widened(value, below, factor[column], objective),
+                    _widened(value, above, factor[column], objective),
                     detail={"level": LEVEL, "inflation": factor[column]},
                 )
             )
         return tuple(quantities)
 
+    @cached_property
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """How far predictions are believed: as far beyond what was measured as that extends, costs by their logarithm.
+
+        A surrogate of values that are nearly all the same may say anything between two of them.
+        """
+        least, most = [], []
+        for column, objective in enumerate(self.objectives):
+            known = self.values[np.isfinite(self.values[:, column]), column]
+            scaled = [_scale(float(end), objective) for end in (known.min(), known.max())]
+            extent = max(scaled[1] - scaled[0], 0.1)
+            ends = [scaled[0] - extent, scaled[1] + extent]
+            if objective.kind.log_axis:
+                ends = [float(np.exp(end)) for end in ends]
+            least.append(max(ends[0], 0.0))
+            most.append(min(ends[1], 1.0) if objective.maximise else ends[1])
+        return np.array(least), np.array(most)
+
     def optimistic(self, record: TrialRecord) -> np.ndarray:
-        """M objectives as good as they may be at confidence ``LEVEL``; costs that are known before training as known.
+        """M objectives as good as they may be at most; costs that are known before training as known.
 
         The record holds what was foreseen, and what was found since.
         """
@@ -174,7 +205,8 @@ class Knowledge:
             assert quantity is not None, "foreseen before it is judged"
             assert quantity.low is not None
             assert quantity.high is not None
-            bound = quantity.high if objective.maximise else quantity.low
+            end = quantity.high if objective.maximise else quantity.low
+            bound = _widened(quantity.value, end, SCREENING_WIDTH, objective)
             if not objective.maximise:
                 known = known_cost(record, objective, self.recipe)
                 bound = bound if known is None else known

@@ -7,7 +7,7 @@ flight, and the next start takes that one up again.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ import numpy as np
 from nas.design import Design
 from nas.evaluate import EvalRequest
 from nas.gains import finalists
+from nas.lineage import start_of
 from nas.outcome import Outcome
 from nas.pipeline import AnyTeacher, Teacher
 from nas.recipe import Recipe
@@ -23,7 +24,6 @@ from nas.record import StageResult, TrialRecord, utc_now, write_record
 from nas.search.asking import Asking, settled, worth_another_try
 from nas.search.evaluation import Evaluate, Evaluation
 from nas.search.guide import Guide
-from nas.lineage import start_of
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.search.plan import flat_since
 from nas.search.samplers import SamplerHints
@@ -74,6 +74,7 @@ class Loop:
         guide: Weighs what comes next and gives up what is not worth it; without, each design that the sampler proposes
             is evaluated to the end.
         charged: Work done before the first trial, such as the training of a supernet: the first record carries it.
+        clock: Tells the seconds.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Loop:
         starts: Sequence[tuple[Design, str]] = (),
         guide: Guide | None = None,
         charged: StageResult | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder = folder
         self.recipe = recipe
@@ -100,7 +102,8 @@ class Loop:
         self.bridge = Bridge(folder.storage, recipe, space, self._hints)
         self.asking = Asking(self.bridge, recipe, space, starts, guide, given)
         self.evaluation = Evaluation(folder, evaluate, watcher.progress, guide)
-        self.trial_began = time.monotonic()
+        self.clock = clock
+        self.trial_began = clock()
 
     def run(self) -> Ended:
         """Searches until budget or space is exhausted. Ctrl-C passes through and loses nothing finished."""
@@ -168,7 +171,7 @@ class Loop:
             request = EvalRequest(asked.number, design, self.recipe.seed, teacher, inherits=inherits)
             record = self.evaluation.run(record, request, self.records)
         # From the end of the trial before, so that the trials' seconds add up to the search's: asking counts too.
-        now = time.monotonic()
+        now = self.clock()
         record = replace(record, seconds=now - self.trial_began)
         self.trial_began = now
         if self.charged is not None:

@@ -79,6 +79,7 @@ class Parameters:
 
     @property
     def varied(self) -> tuple[Choice, ...]:
+        """The choices that are parameters."""
         return tuple(one.choice for one in self.by_choice.values())
 
     @cached_property
@@ -168,8 +169,10 @@ def _equal_steps(values: Sequence[Value]) -> bool:
 
 
 def parameter_name(choice: Choice) -> str:
+    """The name in Optuna of a choice of more than one value."""
     return Parameter.of(choice).name
 
 
 def decode(choice: Choice, stored: Any) -> Value:
+    """The value of a choice that its parameter stands for."""
     return Parameter.of(choice).decode(stored)

@@ -62,14 +62,29 @@ class DesignKernel(Kernel):  # type: ignore[misc]
         return not self.slopes.any()
 
 
-def smooth_part(x: np.ndarray, y: np.ndarray, weights: np.ndarray, variance: float) -> np.ndarray:
-    """variance · exp(-½ Σ weights (x - y)²) of N and K rows, N×K, by a single product of matrices."""
+ROUGH = False
+
+
+def squared_distances(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted squared distances of N and K rows, N×K, by a single product of matrices."""
     weighted = y * weights
-    left = np.column_stack([x, -0.5 * ((x * weights) * x).sum(axis=1), np.ones(len(x), x.dtype)])
-    constant = np.log(variance) - 0.5 * (weighted * y).sum(axis=1)
-    right = np.column_stack([weighted, np.ones(len(y), x.dtype), constant.astype(x.dtype)])
-    exponents = left @ right.T
-    return np.asarray(np.exp(exponents, out=exponents))
+    ones = np.ones((max(len(x), len(y)), 1), x.dtype)
+    left = np.hstack([x, ((x * weights) * x).sum(axis=1, keepdims=True), ones[: len(x)]])
+    right = np.hstack([-2 * weighted, ones[: len(y)], (weighted * y).sum(axis=1, keepdims=True)])
+    squares = left @ right.T
+    return np.asarray(np.maximum(squares, 0, out=squares))
+
+
+def smooth_part(x, y, weights, variance):
+    squares = squared_distances(x, y, weights)
+    if ROUGH:
+        np.sqrt(squares, out=squares)
+        squares *= -1
+    else:
+        squares *= -0.5
+    np.exp(squares, out=squares)
+    squares *= x.dtype.type(variance)
+    return squares
 
 
 @dataclass(frozen=True)
@@ -142,10 +157,14 @@ class Fit:
         loss = 0.5 * (target @ solved + standard @ standard + len(target) * np.log(2 * np.pi)) + log_root
         outer = 0.5 * (inverse - np.outer(solved, solved))  # the loss by the covariance
         pull = outer * near
+        total = pull.sum()
+        if ROUGH:
+            roots = np.sqrt(squared_distances(self.x, self.x, weights))
+            pull = np.where(roots > 1e-6, pull / np.maximum(roots, 1e-6), 0.0)
         # Σ pull_ij (x_i - x_j)² for every column at once, without a matrix for each.
         spread = 2 * (pull.sum(axis=1) @ self.x**2 - np.einsum("ij,ij->j", self.x, pull @ self.x))
         gradient = np.empty_like(theta)
-        gradient[:3] = pull.sum(), noise * np.trace(outer), slope * (outer * self.linear).sum()
+        gradient[:3] = total, noise * np.trace(outer), slope * (outer * self.linear).sum()
         gradient[3:] = self.maps.T @ (-0.5 * weights * spread)
         return float(loss), gradient + standard / self.deviation
 
