@@ -134,9 +134,11 @@ def test_values_of_the_digits_table_hang_together() -> None:
             assert len(set(table.values[rung][numbers])) == 1
         rows = {(table.rows[n]["pruning_ratio"], table.rows[n]["weight_bits"]): n for n in numbers}
         for ratio in (0.0, 0.25, 0.5, 0.75):
-            sizes = [table.values["size_bytes"][rows[ratio, bits]] for bits in (4, 8, 32)]
-            assert len({table.values["flops"][rows[ratio, bits]] for bits in (4, 8, 32)}) == 1
-            assert sizes[0] < sizes[1]  # a small network's scales may take more than eight bits save
+            of_bits = [rows[ratio, bits] for bits in (4, 8, 32)]
+            assert len(set(table.values["flops"][of_bits])) == 1
+            small, middle, large = table.values["size_bytes"][of_bits]
+            if large > 30_000:  # in a smaller file scales and the graph take more than bits save
+                assert small < middle < large / 2
         flops = [table.values["flops"][rows[ratio, 32]] for ratio in (0.0, 0.25, 0.5, 0.75)]
         assert flops == sorted(flops, reverse=True)
         assert flops[-1] < flops[0]

@@ -44,7 +44,7 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None
     """Kendall's τ-b of two rankings; None for fewer than 5 values, or where all of one ranking are equal."""
     if len(first) < LEAST_DESIGNS or len(set(first)) < 2 or len(set(second)) < 2:
         return None
-    from scipy.stats import kendalltau  # type: ignore[import-untyped]
+    from scipy.stats import kendalltau
 
     return float(kendalltau(first, second).statistic)
 

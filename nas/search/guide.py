@@ -28,7 +28,7 @@ from nas.search.durations import TRAINING
 from nas.search.fans import Fans
 from nas.search.foreseen import at_rung, known_cost, rung_accuracy
 from nas.search.knowledge import Cues, Knowledge
-from nas.search.parameters import Parameters, decode, parameter_name
+from nas.search.parameters import Parameters
 from nas.search.predictor_sampler import Observation
 from nas.search.rungs import promotable, standing
 from nas.search.samplers import SamplerHints
@@ -146,14 +146,9 @@ class Guide:
         known = self.knowledge(records)
         if known is None:
             return SamplerHints()
-        by_name = {parameter_name(choice): choice for choice in parameters.varied}
 
         def seconds(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:
-            rows = [
-                {by_name[n].name: decode(by_name[n], v) for n, v in params.items() if n in by_name}
-                for params in proposals
-            ]
-            return known.row_seconds(rows)
+            return known.row_seconds([parameters.decode(params) for params in proposals])
 
         observations = tuple(
             Observation(parameters.params(design), values, sd) for design, values, sd in known.estimates()

@@ -77,11 +77,6 @@ class Parameters:
         self._params: dict[str, dict[str, Any]] = {}
         self.by_choice = {choice.name: Parameter.of(choice) for choice in space.choices if len(choice.values) > 1}
 
-    @property
-    def varied(self) -> tuple[Choice, ...]:
-        """The choices that are parameters."""
-        return tuple(one.choice for one in self.by_choice.values())
-
     @cached_property
     def distributions(self) -> dict[str, BaseDistribution]:
         """Of all parameters, by name, in alphabetical order."""
@@ -166,13 +161,3 @@ def _equal_steps(values: Sequence[Value]) -> bool:
     numbers = [float(value) for value in values]
     step = numbers[1] - numbers[0]
     return all(math.isclose(b - a, step, rel_tol=1e-9) for a, b in pairwise(numbers))
-
-
-def parameter_name(choice: Choice) -> str:
-    """The name in Optuna of a choice of more than one value."""
-    return Parameter.of(choice).name
-
-
-def decode(choice: Choice, stored: Any) -> Value:
-    """The value of a choice that its parameter stands for."""
-    return Parameter.of(choice).decode(stored)

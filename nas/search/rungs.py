@@ -51,7 +51,7 @@ def in_order(points: np.ndarray, maximise: Sequence[bool]) -> np.ndarray:
         contributions[members] = moocore.hv_contributions(
             scaled[members], ref=[-MARGIN] * points.shape[1], maximise=True
         )
-    return np.lexsort((np.arange(len(points)), -contributions, ranks))
+    return np.asarray(np.lexsort((np.arange(len(points)), -contributions, ranks)))
 
 
 def survivors(count: int, reduction: int) -> int:

@@ -7,7 +7,7 @@ choice is explained; what stays unexplained is taken as active.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,36 @@ class Activity:
             for rule in self.rules[choice]:
                 parent = np.where(active[:, rule.parent], rows[:, rule.parent], np.nan)
                 active[:, choice] &= ~rule.breaks(parent)
+        return active
+
+
+class AskedActivity(Activity):
+    """Which choices play a part, as somebody says of each design; an answer is remembered.
+
+    Args:
+        answer: Of one full row its active choices, as booleans.
+        conditional: For each choice whether it may be inactive.
+    """
+
+    def __init__(self, answer: Callable[[np.ndarray], np.ndarray], conditional: Sequence[bool]) -> None:
+        super().__init__([()] * len(conditional))
+        self._answer = answer
+        self._conditional = tuple(conditional)
+        self._answers: dict[bytes, np.ndarray] = {}
+
+    @property
+    def conditional(self) -> tuple[bool, ...]:
+        """For each choice whether it may be inactive."""
+        return self._conditional
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Of N full rows which choices are active, N×columns booleans."""
+        active = np.ones(rows.shape, dtype=bool)
+        for place, row in enumerate(rows):
+            key = row.tobytes()
+            if key not in self._answers:
+                self._answers[key] = self._answer(row)
+            active[place] = self._answers[key]
         return active
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.surrogate.activity import Activity
+from nas.surrogate.activity import Activity, AskedActivity
 from nas.surrogate.encode import Column, Encoding
 from nas.surrogate.evolve import Operators
 
@@ -92,6 +92,14 @@ class Domain:
     def size(self) -> float:
         """How many full rows there are; infinite where a range has no grid."""
         return math.prod(math.inf if axis.grid is None else len(axis.grid) for axis in self.axes)
+
+    @property
+    def label(self) -> str | None:
+        """What tells it from other domains; None where that cannot be told."""
+        if isinstance(self.activity, AskedActivity):
+            return None
+        grids = [None if axis.grid is None else axis.grid.tolist() for axis in self.axes]
+        return repr((self.encoding.columns, self.activity.rules, grids))
 
     def all(self) -> np.ndarray:
         """Every design once, as full rows; only where ``size`` is finite."""

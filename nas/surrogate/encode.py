@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class Encoding:
         self.columns = tuple(columns)
         self.width = sum(column.width for column in columns)
         ends = np.cumsum([0, *(column.width for column in columns)])
-        self._slices = [slice(int(first), int(last)) for first, last in zip(ends, ends[1:], strict=False)]
+        self._slices = [slice(int(first), int(last)) for first, last in itertools.pairwise(ends)]
 
     @property
     def groups(self) -> np.ndarray:

@@ -85,7 +85,7 @@ def ranked(promises: np.ndarray) -> np.ndarray:
     import moocore
 
     ranks = np.asarray(moocore.pareto_rank(promises, maximise=True))
-    return np.lexsort((-_crowding(promises, ranks), ranks))
+    return np.asarray(np.lexsort((-_crowding(promises, ranks), ranks)))
 
 
 def _fittest(rows: Rows, promises: np.ndarray, count: int) -> tuple[Rows, np.ndarray]:
@@ -114,7 +114,7 @@ def _tournament(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _distinct(rows: Rows, key: Callable[[Rows], Any] | None) -> Rows:
-    return rows[_first_of_each(rows, key)]
+    return np.asarray(rows[_first_of_each(rows, key)])
 
 
 def _first_of_each(rows: Rows, key: Callable[[Rows], Any] | None) -> np.ndarray:

@@ -31,6 +31,15 @@ def normal_excess(mean: np.ndarray, deviation: np.ndarray) -> Excess:
     return excess
 
 
+def hinge_excess(values: np.ndarray) -> Excess:
+    """Of N values that are certain."""
+
+    def excess(thresholds: np.ndarray) -> np.ndarray:
+        return np.asarray(np.maximum(values[:, None] - thresholds[None, :].astype(values.dtype), 0))
+
+    return excess
+
+
 def gap_excess(mean: np.ndarray, deviation: np.ndarray, bound: float) -> Excess:
     """Of N variables Y = bound - exp(-X) with X normal: what is missing to a bound is log-normal."""
     deviation = np.maximum(deviation, LEAST_DEVIATION)[:, None]
@@ -71,7 +80,9 @@ def expected_improvement(excesses: Sequence[Excess], front: np.ndarray, referenc
     front = front[(front > reference).all(axis=1)]
     levels, grades, places = [], [], []
     for column, excess in enumerate(excesses):
-        values, place = np.unique(np.concatenate([reference[column : column + 1], front[:, column]]), return_inverse=True)
+        values, place = np.unique(
+            np.concatenate([reference[column : column + 1], front[:, column]]), return_inverse=True
+        )
         levels.append(values)
         grades.append(excess(values))
         places.append(place[1:])
@@ -80,7 +91,7 @@ def expected_improvement(excesses: Sequence[Excess], front: np.ndarray, referenc
 
 
 def _gain(grades: Sequence[np.ndarray], ranks: np.ndarray) -> np.ndarray:
-    """The expected gain where the front is given as ranks among each objective's thresholds, of which 0 is the reference.
+    """The expected gain, the front given as ranks among each objective's thresholds, of which 0 is the reference.
 
     The last objective is cut into slabs between its thresholds. In a slab those points still stand that reach beyond
     it, and the gain there is that of one objective fewer.

@@ -17,11 +17,10 @@ from scipy.optimize import minimize
 from sklearn.gaussian_process.kernels import Kernel
 
 # Means and deviations of the normal priors on logarithms of: variance of the smooth part, variance of the noise, the
-# common weight (of which a choice has its share), weights of choices and of what numbers stand for, variance of cues.
+# common weight (of which a choice has its share), variance of cues.
 SMOOTH = (0.0, 1.5)
 NOISE = (-6.0, 2.0)
 COMMON = (0.0, 1.5)
-OWN = (0.0, 1.0)
 CUES = (-1.0, 2.0)
 # Parameters stay within so many deviations of their priors.
 REACH = 4.0
@@ -46,23 +45,20 @@ class DesignKernel(Kernel):  # type: ignore[misc]
         self.slopes = slopes
         self.smooth = smooth
 
-    def __call__(self, X: np.ndarray, Y: np.ndarray | None = None, eval_gradient: bool = False) -> Any:  # noqa: N803
+    def __call__(self, X: np.ndarray, Y: np.ndarray | None = None, eval_gradient: bool = False) -> Any:
         other = X if Y is None else Y
         covariance = smooth_part(X, other, self.weights.astype(X.dtype), self.smooth)
         if self.slopes.any():
             covariance += (X * self.slopes.astype(X.dtype)) @ other.T
         return (covariance, np.empty((*covariance.shape, 0))) if eval_gradient else covariance
 
-    def diag(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+    def diag(self, X: np.ndarray) -> np.ndarray:
         """Variances of N designs."""
         return np.asarray((X**2) @ self.slopes + self.smooth)
 
     def is_stationary(self) -> bool:
         """Whether it depends on differences alone, which the linear part does not."""
         return not self.slopes.any()
-
-
-ROUGH = False
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -75,13 +71,10 @@ def squared_distances(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.n
     return np.asarray(np.maximum(squares, 0, out=squares))
 
 
-def smooth_part(x, y, weights, variance):
+def smooth_part(x: np.ndarray, y: np.ndarray, weights: np.ndarray, variance: float) -> np.ndarray:
+    """variance · exp(-½ Σ weights (x - y)²) of N and K rows, N×K."""
     squares = squared_distances(x, y, weights)
-    if ROUGH:
-        np.sqrt(squares, out=squares)
-        squares *= -1
-    else:
-        squares *= -0.5
+    squares *= -0.5
     np.exp(squares, out=squares)
     squares *= x.dtype.type(variance)
     return squares
@@ -110,16 +103,17 @@ class Fit:
         alpha: N variances of the noise that is known, on the target's axis.
         groups: The choice that each number belongs to, one integer for each that is no cue.
         kinds: What each of these numbers stands for, as integers.
+        freedom: How far weights may differ: the deviation of their logarithms.
     """
 
-    def __init__(self, x: np.ndarray, alpha: np.ndarray, groups: np.ndarray, kinds: np.ndarray) -> None:
+    def __init__(self, x: np.ndarray, alpha: np.ndarray, groups: np.ndarray, kinds: np.ndarray, freedom: float) -> None:
         self.x, self.alpha = x, alpha
         width, cues = len(groups), x.shape[1] - len(groups)
         parts = [np.ones((width, 1)), _selection(groups), _selection(kinds)]
         self.maps = np.vstack([np.hstack(parts), np.zeros((cues, sum(part.shape[1] for part in parts)))])
         self.share = np.where(np.arange(x.shape[1]) < width, 1 / max(1, len(np.unique(groups))), 0.0)
         self.is_cue = (np.arange(x.shape[1]) >= width).astype(float)
-        priors = [SMOOTH, NOISE, CUES, COMMON] + [OWN] * (self.maps.shape[1] - 1)
+        priors = [SMOOTH, NOISE, CUES, COMMON] + [(0.0, freedom)] * (self.maps.shape[1] - 1)
         self.mean, self.deviation = np.array(priors).T
         self.linear = (x * self.is_cue) @ x.T
 
@@ -157,14 +151,10 @@ class Fit:
         loss = 0.5 * (target @ solved + standard @ standard + len(target) * np.log(2 * np.pi)) + log_root
         outer = 0.5 * (inverse - np.outer(solved, solved))  # the loss by the covariance
         pull = outer * near
-        total = pull.sum()
-        if ROUGH:
-            roots = np.sqrt(squared_distances(self.x, self.x, weights))
-            pull = np.where(roots > 1e-6, pull / np.maximum(roots, 1e-6), 0.0)
         # Σ pull_ij (x_i - x_j)² for every column at once, without a matrix for each.
         spread = 2 * (pull.sum(axis=1) @ self.x**2 - np.einsum("ij,ij->j", self.x, pull @ self.x))
         gradient = np.empty_like(theta)
-        gradient[:3] = total, noise * np.trace(outer), slope * (outer * self.linear).sum()
+        gradient[:3] = pull.sum(), noise * np.trace(outer), slope * (outer * self.linear).sum()
         gradient[3:] = self.maps.T @ (-0.5 * weights * spread)
         return float(loss), gradient + standard / self.deviation
 

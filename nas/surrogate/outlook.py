@@ -1,10 +1,9 @@
-"""Surrogates of several objectives: Gaussian processes on encoded designs, each on an axis where it is nearly normal."""
+"""Surrogates of several objectives: Gaussian processes on encoded designs, each on an axis where it is about normal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -12,15 +11,13 @@ from scipy.special import ndtri
 from nas.errors import SurrogateError
 from nas.surrogate.encode import Encoding
 from nas.surrogate.improvement import Excess, expected_improvement, gap_excess, log_excess, normal_excess
-from nas.surrogate.kernel import JITTER, Fit, Fitted
-from nas.surrogate.warp import Warp, candidates
+from nas.surrogate.model import HINT, Model, axes
+from nas.surrogate.warp import Warp
 
-# With fewer values than this nothing is fitted.
-FEWEST = 3
-# Parameters are sought on so many designs at most, and axes compared on so many.
+# Parameters are sought on so many designs at most.
 SOUGHT_ON = 200
-COMPARED_ON = 100
-HINT = "the search goes on with its plain sampler"
+# Axes of a hypervolume: of own units, of their logarithm, of the surrogate's own axis.
+SCALES = ("linear", "log", "warped")
 
 
 @dataclass(frozen=True)
@@ -29,32 +26,6 @@ class Prediction:
 
     mean: np.ndarray
     sd: np.ndarray
-
-
-@dataclass(frozen=True)
-class Model:
-    """The surrogate of one objective: its axis, the kernel that was found, and the regression on all that is known."""
-
-    warp: Warp
-    fitted: Fitted
-    regression: Any
-    x: np.ndarray
-    target: np.ndarray
-    alpha: np.ndarray
-
-    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """N means and deviations on the warped axis."""
-        mean, deviation = self.regression.predict(x, return_std=True)
-        return np.asarray(mean), np.asarray(deviation)
-
-    def given(self, x: np.ndarray) -> Model:
-        """Conditioned on designs that are being evaluated, as if they gave what is expected of them.
-
-        See Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to parallelize optimization", 2010.
-        """
-        target = np.concatenate([self.target, self.regression.predict(x)])
-        alpha = np.concatenate([self.alpha, np.zeros(len(x))])
-        return _regress(self.warp, self.fitted, np.vstack([self.x, x]), target, alpha)
 
 
 class Outlook:
@@ -86,6 +57,7 @@ class Outlook:
         cues: np.ndarray | None = None,
         seed: int = 0,
         encoding: Encoding | None = None,
+        plain: bool = False,
     ) -> Outlook:
         """Fits surrogates.
 
@@ -96,7 +68,9 @@ class Outlook:
             noise: N×M standard deviations in own units; NaN or 0 for none.
             cues: N×K cheap measures that each objective is nearly linear in.
             seed: Of the choice of designs that parameters are sought on, where there are many.
-            encoding: What made x; with it numbers of one choice are weighted together.
+            encoding: What made x; with it numbers of one choice are weighted together, and those that stand for the
+                same value of different choices.
+            plain: Whether values are taken as they are: of a violation the 0 must stay within reach.
 
         Raises:
             SurrogateError: An objective has too few values, or they are all the same.
@@ -115,7 +89,11 @@ class Outlook:
             known = np.isfinite(values[:, number]) & np.isfinite(columns).all(axis=1)
             y = values[known, number]
             deviations = np.zeros(len(y)) if noise is None else np.nan_to_num(noise[known, number])
-            models.append(_model(columns[known], y, deviations, more, groups, kinds, rng))
+            warps = axes(y, more, plain)
+            rows = np.arange(len(y))
+            if len(rows) > SOUGHT_ON:
+                rows = np.sort(rng.choice(len(rows), SOUGHT_ON, replace=False))
+            models.append(Model.fit(columns[known], y, deviations, warps, groups, kinds, rows))
         return cls(models, maximise, middle, spread)
 
     def updated(
@@ -134,8 +112,7 @@ class Outlook:
             if len(y) == 0:
                 raise SurrogateError("a surrogate needs values of each objective, but one has none", HINT)
             deviations = np.zeros(len(y)) if noise is None else np.nan_to_num(noise[known, number])
-            alpha = (deviations * model.warp.slope(y)) ** 2
-            models.append(_regress(model.warp, model.fitted, columns[known], model.warp.forth(y), alpha))
+            models.append(model.updated(columns[known], y, deviations))
         return Outlook(models, [bool(sign > 0) for sign in self.signs], self.cue_middle, self.cue_spread)
 
     def rough(self, x: np.ndarray) -> Prediction:
@@ -143,21 +120,12 @@ class Outlook:
 
         The deviations are never too small: what other designs tell is left out.
         """
-        narrow = np.asarray(x, dtype=np.float32)
-        means, deviations = [], []
-        for model in self.models:
-            kernel = model.fitted.kernel
-            covariance = kernel(narrow, model.x.astype(np.float32))
-            means.append(covariance @ model.regression.alpha_.astype(np.float32))
-            own = kernel.smooth
-            told = covariance.max(axis=1) ** 2 / (own + model.fitted.noise)
-            deviations.append(np.sqrt(np.maximum(own - told, 1e-6)))
-        return Prediction(np.stack(means, axis=1), np.stack(deviations, axis=1))
+        return _joined([model.rough(x) for model in self.models])
 
     def predict(self, x: np.ndarray, cues: np.ndarray | None = None) -> Prediction:
         """Means and deviations of N designs."""
-        parts = [model.predict(self._columns(x, cues)) for model in self.models]
-        return Prediction(np.stack([mean for mean, _ in parts], axis=1), np.stack([sd for _, sd in parts], axis=1))
+        columns = self._columns(x, cues)
+        return _joined([model.predict(columns) for model in self.models])
 
     def interval(self, x: np.ndarray, level: float, cues: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Ends of the central intervals of N designs in own units, N×M low and high.
@@ -209,7 +177,7 @@ class Outlook:
         columns = self._columns(x, cues)
         models, front = self.models, np.asarray(front, dtype=float).reshape(-1, len(self.models))
         if pending is not None and len(pending):
-            believed = np.stack([model.warp.back(model.regression.predict(pending)) for model in models], axis=1)
+            believed = np.stack([model.warp.back(model.predict(pending)[0]) for model in models], axis=1)
             models, front = tuple(model.given(pending) for model in models), np.vstack([front, believed])
         excesses = []
         for number, (model, scale) in enumerate(zip(models, scales, strict=True)):
@@ -219,9 +187,12 @@ class Outlook:
                 mean = np.where(told, model.warp.forth(np.where(told, known[:, number], 1.0)), mean)
                 deviation = np.where(told, 0.0, deviation)
             excesses.append(excess(model.warp, mean, deviation, scale))
-        axes = [_axis(self.signs[number], scale) for number, scale in enumerate(scales)]
-        points = np.stack([axis(front[:, number]) for number, axis in enumerate(axes)], axis=1)
-        corner = np.array([float(axis(np.array([reference[number]]))[0]) for number, axis in enumerate(axes)])
+        lines = [
+            model.warp.forth if scale == "warped" else _axis(self.signs[number], scale)
+            for number, (scale, model) in enumerate(zip(scales, models, strict=True))
+        ]
+        points = np.stack([axis(front[:, number]) for number, axis in enumerate(lines)], axis=1)
+        corner = np.array([float(axis(np.array([reference[number]]))[0]) for number, axis in enumerate(lines)])
         return expected_improvement(excesses, points, corner)
 
     def _columns(self, x: np.ndarray, cues: np.ndarray | None) -> np.ndarray:
@@ -235,6 +206,10 @@ class Outlook:
 
     def _back(self, warped: np.ndarray) -> np.ndarray:
         return np.stack([model.warp.back(warped[:, i]) for i, model in enumerate(self.models)], axis=1)
+
+
+def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Prediction:
+    return Prediction(np.stack([mean for mean, _ in parts], axis=1), np.stack([sd for _, sd in parts], axis=1))
 
 
 def _axis(sign: float, scale: str):  # type: ignore[no-untyped-def]
@@ -254,6 +229,8 @@ def excess(warp: Warp, mean: np.ndarray, deviation: np.ndarray, scale: str) -> E
     # The tail that is drawn in lies below any front, so it may be taken as if it were not.
     spread = deviation * warp.scale * warp.spread
     natural = {"identity": "linear", "log": "log", "gap": "log" if warp.bound == 0 else "other"}[warp.kind]
+    if scale == "warped":
+        return normal_excess(mean, deviation)
     if scale == "log":
         if natural == "log":
             return normal_excess(raw, spread)
@@ -266,46 +243,3 @@ def excess(warp: Warp, mean: np.ndarray, deviation: np.ndarray, scale: str) -> E
     if warp.kind == "log":
         return log_excess(raw, spread)
     return gap_excess(raw, spread, warp.bound)
-
-
-def _model(
-    x: np.ndarray,
-    values: np.ndarray,
-    deviations: np.ndarray,
-    maximise: bool,
-    groups: np.ndarray,
-    kinds: np.ndarray,
-    rng: np.random.Generator,
-) -> Model:
-    if len(values) < FEWEST:
-        raise SurrogateError(f"a surrogate needs {FEWEST} values of each objective, but one has {len(values)}", HINT)
-    if np.ptp(values) == 0:
-        raise SurrogateError(f"a surrogate needs values that differ, but all {len(values)} are {values[0]:g}", HINT)
-    rows = np.arange(len(values))
-    if len(rows) > SOUGHT_ON:
-        rows = np.sort(rng.choice(len(rows), SOUGHT_ON, replace=False))
-    some = rows[:: max(1, -(-len(rows) // COMPARED_ON))]
-    warps = candidates(values, maximise)
-    best = warps[0]
-    if len(warps) > 1:
-        losses = []
-        for warp in warps:
-            slope = warp.slope(values[some])
-            fit = Fit(x[some], (deviations[some] * slope) ** 2, groups, kinds)
-            losses.append(fit.search(warp.forth(values[some])).loss - np.log(slope).sum())
-        best = warps[int(np.argmin(losses))]
-    alpha = (deviations * best.slope(values)) ** 2
-    target = best.forth(values)
-    fitted = Fit(x[rows], alpha[rows], groups, kinds).search(target[rows])
-    return _regress(best, fitted, x, target, alpha)
-
-
-def _regress(warp: Warp, fitted: Fitted, x: np.ndarray, target: np.ndarray, alpha: np.ndarray) -> Model:
-    from sklearn.gaussian_process import GaussianProcessRegressor
-
-    try:
-        regression = GaussianProcessRegressor(fitted.kernel, alpha=alpha + fitted.noise + JITTER, optimizer=None)
-        regression.fit(x, target)
-    except (np.linalg.LinAlgError, ValueError) as error:
-        raise SurrogateError(f"no surrogate can be fitted: {error}", HINT) from error
-    return Model(warp, fitted, regression, x, target, alpha)

@@ -121,4 +121,3 @@ def standardised(warp: Warp, values: np.ndarray) -> Warp:
     drawn = first.forth(values)
     scale = float(drawn.std()) or 1.0
     return Warp(warp.kind, warp.sign, warp.bound, warp.least, middle, spread, float(drawn.mean()), scale)
-

@@ -197,8 +197,8 @@ def screening(world: World, seeds: int, trials: int, samplers: Sequence[str]) ->
         bound = float(beta.ppf(0.975, out + 1, members - out)) if out < members else 1.0
         print(
             f"  {sampler:10s} screened {screened / seeds:6.1f} a run, spared {spared / seeds:4.1f}; hypervolume lost "
-            f"{100 * np.mean(lost):.3f} % (most {100 * max(lost):.3f} %); of the front screened out {out} of {members}: "
-            f"{100 * out / members:.2f} % (at most {100 * bound:.2f} %)",
+            f"{100 * np.mean(lost):.3f} % (most {100 * max(lost):.3f} %); of the front screened out {out} of "
+            f"{members}: {100 * out / members:.2f} % (at most {100 * bound:.2f} %)",
             flush=True,
         )
 

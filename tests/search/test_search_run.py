@@ -25,7 +25,8 @@ from nas.families import build
 from nas.gains import finalists
 from nas.outcome import Outcome
 from nas.recipe import Recipe, TeacherConfig, parse_recipe
-from nas.search.run import check_teaching, search
+from nas.search.prepare import check_teaching
+from nas.search.run import search
 from nas.space import SearchSpace
 from nas.store import sha256_bytes
 
