@@ -27,7 +27,7 @@ from nas.record import TrialRecord
 from nas.search.durations import TRAINING
 from nas.search.fans import Fans
 from nas.search.foreseen import at_rung, known_cost, rung_accuracy
-from nas.search.knowledge import Cues, Knowledge
+from nas.search.knowledge import Cues, Knowledge, scales_of
 from nas.search.parameters import Parameters
 from nas.search.predictor_sampler import Observation
 from nas.search.rungs import promotable, standing
@@ -154,7 +154,9 @@ class Guide:
             Observation(parameters.params(design), values, sd) for design, values, sd in known.estimates()
         )
         # Where only trials are limited, all cost the same.
-        return SamplerHints(observations, seconds if self.recipe.budget.minutes is not None else None)
+        priced = seconds if self.recipe.budget.minutes is not None else None
+        reference, scales = tuple(known.reference), scales_of(self.objectives)
+        return SamplerHints(observations, priced, reference, scales)
 
     def promotions(self, records: Sequence[TrialRecord]) -> list[Proposal]:
         """The stopped trainings that would go on now."""

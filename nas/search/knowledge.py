@@ -103,6 +103,7 @@ class Knowledge:
             noise=self.noise,
             cues=self._cues(designs),
             seed=recipe.seed,
+            encoding=self.encoding,
         )
         feasible = [record for record in measured if record.feasible(self.constraints)]
         points = np.array([[r.value(o.key) for o in self.objectives] for r in feasible])
@@ -146,7 +147,8 @@ class Knowledge:
         if not designs:
             return np.zeros(0)
         x, cues = self._encoded(designs), self._cues(designs)
-        gains = np.asarray(self.outlook.improvement(x, self.front, self.reference, cues=cues, known=known))
+        scales = scales_of(self.objectives)
+        gains = self.outlook.improvement(x, self.front, self.reference, cues=cues, known=known, scales=scales)
         likely: np.ndarray = gains * self._feasible(designs, x, cues)
         return likely
 
@@ -313,6 +315,11 @@ class Knowledge:
             except SurrogateError:  # constant: it is the same for all designs
                 continue
         return models
+
+
+def scales_of(objectives: Sequence[Objective]) -> tuple[str, ...]:
+    """The axes of the hypervolume, see ``nas.front.Reference``."""
+    return tuple("log" if o.kind.log_axis and not o.maximise else "linear" for o in objectives)
 
 
 def _log_error(accuracy: float) -> float:

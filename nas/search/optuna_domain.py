@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from nas.surrogate.activity import Activity, AskedActivity, learned
 from nas.surrogate.domain import Axis, Domain
-from nas.surrogate.encode import Column, Encoding
+from nas.surrogate.encode import Column, value_key
 
 # Numbers of more steps than this are taken as if they had none.
 LONGEST_GRID = 10_000
@@ -18,6 +19,8 @@ LONGEST_GRID = 10_000
 ASKED, CHECKED = 192, 64
 
 Params = Mapping[str, Any]
+# What no category equals, and no number.
+_MISSING = "\0 missing"
 
 
 def column_of(name: str, distribution: BaseDistribution, conditional: bool = False) -> Column:
@@ -41,30 +44,40 @@ def value_of(distribution: BaseDistribution, value: Any) -> Any:
     return int(number) if isinstance(distribution, IntDistribution) else number
 
 
-def row_of(space: Mapping[str, BaseDistribution], params: Params) -> dict[str, Any]:
-    """Those of a trial's parameters that lie in the space as it is now."""
-    row = {}
-    for name, value in params.items():
-        if (distribution := space.get(name)) is not None and _contains(distribution, value):
-            row[name] = value
-    return row
+def positions_of(space: Mapping[str, BaseDistribution], params: Sequence[Params]) -> np.ndarray:
+    """Where N trials' parameters lie, N×columns positions of ``Column``; NaN for what they lack.
+
+    A value that does not lie in the space as it is now counts as lacking.
+    """
+    positions = np.full((len(params), len(space)), np.nan)
+    for index, (name, distribution) in enumerate(space.items()):
+        given = [own.get(name, _MISSING) for own in params]
+        column = column_of(name, distribution)
+        if column.values is not None:
+            places = {value_key(value): float(place) for place, value in enumerate(column.values)}
+            positions[:, index] = [places.get(value_key(value), math.nan) for value in given]
+            continue
+        numbers = np.array([math.nan if isinstance(v, str | bool) or v is None else v for v in given], dtype=float)
+        inside = (numbers >= column.low) & (numbers <= column.high)
+        positions[inside, index] = column.positions(list(numbers[inside]))
+    return positions
 
 
 def domain_of(
     space: Mapping[str, BaseDistribution],
-    rows: Sequence[Params],
+    positions: np.ndarray,
     active: Callable[[Params], Collection[str]] | None,
 ) -> Domain:
     """The designs of a space.
 
     Args:
         space: Its parameters.
-        rows: Those of all trials, from which is learned what plays a part where.
+        positions: Those of all trials, from which is learned what plays a part where.
         active: Of all parameters those that do; where given it is asked instead.
     """
     plain = [column_of(name, distribution) for name, distribution in space.items()]
     if active is None:
-        activity: Activity = learned(Encoding(plain).positions(rows))
+        activity: Activity = learned(positions)
     else:
         activity = _asked(space, plain, active)
     axes = []
@@ -89,7 +102,7 @@ def _asked(
     activity = learned(np.where(present, rows, np.nan)[:ASKED])
     if (activity.of(rows) == present).all():
         return activity
-    return AskedActivity(answer, tuple(bool(missing) for missing in ~present.all(axis=0)))
+    return AskedActivity(answer, [not present[:, column].all() for column in range(rows.shape[1])])
 
 
 def _axis(column: Column, distribution: BaseDistribution) -> Axis:
@@ -103,16 +116,3 @@ def _axis(column: Column, distribution: BaseDistribution) -> Axis:
     if count > LONGEST_GRID:
         return Axis(column, None)
     return Axis(column, column.positions(list(distribution.low + distribution.step * np.arange(count))))
-
-
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a value is among a distribution's."""
-    if isinstance(distribution, CategoricalDistribution):
-        try:
-            distribution.to_internal_repr(value)
-        except ValueError:
-            return False
-        return True
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and distribution.low <= value <= distribution.high

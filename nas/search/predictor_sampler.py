@@ -27,10 +27,11 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import SurrogateError
-from nas.search.optuna_domain import domain_of, row_of, value_of
+from nas.search.optuna_domain import domain_of, positions_of, value_of
 from nas.surrogate.domain import Domain, keys_of
+from nas.surrogate.history import History
 from nas.surrogate.outlook import SCALES
-from nas.surrogate.proposing import SMALL, Choosing, History, Wish
+from nas.surrogate.proposing import SMALL, Choosing, Wish
 
 # Draws of which a start-up trial takes the one farthest from all that was tried.
 START_DRAWS = 64
@@ -91,8 +92,8 @@ class PredictorSampler(BaseSampler):
         cost_exponent: float = 1.0,
         fallback: BaseSampler | None = None,
         space_filling: bool = True,
-        population: int = 500,
-        generations: int = 20,
+        population: int = 400,
+        generations: int = 12,
     ) -> None:
         for name, value in (("startup_trials", startup_trials), ("population", population)):
             if value < 1:
@@ -188,9 +189,8 @@ class _Asked:
         self.rng = np.random.default_rng([sampler.seed, trial.number])
         self.maximise = [direction == StudyDirection.MAXIMIZE for direction in study.directions]
         trials = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and t.params]
-        rows = [row_of(space, other.params) for other in trials]
-        self.domain: Domain = domain_of(space, rows, sampler.active)
-        self.positions = self.domain.encoding.positions(rows)
+        self.positions = positions_of(space, [other.params for other in trials])
+        self.domain: Domain = domain_of(space, self.positions, sampler.active)
         self.taken = set(keys_of(self.positions))
         complete = [place for place, other in enumerate(trials) if other.state is TrialState.COMPLETE]
         self.pending = self.positions[[i for i, other in enumerate(trials) if other.state is TrialState.RUNNING]]
@@ -241,13 +241,11 @@ class _Asked:
         objectives = len(self.maximise)
         values = [list(trial.values) for trial in self.complete]
         noise = [[0.0] * objectives for _ in self.complete]
-        elsewhere = []
+        elsewhere = positions_of(self.space, [observation.params for observation in self.sampler.known])
         for observation in self.sampler.known:
-            if row := row_of(self.space, observation.params):
-                elsewhere.append(row)
-                values.append(list(observation.values))
-                noise.append(list(observation.sd) or [0.0] * objectives)
-        positions = np.concatenate([self.own, self.domain.encoding.positions(elsewhere)])
+            values.append(list(observation.values))
+            noise.append(list(observation.sd) or [0.0] * objectives)
+        positions = np.concatenate([self.own, elsewhere])
         names = sorted({name for trial in self.complete for name in trial.constraints})
         violations = [[trial.constraints.get(name, math.nan) for name in names] for trial in self.complete]
         known = np.array(values, dtype=float).reshape(-1, objectives)

@@ -34,10 +34,14 @@ class SamplerHints:
     Args:
         known: What is known of designs that were not measured: of stopped trials, say.
         seconds: The expected cost of N designs as N float64; None where all cost the same.
+        reference: Of the hypervolume, in the objectives' units.
+        scales: Of its axes: ``linear`` or ``log``.
     """
 
     known: Sequence[Observation] = ()
     seconds: Callable[[Sequence[Mapping[str, Any]]], np.ndarray] | None = None
+    reference: Sequence[float] | None = None
+    scales: Sequence[str] | None = None
 
 
 def make_sampler(
@@ -70,6 +74,8 @@ def make_sampler(
                 known=hints.known,
                 seconds=hints.seconds,
                 active=parameters.active,
+                reference=hints.reference,
+                scales=hints.scales,
                 fallback=TPESampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS),
             )
         if name == "tpe":

@@ -6,7 +6,6 @@ Positions are N×columns float64, in the terms of ``Column.positions``. A *full*
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +86,8 @@ class Domain:
         self.axes = tuple(axes)
         self.activity = activity
         self.encoding = Encoding([axis.column for axis in axes])
+        # Of choices without order the number of values; 0 for all others.
+        self._sizes = np.array([0 if axis.column.is_number else len(axis.column.values or ()) for axis in axes])
 
     @property
     def size(self) -> float:
@@ -117,24 +118,32 @@ class Domain:
         chosen = rng.random(rows.shape) < 1 / rows.shape[1]
         untouched = np.flatnonzero(~chosen.any(axis=1))
         chosen[untouched, rng.integers(rows.shape[1], size=len(untouched))] = True
-        for index, axis in enumerate(self.axes):
+        named = np.flatnonzero(self._sizes > 1)
+        sizes = self._sizes[named]
+        others = (rows[:, named] + rng.integers(1, sizes, size=(len(rows), len(named)))) % sizes
+        changed[:, named] = np.where(chosen[:, named], others, rows[:, named])
+        for index in np.flatnonzero(self._sizes == 0):
             own = chosen[:, index]
-            changed[own, index] = axis.change(rows[own, index], rng)
+            changed[own, index] = self.axes[index].change(rows[own, index], rng)
         return changed
 
     def cross(self, mothers: np.ndarray, fathers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Children that have each choice of one of their parents."""
         return np.where(rng.random(mothers.shape) < 0.5, mothers, fathers)
 
-    def neighbours(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Rows that differ from one of the given in one choice."""
-        found = [rows[:0]]
-        for row, (index, axis) in itertools.product(rows, enumerate(self.axes)):
-            others = axis.others(float(row[index]), rng)
+    def neighbours(self, rows: np.ndarray, rng: np.random.Generator, most: int) -> np.ndarray:
+        """Rows that differ from one of the given in one choice; where there are more than ``most``, some at random."""
+        found, count = [rows[:0]], 0
+        for pair in rng.permutation(rows.size):
+            row, index = rows[pair // rows.shape[1]], pair % rows.shape[1]
+            others = self.axes[index].others(float(row[index]), rng)
             near = np.repeat(row[None, :], len(others), axis=0)
             near[:, index] = others
             found.append(near)
-        return np.concatenate(found)
+            count += len(near)
+            if count >= most:
+                break
+        return np.asarray(np.concatenate(found)[:most])
 
     def operators(self) -> Operators:
         """How an evolution makes designs."""

@@ -16,6 +16,13 @@ from nas.errors import SurrogateError
 MIDDLE = 0.5
 
 
+def value_key(value: Any) -> Any:
+    """What tells values apart: True is not 1, and NaN is NaN."""
+    if value is True or value is False:
+        return repr(value), bool
+    return repr(value) if value != value else value
+
+
 @dataclass(frozen=True)
 class Column:
     """One choice.
@@ -57,11 +64,11 @@ class Column:
         """
         if self.values is None:
             return self._in_range(np.array(given, dtype=float))
-        places = {_key(value): place for place, value in enumerate(self.values)}
+        places = {value_key(value): place for place, value in enumerate(self.values)}
         try:
-            return np.array([places[_key(value)] for value in given], dtype=float)
+            return np.array([places[value_key(value)] for value in given], dtype=float)
         except KeyError:
-            strange = next(value for value in given if _key(value) not in places)
+            strange = next(value for value in given if value_key(value) not in places)
             valid = ", ".join(repr(value) for value in self.values)
             raise SurrogateError(
                 f"column '{self.name}' has no value {strange!r}; valid: {valid}",
@@ -113,7 +120,7 @@ class Encoding:
         known: dict[Any, int] = {}
         labels: list[Any] = []
         for column in self.columns:
-            values = None if column.values is None else tuple(_key(value) for value in column.values)
+            values = None if column.values is None else tuple(value_key(value) for value in column.values)
             own: list[Any] = ["number" if values is None else (values, "number")]
             if not column.is_number:
                 own = [(values, place) for place in range(len(values or ()))]
@@ -166,8 +173,3 @@ class Encoding:
                 else:
                     row[column.name] = column.value_at(int(np.argmax(numbers[: len(column.values or ())])))
         return rows
-
-
-def _key(value: Any) -> Any:
-    """What tells values apart: True is not 1, and NaN is NaN."""
-    return (isinstance(value, bool), repr(value) if value != value else value)

@@ -98,11 +98,14 @@ class Model:
         parts = [member.regression.predict(x, return_std=True) for member in self.members]
         return _mixed(np.stack([mean for mean, _ in parts]), np.stack([sd for _, sd in parts]))
 
-    def rough(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means, and deviations by the closest known design alone, which are never too small; in single precision."""
+    def rough(self, x: np.ndarray, members: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Means, and deviations by the closest known design alone, by the first members, in single precision.
+
+        The deviations are no smaller than those members have on the whole.
+        """
         narrow, known = np.asarray(x, dtype=np.float32), self.x.astype(np.float32)
         means, deviations = [], []
-        for member in self.members:
+        for member in self.members[:members]:
             kernel = member.fitted.kernel
             covariance = kernel(narrow, known)
             means.append(covariance @ member.regression.alpha_.astype(np.float32))

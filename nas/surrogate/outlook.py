@@ -115,12 +115,12 @@ class Outlook:
             models.append(model.updated(columns[known], y, deviations))
         return Outlook(models, [bool(sign > 0) for sign in self.signs], self.cue_middle, self.cue_spread)
 
-    def rough(self, x: np.ndarray) -> Prediction:
+    def rough(self, x: np.ndarray, members: int = 1) -> Prediction:
         """Means, and deviations by the closest known design alone, in single precision; without cues.
 
         The deviations are never too small: what other designs tell is left out.
         """
-        return _joined([model.rough(x) for model in self.models])
+        return _joined([model.rough(x, members) for model in self.models])
 
     def predict(self, x: np.ndarray, cues: np.ndarray | None = None) -> Prediction:
         """Means and deviations of N designs."""

@@ -17,28 +17,27 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
-import importlib.util
 import io
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import moocore
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
-from nas.search.predictor_sampler import PredictorSampler
+sys.path.insert(0, str(Path(__file__).parent.parent))  # as tests import benchmarks
+
+from benchmarks.searchers import Searcher, installed, searchers
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT.parent / "shared" / "data" / "nas-bench-201-hw" / "nas_bench_201_hw.csv.gz"
 SHARES = (0.90, 0.95, 0.98)
 # Standard deviations of an accuracy in per cent over training seeds: the better the network the smaller.
 NOISE_AT = ((10.0, 2.0), (80.0, 0.8), (90.0, 0.4), (94.0, 0.2))
-ELSEWHERE = ("syne_tune", "pymoo")
 
 
 @dataclass(frozen=True)
@@ -147,19 +146,6 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def samplers(reference: Sequence[float] | None) -> dict[str, Callable[[int], BaseSampler]]:
-    """Samplers by name, each made of a seed."""
-    return {
-        "predictor": lambda seed: PredictorSampler(seed=seed, reference=reference),
-        "tpe": lambda seed: TPESampler(seed=seed),
-        "tpe-multivariate": lambda seed: TPESampler(seed=seed, multivariate=True),
-        "nsga2-20": lambda seed: NSGAIISampler(seed=seed, population_size=20),
-        "nsga2-50": lambda seed: NSGAIISampler(seed=seed, population_size=50),
-        "gp": lambda seed: GPSampler(seed=seed),
-        "random": lambda seed: RandomSampler(seed=seed),
-    }
-
-
 @dataclass(frozen=True)
 class Run:
     """One search: evaluations until each share was reached (None where it was not), and seconds a proposal took."""
@@ -168,25 +154,23 @@ class Run:
     seconds: tuple[float, ...]
 
 
-def search(problem: Problem, sampler: BaseSampler, seed: int, evaluations: int, noise: bool) -> Run:
-    """Lets a sampler search a problem."""
+def search(problem: Problem, searcher: Searcher, seed: int, evaluations: int, noise: bool) -> Run:
+    """Lets a searcher search a problem."""
     table, points = problem.table, problem.points
     whole = volume(points, table.floor)
     number_of = {tuple(row): number for number, row in enumerate(table.rows.tolist())}
     rng = np.random.default_rng([seed, 7])
     errors = rng.standard_normal(len(points)) * np.interp(points[:, 0], *zip(*NOISE_AT, strict=True))
-    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     found: list[int] = []
     needed: list[int | None] = [None] * len(SHARES)
     seconds = []
     for _ in range(evaluations):
         began = time.perf_counter()
-        trial = study.ask()
-        picked = [values.index(trial.suggest_categorical(name, values)) for name, values in table.choices]
+        picked = searcher.ask()
         seconds.append(time.perf_counter() - began)
         number = number_of[tuple(picked)]
         found.append(number)
-        study.tell(trial, [points[number, 0] + (errors[number] if noise else 0.0), points[number, 1]])
+        searcher.tell(points[number, 0] + (errors[number] if noise else 0.0), points[number, 1])
         reached = volume(points[found], table.floor) / whole
         for place, share in enumerate(SHARES):
             if needed[place] is None and reached >= share:
@@ -223,7 +207,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--evaluations", type=int, default=300)
     parser.add_argument("--gp-evaluations", type=int, default=120, help="of Optuna's GP, which is slow")
     parser.add_argument("--noise", action="store_true", help="samplers see accuracies of single trainings")
-    parser.add_argument("--samplers", nargs="+", choices=list(samplers(None)), default=list(samplers(None)))
+    parser.add_argument("--samplers", nargs="+", choices=list(searchers()), default=list(searchers()))
     parser.add_argument("--devices", nargs="+", help="columns of latencies; all where not given")
     parser.add_argument("--floor", type=float, default=80.0, help="accuracies above it count, in per cent")
     parser.add_argument("--synthetic", type=int, metavar="N", help="N tables of random effects instead")
@@ -246,17 +230,22 @@ def main() -> None:
             if device not in table.latencies:
                 sys.exit(f"unknown device '{device}'; valid: {', '.join(table.latencies)}")
             print(f"\n{table.name}, {device}, {len(table.rows):,} designs, {noise} accuracies, {options.seeds} seeds")
-            shares = "".join(f"{f'to {share:.0%}':<22}" for share in SHARES)
-            print(f"{'sampler':<18}{shares}{'ms/trial':>8}")
+            print(f"{'sampler':<24}{'  '.join(f'to {share:.0%}'.ljust(20) for share in SHARES)}ms/trial")
             for name in options.samplers:
-                evaluations = options.evaluations if name != "gp" else min(options.gp_evaluations, options.evaluations)
-                make = samplers([table.floor, 1.0] if options.tell_reference else None)[name]
-                problem = Problem(table, device)
-                runs = [search(problem, make(s), s, evaluations, options.noise) for s in range(options.seeds)]
-                print(f"{name:<18}{summary(runs, evaluations)}", flush=True)
-    for package in ELSEWHERE:
-        if importlib.util.find_spec(package) is None:
-            print(f"{package}: not installed")
+                print(f"{name:<24}{_line(name, Problem(table, device), options)}", flush=True)
+
+
+def _line(name: str, problem: Problem, options: argparse.Namespace) -> str:
+    """How one sampler did."""
+    if not installed(name):
+        return "not installed"
+    make = searchers([problem.table.floor, 1.0] if options.tell_reference else None)[name]
+    evaluations = options.evaluations if name != "gp" else min(options.gp_evaluations, options.evaluations)
+    runs = [
+        search(problem, make(problem.table.choices, seed), seed, evaluations, options.noise)
+        for seed in range(options.seeds)
+    ]
+    return summary(runs, evaluations)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def test_changes_stay_within_the_axes(seed: int) -> None:
     domain, rng = Domain(AXES, Activity([()] * 4)), np.random.default_rng(seed)
     rows = domain.sample(20, rng)
     changed = domain.mutate(rows, rng)
-    near = domain.neighbours(rows[:3], rng)
+    near = domain.neighbours(rows[:3], rng, 100)
     crossed = domain.cross(rows, changed, rng)
     for made in (rows, changed, near, crossed):
         assert set(made[:, 0]) <= {0.0, 1.0, 2.0, 3.0}

@@ -78,6 +78,8 @@ def test_a_range_of_one_number_lies_in_the_middle() -> None:
 
 
 def test_a_strange_value_is_named_with_the_valid_ones() -> None:
-    with pytest.raises(SurrogateError, match=r"column 'op' has no value 'pool'; valid: 'none', 'skip', 'conv'") as caught:
+    with pytest.raises(
+        SurrogateError, match=r"column 'op' has no value 'pool'; valid: 'none', 'skip', 'conv'"
+    ) as caught:
         ENCODING.encode([{"op": "conv"}, {"op": "pool"}])
     assert caught.value.hint == "the search goes on with its plain sampler"

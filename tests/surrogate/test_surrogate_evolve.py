@@ -42,7 +42,8 @@ def test_it_finds_a_front_that_chance_does_not() -> None:
 
 def test_it_is_the_same_again_and_holds_no_design_twice() -> None:
     runs = [
-        evolve(OPERATORS, leading_and_trailing, np.random.default_rng(4), population=20, generations=5) for _ in range(2)
+        evolve(OPERATORS, leading_and_trailing, np.random.default_rng(4), population=20, generations=5)
+        for _ in range(2)
     ]
     np.testing.assert_array_equal(runs[0].rows, runs[1].rows)
     assert len(np.unique(runs[0].rows, axis=0)) == len(runs[0].rows)
@@ -50,9 +51,7 @@ def test_it_is_the_same_again_and_holds_no_design_twice() -> None:
 
 def test_it_begins_with_what_is_given_and_keeps_the_best() -> None:
     best = np.arange(LENGTH)[None, :] < 6
-    found = evolve(
-        OPERATORS, leading_and_trailing, np.random.default_rng(4), first=best, population=10, generations=3
-    )
+    found = evolve(OPERATORS, leading_and_trailing, np.random.default_rng(4), first=best, population=10, generations=3)
     assert (found.rows == best).all(axis=1).any()
 
 

@@ -76,7 +76,11 @@ def test_members_that_do_not_surpass_the_reference_change_nothing() -> None:
 def test_extreme_predictions_stay_finite() -> None:
     mean, deviation = np.array([-1e6, -800.0, 0.0, 800.0]), np.array([0.0, 1e-12, 30.0, 1e-12])
     thresholds = np.array([-1e3, 0.0, 0.999])
-    for excess in (normal_excess(mean, deviation), gap_excess(mean, deviation, 1.0), log_excess(mean[:3], deviation[:3])):
+    for excess in (
+        normal_excess(mean, deviation),
+        gap_excess(mean, deviation, 1.0),
+        log_excess(mean[:3], deviation[:3]),
+    ):
         found = excess(thresholds)
         assert np.isfinite(found).all()
         assert (found >= 0).all()

@@ -56,7 +56,7 @@ def test_the_gradient_is_that_of_the_loss(cues: int) -> None:
 
 
 def test_what_matters_gets_more_weight() -> None:
-    x, groups, kinds = choices(80)
+    x, groups, _ = choices(80)
     target = x[:, 0] - x[:, 1] + 0.01 * RNG.standard_normal(80)  # the first choice alone
     found = Fit(x, np.zeros(80), groups, np.arange(9), 1.0).search((target - target.mean()) / target.std())
     weights = found.kernel.weights.reshape(3, 3).mean(axis=1)

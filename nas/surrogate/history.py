@@ -1,0 +1,113 @@
+"""What a search knows of its designs, what of it surrogates are fitted on, and what was fitted before."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas.surrogate.domain import Domain
+from nas.surrogate.evolve import ranked
+from nas.surrogate.outlook import Outlook
+
+# Parameters are sought again when the number of observations has grown by this factor, from so many on.
+GROWTH, FIRST_SOUGHT = 1.15, 4
+# A surrogate is conditioned on so many observations at most, of which this share are the best.
+CONDITIONED_ON, BEST_SHARE = 250, 2 / 3
+REMEMBERED = 64
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known.
+
+    Args:
+        positions: N×columns active rows of a domain.
+        values: N×M objectives in own units; NaN where unknown.
+        noise: N×M standard deviations; 0 for none.
+        own: How many of the rows, from the first on, are the study's own; the others tell of it from elsewhere.
+        violations: own×C, at most 0 where a constraint is met; NaN where unknown.
+        pending: P×columns active rows that are being evaluated.
+        taken: Keys of designs that are not to be proposed.
+    """
+
+    positions: np.ndarray
+    values: np.ndarray
+    noise: np.ndarray
+    own: int
+    violations: np.ndarray
+    pending: np.ndarray
+    taken: Collection[bytes]
+
+
+def sought_at(count: int) -> int:
+    """How many observations, at most ``count``, parameters are sought on: grows in geometric steps."""
+    at = FIRST_SOUGHT
+    while (following := max(at + 1, int(at * GROWTH))) <= count:
+        at = following
+    return min(at, count)
+
+
+def conditioned_on(quality: np.ndarray) -> np.ndarray:
+    """Places of the observations that a surrogate is conditioned on, ascending; all of them while they are few.
+
+    Else those of the first ranks, so that the front's surroundings are known in detail, and of the others every so
+    many.
+
+    Args:
+        quality: N×M, more is better; NaN where unknown.
+    """
+    if len(quality) <= CONDITIONED_ON:
+        return np.arange(len(quality))
+    worst = np.nanmin(np.where(np.isfinite(quality), quality, np.nan), axis=0)
+    order = ranked(np.where(np.isfinite(quality), quality, worst))
+    count = int(CONDITIONED_ON * BEST_SHARE)
+    rest = np.sort(order[count:])
+    others = rest[np.linspace(0, len(rest) - 1, CONDITIONED_ON - count).astype(int)]
+    return np.sort(np.concatenate([order[:count], others]))
+
+
+# What follows depends on its arguments alone, so it is remembered for all samplers of the process.
+_LOCK = threading.Lock()
+_SOUGHT: OrderedDict[str, Outlook] = OrderedDict()
+_WHOLES: OrderedDict[str, tuple[np.ndarray, dict[bytes, int], np.ndarray]] = OrderedDict()
+
+
+def sought(
+    domain: Domain, x: np.ndarray, values: np.ndarray, noise: np.ndarray, maximise: Sequence[bool], plain: bool
+) -> Outlook:
+    """Fitted surrogates."""
+    digest = hashlib.sha256(repr((list(maximise), plain, domain.encoding.columns, x.shape)).encode())
+    for part in (x, values, noise):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    key = digest.hexdigest()
+    with _LOCK:
+        if (found := _SOUGHT.get(key)) is not None:
+            return found
+    outlook = Outlook.fit(x, values, maximise, noise=noise, encoding=domain.encoding, plain=plain)
+    with _LOCK:
+        _SOUGHT[key] = outlook
+        if len(_SOUGHT) > REMEMBERED:
+            _SOUGHT.popitem(last=False)
+    return outlook
+
+
+def whole(domain: Domain) -> tuple[np.ndarray, dict[bytes, int], np.ndarray]:
+    """All designs of a small domain: full rows, places by key, and encoded in single precision."""
+    key = domain.label
+    with _LOCK:
+        if key is not None and (found := _WHOLES.get(key)) is not None:
+            return found
+    rows = domain.all()
+    places = {own: place for place, own in enumerate(domain.keys(rows))}
+    found_all = rows, places, domain.encode(rows).astype(np.float32)
+    if key is not None:
+        with _LOCK:
+            _WHOLES[key] = found_all
+            if len(_WHOLES) > 2:
+                _WHOLES.popitem(last=False)
+    return found_all
