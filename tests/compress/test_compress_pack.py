@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from integer_products import exact_integers
 from onnx import TensorProto, helper
 from onnx_models import make_model
 from quantised_networks import (
@@ -218,6 +219,7 @@ def test_a_model_in_a_later_opset_stays_there() -> None:
         assert [entry.version for entry in model.opset_import if entry.domain == ""] == [after]
 
 
+@exact_integers
 def test_transposed_convolutions_and_groups_are_packed_too() -> None:
     class Decoder(nn.Module):
         def __init__(self) -> None:

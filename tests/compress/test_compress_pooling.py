@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from integer_products import exact_integers
 from onnx import TensorProto, helper
 from onnx_models import make_model
 from quantised_networks import SHAPE, artifact_of, node_names, outputs, quantise, staged_body
@@ -101,6 +102,7 @@ def test_networks_that_compute_in_floats_keep_their_pooling(activation_bits: int
     assert [node.op_type for node in quantised.graph.node].count("AveragePool") == 1
 
 
+@exact_integers
 def test_pooling_of_pixels_stays_as_it_is() -> None:
     """Floats are faster for it than integers, in either form."""
 

@@ -207,10 +207,10 @@ def test_the_same_again(pipeline: Pipeline, found: Sensitivity) -> None:
 def test_a_refusal_is_a_value(pipeline: Pipeline, found: Sensitivity, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Pipeline.without_training
 
-    def refuse(self: Pipeline, design: Design, seed: int, trace: Trace):  # type: ignore[no-untyped-def]
+    def refuse(self, design: Design, seed: int, trace: Trace, inherits: object):  # type: ignore[no-untyped-def]
         if "stage1.pruning_ratio" in design.compression:
             raise UnsupportedError("layer 'stage1.0' cannot be pruned", "set it to 0")
-        return real(self, design, seed, trace)
+        return real(self, design, seed, trace, inherits)
 
     monkeypatch.setattr(Pipeline, "without_training", refuse)
     again = analyse("tiny", record_of(found.design), pipeline, IMAGES, False, Heard(), settings=(HALF,))
