@@ -77,8 +77,8 @@ def run_guided(
 
 @pytest.fixture(scope="module")
 def guided(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A guided search of 24 trials by a sampler that proposes anything."""
-    return run_guided(tmp_path_factory.mktemp("guided") / "s", guided_recipe(trials=24), InRungs())[0]
+    """A guided search of 18 trials by a sampler that proposes anything."""
+    return run_guided(tmp_path_factory.mktemp("guided") / "s", guided_recipe(trials=18), InRungs())[0]
 
 
 def by_outcome(study: Study, outcome: Outcome) -> list[TrialRecord]:
@@ -100,13 +100,13 @@ def test_trainings_that_fall_behind_are_stopped_and_told_so(guided: Study) -> No
 
 
 def test_stopped_ones_cost_their_share_of_the_budget(guided: Study) -> None:
-    assert 24 <= guided.spent < 25
-    assert len(guided.counted) > 24
+    assert 18 <= guided.spent < 19
+    assert len(guided.counted) > 18
 
 
 def test_a_promotion_goes_on_from_where_it_was_stopped(guided: Study) -> None:
     promotions = [record for record in guided.records if record.origin == "promotion"]
-    assert promotions, "24 trials with a random sampler promote somebody"
+    assert promotions, "18 trials with a random sampler promote somebody"
     numbers = {record.number: record for record in guided.records}
     for record in promotions:
         assert record.parent is not None
@@ -146,7 +146,7 @@ def test_the_hopeless_are_screened_out_but_one_in_ten(tmp_path: Path, monkeypatc
     # In so small a space nothing is hopeless to the degree that a real search asks for.
     monkeypatch.setattr(knowledge, "SCREENING_WIDTH", 0.2)
     monkeypatch.setattr(knowledge, "FEWEST_TO_SCREEN", 8)
-    recipe = guided_recipe(trials=25, guided={"fans": False, "rungs": False})
+    recipe = guided_recipe(trials=20, guided={"fans": False, "rungs": False})
     study, _ = run_guided(tmp_path / "s", recipe, InRungs())
     screened = by_outcome(study, Outcome.SCREENED)
     spared = [record for record in study.records if record.spared]
