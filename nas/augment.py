@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nas.recipe import Augmentation
+from nas.recipe_sections import Augmentation
 
 
 def augment(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:

@@ -25,6 +25,7 @@ from nas.measure.startup import measure_startup
 from nas.networks import Inherits
 from nas.outcome import How, Outcome, Quantity, Realisation, Reason
 from nas.pipeline import AnyTeacher, Pipeline, Product
+from nas.proxies import RUNG, RUNG_ACCURACY, UNTRAINED
 from nas.recipe import Recipe
 from nas.record import StageResult
 from nas.scoring import score
@@ -171,7 +172,7 @@ class Evaluator:
 
         def score_network() -> list[Quantity]:
             accuracy, _ = score(self.pipeline.logits(network, validation), validation.labels)
-            return [replace(accuracy, name="rung_accuracy", target=f"epoch-{epochs}", how=How.PROXY)]
+            return [replace(accuracy, name=RUNG_ACCURACY, target=f"{RUNG}{epochs}", how=How.PROXY)]
 
         quantities = self._timed(trace, "score", score_network)
         return EvalResult(Outcome.STOPPED, quantities=tuple(quantities), stages=tuple(trace.stages))
@@ -329,7 +330,7 @@ class Evaluator:
 
 def _as_proxy(quantity: Quantity) -> Quantity:
     """A number of an untrained artifact, under a name and in a manner that no trial's own has."""
-    return replace(quantity, name=f"proxy_{quantity.name}", how=How.PROXY)
+    return replace(quantity, name=f"{UNTRAINED}{quantity.name}", how=How.PROXY)
 
 
 def _labels(

@@ -171,7 +171,7 @@ class FloatNetworks:
                     model, self.data, config, self.numerics, budget, config.learning_rate, generator,
                     on_epoch=_shown("train", budget, trace), resume=resume,
                 )  # fmt: skip
-                return save_network(model), {"curve": curve, **detail}
+                return save_network(model), {"curve": curve, "epochs": budget - self._done(resume), **detail}
 
             entry = self.stages.cached("train", key, trace, compute)
         return KeyedNetwork(load_network(model, entry.blob), key)
@@ -225,14 +225,20 @@ class FloatNetworks:
         config = self.recipe.training
 
         def compute() -> tuple[bytes, dict[str, Any]]:
+            resume = self._longest(shorter, trace)
             trunk = train_trunk(
                 training.model, self.data, config, self.numerics, steps, config.learning_rate, training.generator,
-                on_epoch=_shown("trunk", epochs, trace), resume=self._longest(shorter, trace),
+                on_epoch=_shown("trunk", epochs, trace), resume=resume,
             )  # fmt: skip
-            return trunk.to_entry()
+            content, detail = trunk.to_entry()
+            return content, detail | {"epochs": self._done(trunk) - self._done(resume)}
 
         entry = self.stages.cached("trunk", key, trace, compute)
         return Checkpoint.from_entry(entry.blob, entry.detail)
+
+    def _done(self, checkpoint: Checkpoint | None) -> float:
+        """After how many epochs a checkpoint was taken; 0 where there is none."""
+        return 0.0 if checkpoint is None else checkpoint.step / self.steps_per_epoch
 
     def _trunks(self, training: _Training, epochs: int) -> list[tuple[int, str]]:
         """Steps and key of each trunk that a training of so many epochs can continue, the longest first."""

@@ -19,6 +19,9 @@ from nas.target import ONNX
 
 VERSION = 1
 
+# Stages that train the float network.
+TRAINING = frozenset({"train", "trunk"})
+
 # The types of the fields that are read as they stand.
 _JSON_TYPES: Mapping[str, type | UnionType] = {
     "number": int,

@@ -147,18 +147,7 @@ class StudyFolder:
         Raises:
             StudyError: The folder holds a study of another recipe, space or data, or cannot be written.
         """
-        if self.is_study():
-            differences = _load_own_recipe(self.recipe).differences(recipe)
-            differences += [
-                f"{name}: changed since the study began"
-                for name, digest in self.read_inputs().items()
-                if inputs.get(name) != digest
-            ]
-            if differences:
-                raise StudyError(
-                    f"{self.path} holds a study of another recipe (there, here): {'; '.join(differences)}",
-                    "name another folder with --output, or start over with --fresh",
-                )
+        self.check(recipe, inputs)
         try:
             # The recipe last: a process that dies before leaves what the next start takes up.
             write_atomically(self.inputs, json.dumps(dict(inputs), indent=1).encode())
@@ -167,6 +156,30 @@ class StudyFolder:
                 folder.mkdir(exist_ok=True)
         except OSError as error:
             raise StudyError(f"the study folder {self.path} cannot be written: {error.strerror}") from error
+
+    def check(self, recipe: Recipe, inputs: Mapping[str, str]) -> None:
+        """Checks that a study that lies here is of the same recipe, but for budget and cache size.
+
+        Args:
+            recipe: As for ``start``.
+            inputs: As for ``start``.
+
+        Raises:
+            StudyError: It is of another recipe, space or data.
+        """
+        if not self.is_study():
+            return
+        differences = _load_own_recipe(self.recipe).differences(recipe)
+        differences += [
+            f"{name}: changed since the study began"
+            for name, digest in self.read_inputs().items()
+            if inputs.get(name) != digest
+        ]
+        if differences:
+            raise StudyError(
+                f"{self.path} holds a study of another recipe (there, here): {'; '.join(differences)}",
+                "name another folder with --output, or start over with --fresh",
+            )
 
     def read_inputs(self) -> Mapping[str, str]:
         """Digests of what the recipe only names, by name, as they were when the study was last taken up.
@@ -251,24 +264,13 @@ class Study:
 
     @property
     def counted(self) -> list[TrialRecord]:
-        """The trials that something was spent on: all but duplicates and those screened out."""
-        free = (Outcome.DUPLICATE, Outcome.SCREENED)
-        return [record for record in self.records if record.outcome not in free]
+        """The trials that something was spent on, see ``counted``."""
+        return counted(self.records)
 
     @property
     def spent(self) -> float:
-        """How many trials of the budget are spent: one that was stopped counts by the share of its epochs.
-
-        So does the rest of a training that goes on after it was stopped.
-        """
-        epochs = self.recipe.budget.epochs
-        done = {record.number: record.epochs or 0 for record in self.records if record.outcome is Outcome.STOPPED}
-        spent = 0.0
-        for record in self.counted:
-            reached = record.epochs or 0 if record.outcome is Outcome.STOPPED else epochs
-            before = done.get(record.parent, 0) if record.parent is not None else 0
-            spent += (reached - before) / epochs
-        return spent
+        """How many trials of the budget are spent, see ``spent``."""
+        return spent(self.records, self.recipe.budget.epochs)
 
     @property
     def seconds(self) -> float:
@@ -347,6 +349,30 @@ class Study:
                 "run the search again, which makes the front's missing artifacts anew; others stay while there is room",
             )
         return content
+
+
+def counted(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trials that something was spent on: all but duplicates and those screened out."""
+    free = (Outcome.DUPLICATE, Outcome.SCREENED)
+    return [record for record in records if record.outcome not in free]
+
+
+def spent(records: Sequence[TrialRecord], epochs: int) -> float:
+    """How many trials of a budget are spent: one that was stopped counts by the share of its epochs.
+
+    So does the rest of a training that goes on after it was stopped.
+
+    Args:
+        records: All trials.
+        epochs: Of a whole training.
+    """
+    done = {record.number: record.epochs or 0 for record in records if record.outcome is Outcome.STOPPED}
+    total = 0.0
+    for record in counted(records):
+        reached = record.epochs or 0 if record.outcome is Outcome.STOPPED else epochs
+        before = done.get(record.parent, 0) if record.parent is not None else 0
+        total += (reached - before) / epochs
+    return total
 
 
 def read_trials(folder: StudyFolder, recipe: Recipe) -> list[TrialRecord]:

@@ -16,7 +16,8 @@ from nas.data.normalise import normalisation_of
 from nas.design import Design, Value
 from nas.errors import InfeasibleDesignError
 from nas.families import build
-from nas.recipe import DataConfig, Recipe, parse_recipe
+from nas.recipe import Recipe, parse_recipe
+from nas.recipe_sections import DataConfig
 from nas.space import list_spaces
 from nas.train import Numerics, TrainingData
 

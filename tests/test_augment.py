@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nas.augment import augment
-from nas.recipe import Augmentation
+from nas.recipe_sections import Augmentation
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -34,7 +34,8 @@ from nas.families import build
 from nas.networks import FloatNetworks
 from nas.outcome import Realisation
 from nas.pipeline import AnyTeacher, Pipeline, Product, Teacher
-from nas.recipe import Recipe, TeacherConfig
+from nas.recipe import Recipe
+from nas.recipe_sections import TeacherConfig
 from nas.stages import Trace
 from nas.store import Store, sha256_bytes
 from nas.target import ONNX, SYMMETRIC, TORCH_PROGRAM

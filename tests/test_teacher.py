@@ -24,7 +24,7 @@ from nas.data.dataset import Dataset, Split, digest_of
 from nas.data.normalise import normalisation_of
 from nas.errors import TeacherError
 from nas.families import build
-from nas.recipe import TeacherConfig
+from nas.recipe_sections import TeacherConfig
 from nas.teacher.given import GivenTeacher, load_teacher
 from nas.train import predict_logits
 

@@ -18,7 +18,7 @@ from nas.data.normalise import Normalisation, normalisation_of
 from nas.errors import DivergedError, NasError, UnsupportedError
 from nas.families import build
 from nas.families.layout import keep_contiguous
-from nas.recipe import Augmentation, TrainingConfig
+from nas.recipe_sections import Augmentation, TrainingConfig
 from nas.train import (
     DECAY_SHARE,
     WARMUP_STEPS,

@@ -21,7 +21,7 @@ from torch import nn
 
 from nas.design import Design
 from nas.outcome import Realisation
-from nas.recipe import TrainingConfig
+from nas.recipe_sections import TrainingConfig
 from nas.train import Distillation, Numerics, TrainingData, seeded, train
 
 CALIBRATION_IMAGES = 256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nas.data.source import RawData, Samples, source
-from nas.recipe import DataConfig
+from nas.recipe_sections import DataConfig
 
 
 @source("digits")

@@ -15,7 +15,7 @@ from nas.artifact import InputSpec, Resize
 from nas.data.images import EXTENSIONS, read_header, read_image
 from nas.data.source import RawData, Samples, required_path, source
 from nas.errors import DataError
-from nas.recipe import DataConfig
+from nas.recipe_sections import DataConfig
 
 VALIDATION_FOLDERS = ("val", "valid", "validation")
 

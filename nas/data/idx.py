@@ -15,7 +15,7 @@ import numpy as np
 
 from nas.data.source import RawData, Samples, required_path, source
 from nas.errors import DataError
-from nas.recipe import DataConfig
+from nas.recipe_sections import DataConfig
 
 UNSIGNED_BYTE = 0x08
 GZIP_MAGIC = b"\x1f\x8b"

@@ -9,7 +9,7 @@ from nas.data.dataset import Dataset, Split, digest_of
 from nas.data.source import RawData, Samples, reader_of
 from nas.data.split import Purpose, SplitIndices, limit_indices, split_indices
 from nas.errors import DataError
-from nas.recipe import DataConfig
+from nas.recipe_sections import DataConfig
 
 
 def load(config: DataConfig) -> Dataset:

@@ -11,7 +11,7 @@ from numpy.lib import format as npy_format
 
 from nas.data.source import RawData, Samples, required_path, source
 from nas.errors import DataError, unknown_name
-from nas.recipe import Arrays, DataConfig
+from nas.recipe_sections import Arrays, DataConfig
 
 FILE_STARTS = (b"PK\x03\x04", b"PK\x05\x06", npy_format.MAGIC_PREFIX)  # of zip archives, as .npz is, and of .npy
 EXACT_IN_FLOAT32 = 2**24  # whole numbers up to here are kept exactly

@@ -11,7 +11,7 @@ import numpy as np
 
 from nas.artifact import Resize
 from nas.errors import DataError, unknown_name
-from nas.recipe import SOURCES, DataConfig
+from nas.recipe_sections import SOURCES, DataConfig
 
 
 @dataclass(frozen=True, eq=False)

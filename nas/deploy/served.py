@@ -13,7 +13,8 @@ from nas.artifact import compressed_size
 from nas.compression import made_on_the_graph
 from nas.data.dataset import Dataset, Split
 from nas.errors import ArtifactError, StudyError
-from nas.outcome import How, Quantity, Realisation
+from nas.outcome import Quantity, Realisation
+from nas.proxies import results
 from nas.record import TrialRecord
 from nas.serving import Outputs, Scores, server_of, services
 from nas.study import Study
@@ -109,9 +110,7 @@ class Served:
                 another runtime's and has no such number is left out.
         """
         own: dict[str, Quantity | None] = {}
-        for quantity in self.record.quantities:
-            if quantity.how is How.PROXY:  # known before the trial's end, and no result
-                continue
+        for quantity in results(self.record):
             if quantity.key in SCORES and not self.is_scored:
                 own[quantity.key] = scores.get(quantity.key)
             elif quantity.key == "size_bytes" and not self.is_weighed:

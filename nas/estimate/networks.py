@@ -26,7 +26,7 @@ from nas.design import Design
 from nas.families import OwnNetwork, build, load_own
 from nas.families.layout import layout_of
 from nas.measure.complexity import Complexity, count
-from nas.recipe import TrainingConfig
+from nas.recipe_sections import TrainingConfig
 from nas.space import SearchSpace
 from nas.train import Numerics, TrainingData, seeded
 

@@ -17,9 +17,10 @@ import numpy as np
 
 from nas.objectives import Constraint, Objective
 from nas.outcome import Outcome, Quantity
-from nas.record import TrialRecord
+from nas.proxies import INHERITED_ACCURACY, prediction, proxies, result
+from nas.record import TRAINING, TrialRecord
 from nas.report.agreement import kendall_tau
-from nas.report.proxies import ACCURACY, INHERITED_ACCURACY, level_of, prediction, proxies, result
+from nas.report.proxy_words import ACCURACY, level_of
 from nas.scoring import Z_95, wilson_interval
 
 # Of fewer trials than this nothing is concluded, though the numbers are told.
@@ -29,7 +30,6 @@ WANTED_PAIRS = 20
 # Of the variance of Fisher's transform of Kendall's τ (Fieller, Hartley and Pearson, Biometrika 44, 1957).
 VARIANCE, LOST = 0.437, 4
 # Stages that train the float network, which all compressions of an architecture share.
-TRAINING = frozenset({"train", "trunk"})
 
 
 @dataclass(frozen=True)

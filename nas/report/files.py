@@ -62,9 +62,9 @@ from nas.gains import baseline_of, latency_gain, mac_gain, speed_up
 from nas.measurements import ambiguous_with
 from nas.objectives import Objective
 from nas.outcome import Quantity, Realisation
+from nas.proxies import results
 from nas.record import TrialRecord
 from nas.report.columns import latency_targets, table_rows
-from nas.report.proxies import results
 from nas.store import write_atomically
 from nas.study import Study
 from nas.target import Place

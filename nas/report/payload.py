@@ -15,13 +15,14 @@ from nas.design import canonical_json
 from nas.front import hypervolume_history
 from nas.gains import baseline_of, compare, gain_words
 from nas.outcome import Outcome, Quantity
+from nas.proxies import proxies, results
 from nas.record import StageResult, TrialRecord
 from nas.report.calibration import Calibration
 from nas.report.categories import convolution, precision
 from nas.report.columns import knee_number, latency_targets
 from nas.report.commands import command_for
 from nas.report.disagreement import Ranking, rankings
-from nas.report.proxies import proxies, proxy_words, results
+from nas.report.proxy_words import proxy_words
 from nas.study import Study
 from nas.target import Place, Target
 from nas.wording import LABEL_WORDS, UNCOMPRESSED, choice_words, constraint_words, kind_of, plain_name, target_words

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from nas.describe import origin_words
 from nas.outcome import Outcome
-from nas.record import TrialRecord
-from nas.report.calibration import TRAINING, was_trained
+from nas.record import TRAINING, TrialRecord
+from nas.report.calibration import was_trained
 from nas.wording import listing, percent, plural
 
 # What stages are for; one that is not here is told by its name.

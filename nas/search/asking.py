@@ -70,7 +70,7 @@ class Asking:
             fixed = {"distillation": False}
         if self.guide is None or fixed:
             return self.bridge.ask(fixed=fixed or None)
-        chosen = self.guide.choose(records, lambda: self.bridge.propose(), self.teacher(records) is not None)
+        chosen = self.guide.choose(records, self.bridge.propose, self.teacher(records) is not None)
         return self.bridge.ask(fixed=self.space.flat(chosen.design), origin=chosen.origin, parent=chosen.parent)
 
     def teacher(self, records: Sequence[TrialRecord]) -> AnyTeacher | None:

@@ -12,19 +12,19 @@ from typing import NamedTuple
 
 from nas.outcome import Outcome
 from nas.recipe import Recipe
-from nas.record import TrialRecord
+from nas.record import TRAINING, TrialRecord
 from nas.wording import plural
 
 # What a trial's time goes into, in the order in which it does; ``rest`` is all that no other part names.
 PARTS = ("train", "fine-tune", "export", "quantise", "score", "measure", "rest")
 _PART_OF = {
-    **{name: name for name in ("train", "export", "quantise", "score", "measure")},
-    "trunk": "train",
+    **{name: name for name in ("export", "quantise", "score", "measure")},
+    **dict.fromkeys(TRAINING, "train"),
     **dict.fromkeys(("prune", "sparsify", "finetune", "teacher"), "fine-tune"),
     "share": "quantise",
 }
 # Stages that may train. A trial that had one of them from the cache does not show what a new design costs.
-TRAINING = frozenset({"train", "trunk", "prune", "sparsify", "finetune", "share", "quantise"})
+MAY_TRAIN = TRAINING | {"prune", "sparsify", "finetune", "share", "quantise"}
 # Trials from which on a study's own costs are taken, and nothing is tried beforehand.
 ENOUGH_TRIALS = 5
 
@@ -122,7 +122,7 @@ def costs_of(records: Sequence[TrialRecord], recipe: Recipe, steps: int) -> Cost
     """
     designs = []
     for record in records:
-        from_cache = any(stage.cached and stage.stage in TRAINING for stage in record.stages)
+        from_cache = any(stage.cached and stage.stage in MAY_TRAIN for stage in record.stages)
         if record.outcome is Outcome.MEASURED and record.parent is None and not from_cache:
             seconds = by_part([(stage.stage, stage.seconds) for stage in record.stages])
             seconds["rest"] += max(0.0, record.seconds - sum(seconds.values()))

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.errors import StudyError
 from nas.measure.measurer import Measurer
 from nas.recipe import Recipe
 from nas.record import TrialRecord
@@ -15,10 +14,10 @@ from nas.search.costs import Costs, costs_of, duration, steps_of
 from nas.search.plan import Plan, epochs_begun, plan
 from nas.search.prepare import Prepared, prepare
 from nas.search.probe import probe_costs
-from nas.search.rule import asked, supernet_seconds
+from nas.search.rule import supernet_seconds
 from nas.space import SearchSpace
 from nas.stages import Progress
-from nas.study import Study, StudyFolder, check_one_machine
+from nas.study import StudyFolder, check_one_machine, read_trials
 from nas.wording import listing, plural
 
 
@@ -127,7 +126,6 @@ def dry_run(
             return dry_run(recipe, path, progress, fresh, own_measurer)
     folder = StudyFolder(path)
     prepared = prepare(recipe, measurer, progress, folder, fresh)
-    asked(recipe, prepared.space)  # refuses a strategy that the space has not
     records = _records(folder, prepared) if not fresh else []
     costs = costs_for(prepared, measurer, records, progress)
     starts = Counter(origin for _, origin in prepared.starts)
@@ -160,17 +158,7 @@ def _records(folder: StudyFolder, prepared: Prepared) -> list[TrialRecord]:
     """
     if not folder.is_study():
         return []
-    study = Study.open(folder.path)
-    differences = study.recipe.differences(prepared.recipe)
-    differences += [
-        f"{name}: changed since the study began"
-        for name, digest in folder.read_inputs().items()
-        if prepared.inputs.get(name) != digest
-    ]
-    if differences:
-        raise StudyError(
-            f"{folder.path} holds a study of another recipe (there, here): {'; '.join(differences)}",
-            "name another folder with --output, or start over with --fresh",
-        )
-    check_one_machine(folder, prepared.recipe, study.as_told, prepared.here)
-    return study.as_told
+    folder.check(prepared.recipe, prepared.inputs)
+    records = read_trials(folder, prepared.recipe)
+    check_one_machine(folder, prepared.recipe, records, prepared.here)
+    return records

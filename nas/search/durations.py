@@ -7,10 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nas.outcome import Outcome
-from nas.record import TrialRecord
+from nas.record import TRAINING, TrialRecord
 
-# Stages that train the float network, the same for all compressions of an architecture.
-TRAINING = frozenset({"train", "trunk"})
 # With fewer trials than this the median stands for all.
 FEWEST = 5
 # Weight of the ridge on standardised columns.

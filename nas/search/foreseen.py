@@ -1,7 +1,4 @@
-"""What a record tells of a trial before its end: numbers of untrained networks, of rungs, of surrogates.
-
-These are proxies. They decide what is worth a training, and stand in no table and no picture.
-"""
+"""What a record tells of a trial's objectives before its end (see ``nas.proxies``)."""
 
 from __future__ import annotations
 
@@ -9,29 +6,10 @@ from collections.abc import Iterable
 
 from nas.objectives import Objective
 from nas.outcome import Quantity
+from nas.proxies import UNTRAINED, prediction, rung_accuracy
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.target import Place
-
-RUNG_ACCURACY = "rung_accuracy"
-PREDICTED = "predicted_"
-PROXY = "proxy_"
-INHERITED_ACCURACY = "inherited_accuracy"
-
-
-def rung_key(epochs: int) -> str:
-    """The key of a float network's validation accuracy after so many epochs."""
-    return f"{RUNG_ACCURACY}@epoch-{epochs}"
-
-
-def rung_accuracy(record: TrialRecord, epochs: int) -> float | None:
-    """A trial's accuracy at a rung; None where it did not come so far."""
-    return _value(record.quantity(rung_key(epochs)))
-
-
-def predicted(record: TrialRecord, objective: Objective) -> Quantity | None:
-    """What the surrogate said of an objective before the trial was trained."""
-    return record.quantity(f"{PREDICTED}{objective.key}")
 
 
 def known_cost(record: TrialRecord, objective: Objective, recipe: Recipe) -> float | None:
@@ -39,13 +17,13 @@ def known_cost(record: TrialRecord, objective: Objective, recipe: Recipe) -> flo
 
     At a place the fastest of its targets counts, as it will when the trial is served.
     """
-    keys = [objective.key, f"{PROXY}{objective.key}"]
+    keys = [objective.key, f"{UNTRAINED}{objective.key}"]
     for key in keys:
         if (value := _value(record.quantity(key))) is not None:
             return value
     place = Place.parse(objective.target) if objective.target else None
     if place is not None:
-        there = (record.quantity(f"{PROXY}{objective.name}@{name}") for name in recipe.targets_at(place))
+        there = (record.quantity(f"{UNTRAINED}{objective.name}@{name}") for name in recipe.targets_at(place))
         if values := [quantity.value for quantity in there if quantity is not None]:
             return min(values)
     return None
@@ -54,7 +32,7 @@ def known_cost(record: TrialRecord, objective: Objective, recipe: Recipe) -> flo
 def expected_cost(record: TrialRecord, objective: Objective, recipe: Recipe) -> float | None:
     """What is known of a cost before a training, else what the surrogate said of it."""
     known = known_cost(record, objective, recipe)
-    return _value(predicted(record, objective)) if known is None else known
+    return _value(prediction(record, objective)) if known is None else known
 
 
 def at_rung(records: Iterable[TrialRecord], epochs: int, recipe: Recipe) -> dict[int, tuple[float, ...]]:

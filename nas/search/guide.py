@@ -22,11 +22,11 @@ from nas.front import reference_from
 from nas.lineage import inherited_label
 from nas.networks import Start
 from nas.outcome import Outcome, Quantity, Reason
+from nas.proxies import rung_accuracy
 from nas.recipe import Recipe
-from nas.record import TrialRecord
-from nas.search.durations import TRAINING
+from nas.record import TRAINING, TrialRecord
 from nas.search.fans import Fans
-from nas.search.foreseen import at_rung, known_cost, rung_accuracy
+from nas.search.foreseen import at_rung, known_cost
 from nas.search.knowledge import Cues, Knowledge, scales_of
 from nas.search.parameters import Parameters
 from nas.search.predictor_sampler import Observation

@@ -18,12 +18,14 @@ from nas.errors import SurrogateError
 from nas.front import Reference, non_dominated
 from nas.objectives import Constraint, Objective
 from nas.outcome import How, Outcome, Quantity
+from nas.proxies import PREDICTED, prediction, rung_accuracy
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.durations import Durations
-from nas.search.foreseen import PREDICTED, known_cost, predicted, rung_accuracy
+from nas.search.foreseen import known_cost
 from nas.space import SearchSpace
 from nas.surrogate.encode import Column, Encoding
+from nas.surrogate.history import Known, surrogates
 from nas.surrogate.outlook import Outlook
 
 # Fewer measured trials than this, and nothing is believed.
@@ -96,15 +98,8 @@ class Knowledge:
         self.learned_from = [*measured, *stopped]
         self.values, self.noise = self._values(measured, stopped)
         designs = [record.design for record in self.learned_from]
-        self.outlook = Outlook.fit(
-            self._encoded(designs),
-            self.values,
-            [objective.maximise for objective in self.objectives],
-            noise=self.noise,
-            cues=self._cues(designs),
-            seed=recipe.seed,
-            encoding=self.encoding,
-        )
+        known = Known(self._encoded(designs), self.values, self.noise, len(measured), self._cues(designs))
+        self.outlook = surrogates(self.encoding, known, [objective.maximise for objective in self.objectives])
         feasible = [record for record in measured if record.feasible(self.constraints)]
         points = np.array([[r.value(o.key) for o in self.objectives] for r in feasible])
         points = points.reshape(len(feasible), len(self.objectives))
@@ -203,7 +198,7 @@ class Knowledge:
         """
         best = []
         for objective in self.objectives:
-            quantity = predicted(record, objective)
+            quantity = prediction(record, objective)
             assert quantity is not None, "foreseen before it is judged"
             assert quantity.low is not None
             assert quantity.high is not None
@@ -236,7 +231,7 @@ class Knowledge:
         for objective in self.objectives:
             misses = []
             for record in self.records:
-                quantity = predicted(record, objective)
+                quantity = prediction(record, objective)
                 if record.outcome is Outcome.MEASURED and quantity is not None:
                     misses.append(_miss(quantity, record.value(objective.key), objective))
             few = len(misses) < FEWEST_CHECKED
@@ -311,7 +306,8 @@ class Knowledge:
             values = np.array([[record.value(constraint.quantity.key)] for record in known])
             try:
                 x = self._encoded([record.design for record in known])
-                models[constraint.key] = Outlook.fit(x, values, [constraint.quantity.maximise], seed=self.recipe.seed)
+                found = Known(x, values, np.zeros_like(values), len(known))
+                models[constraint.key] = surrogates(self.encoding, found, [constraint.quantity.maximise])
             except SurrogateError:  # constant: it is the same for all designs
                 continue
         return models

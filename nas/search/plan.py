@@ -10,17 +10,15 @@ import numpy as np
 
 from nas.front import hypervolume_history, reference_from
 from nas.objectives import Constraint, Objective
-from nas.outcome import Outcome
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.costs import Costs, duration
 from nas.search.rule import ELASTIC, ENOUGH_TRIALS, asked, chosen_by, may_pay
 from nas.space import SearchSpace
+from nas.study import counted, spent
 from nas.train import DECAY_SHARE
 from nas.wording import plural
 
-# Trials that nothing was spent on.
-FREE = frozenset({Outcome.DUPLICATE, Outcome.SCREENED})
 # The hypervolume has grown when it has by more than this share of itself.
 GROWTH = 0.001
 # Draws, and the share of them within, of the expected number of trials.
@@ -90,7 +88,7 @@ def plan(recipe: Recipe, space: SearchSpace, costs: Costs, records: Sequence[Tri
         RecipeError: The recipe asks for a supernet of a family that has none.
     """
     whole = trials_that_fit(recipe, costs, records)
-    trials = whole[1] + _counted(records)
+    trials = whole[1] + len(counted(records))
     strategy, why = asked(recipe, space) or chosen_by(recipe, space, trials, costs)
     rungs = rungs_of(recipe, space) if strategy == "guided" else ()
     by_number = whole[1] + 1 > _trials_left(recipe, records)
@@ -160,16 +158,10 @@ def _seconds_left(recipe: Recipe, records: Sequence[TrialRecord]) -> float:
 
 
 def _trials_left(recipe: Recipe, records: Sequence[TrialRecord]) -> float:
-    """What is left of a budget of trials; infinite where there is none. A stopped one counts by its share of epochs."""
+    """What is left of a budget of trials; infinite where there is none."""
     if recipe.budget.trials is None:
         return math.inf
-    spent = 0.0
-    for record in records:
-        if record.outcome is Outcome.STOPPED:
-            spent += (record.epochs or 0) / recipe.budget.epochs
-        elif record.outcome not in FREE:
-            spent += 1
-    return max(0.0, recipe.budget.trials - spent)
+    return max(0.0, recipe.budget.trials - spent(records, recipe.budget.epochs))
 
 
 def _begun(recipe: Recipe, costs: Costs, rungs: Sequence[int], by_number: bool) -> tuple[float, float]:
@@ -234,11 +226,6 @@ def _too_small(recipe: Recipe, costs: Costs | None) -> str | None:
 
 def _designs_left(space: SearchSpace, records: Sequence[TrialRecord]) -> int:
     return max(0, space.size() - len({record.design.digest for record in records}))
-
-
-def _counted(records: Sequence[TrialRecord]) -> int:
-    """How many trials something was spent on."""
-    return sum(record.outcome not in FREE for record in records)
 
 
 def _minutes(seconds: float) -> str:

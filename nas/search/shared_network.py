@@ -19,10 +19,10 @@ from nas.measure.complexity import count
 from nas.networks import Start
 from nas.outcome import How, Outcome, Quantity
 from nas.pipeline import Pipeline
+from nas.proxies import INHERITED_ACCURACY, rung_key
 from nas.recipe import Recipe
 from nas.record import StageResult
 from nas.search.evaluation import Evaluate
-from nas.search.foreseen import INHERITED_ACCURACY, rung_key
 from nas.search.prepare import Prepared
 from nas.space import SearchSpace
 from nas.stages import Progress

@@ -118,9 +118,19 @@ def carry_out(
         way, why = shared.way(members, evaluate, watcher.progress)
         replace(decided, way=way).keep(folder)
         watcher.note(f"members of the supernet: {way}, as {why}")
-    cues = shared.cues if prepared.warm is None else cues_of(prepared)
+    cues = joined([shared.cues, cues_of(prepared)])
     guide = Guide(prepared.space, prepared.recipe, rungs, cues, watcher.note, shared, way == "finetune")
     return Strategy(guide, (*starts, *((design, "supernet") for design in members)), shared.stage)
+
+
+def joined(given: Sequence[Cues | None]) -> Cues:
+    """All cues beside each other."""
+    parts = [cues for cues in given if cues is not None]
+
+    def cues(designs: Sequence[Design]) -> np.ndarray:
+        return np.concatenate([part(designs) for part in parts], axis=1)
+
+    return cues
 
 
 def cues_of(prepared: Prepared) -> Cues | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nas.supernet.agreement import RankAgreement, rank_agreement
 from nas.supernet.evolution import Cost, Member, inherited_front
 from nas.supernet.ranking import Inherited, Ranker, recalibrate
 from nas.supernet.shared import SHARING, Supernet
@@ -15,14 +14,12 @@ __all__ = [
     "Decision",
     "Inherited",
     "Member",
-    "RankAgreement",
     "Ranker",
     "Supernet",
     "SupernetBudget",
     "Tried",
     "better_for_its_cost",
     "inherited_front",
-    "rank_agreement",
     "recalibrate",
     "train_supernet",
 ]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nas.augment import augment
 from nas.design import Design, sha256_of
 from nas.errors import DivergedError
-from nas.recipe import TrainingConfig
+from nas.recipe_sections import TrainingConfig
 from nas.supernet.checkpoint import Kept, digest_of, read, restore_optimizer, restore_weights, state_of
 from nas.supernet.shared import Supernet
 from nas.train import (

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nas.errors import SurrogateError
 from nas.surrogate.domain import Domain
+from nas.surrogate.encode import Encoding
 from nas.surrogate.evolve import ranked
 from nas.surrogate.outlook import Outlook
 
@@ -18,6 +20,8 @@ from nas.surrogate.outlook import Outlook
 GROWTH, FIRST_SOUGHT = 1.15, 4
 # A surrogate is conditioned on so many observations at most, of which this share are the best.
 CONDITIONED_ON, BEST_SHARE = 250, 2 / 3
+# From so many own observations on those from elsewhere do not shape the kernel, only what it is conditioned on.
+OWN_ENOUGH = 30
 REMEMBERED = 64
 
 
@@ -77,18 +81,61 @@ _SOUGHT: OrderedDict[str, Outlook] = OrderedDict()
 _WHOLES: OrderedDict[str, tuple[np.ndarray, dict[bytes, int], np.ndarray]] = OrderedDict()
 
 
-def sought(
-    domain: Domain, x: np.ndarray, values: np.ndarray, noise: np.ndarray, maximise: Sequence[bool], plain: bool
-) -> Outlook:
+@dataclass(frozen=True)
+class Known:
+    """What surrogates are fitted on, as numbers.
+
+    Args:
+        x: N×D encoded designs, the study's own first, in the order in which they ended.
+        values: N×M objectives in own units; NaN where unknown.
+        noise: N×M standard deviations; 0 for none.
+        own: How many of the rows are the study's own.
+        cues: See ``Outlook.fit``.
+    """
+
+    x: np.ndarray
+    values: np.ndarray
+    noise: np.ndarray
+    own: int
+    cues: np.ndarray | None = None
+
+    def at(self, places: np.ndarray) -> Known:
+        """Some of it."""
+        cues = None if self.cues is None else self.cues[places]
+        return Known(self.x[places], self.values[places], self.noise[places], self.own, cues)
+
+
+def surrogates(encoding: Encoding, known: Known, maximise: Sequence[bool], plain: bool = False) -> Outlook:
+    """Surrogates whose parameters were sought on the history's beginning, conditioned on all that is known.
+
+    So they need not be sought anew for every trial, and depend on the history alone.
+
+    Raises:
+        SurrogateError: No surrogate can be fitted.
+    """
+    beginning = np.arange(sought_at(known.own))
+    if known.own < OWN_ENOUGH:
+        beginning = np.concatenate([beginning, np.arange(known.own, len(known.values))])
+    try:
+        found = _sought(encoding, known.at(beginning), maximise, plain)
+    except SurrogateError:  # all the same at the beginning
+        found = _sought(encoding, known, maximise, plain)
+    kept = known.at(conditioned_on(known.values * np.where(np.asarray(maximise), 1.0, -1.0)))
+    return found.updated(kept.x, kept.values, kept.noise, kept.cues)
+
+
+def _sought(encoding: Encoding, known: Known, maximise: Sequence[bool], plain: bool) -> Outlook:
     """Fitted surrogates."""
-    digest = hashlib.sha256(repr((list(maximise), plain, domain.encoding.columns, x.shape)).encode())
-    for part in (x, values, noise):
+    digest = hashlib.sha256(repr((list(maximise), plain, encoding.columns, known.x.shape)).encode())
+    for part in (known.x, known.values, known.noise, *(() if known.cues is None else (known.cues,))):
         digest.update(np.ascontiguousarray(part).tobytes())
     key = digest.hexdigest()
     with _LOCK:
         if (found := _SOUGHT.get(key)) is not None:
             return found
-    outlook = Outlook.fit(x, values, maximise, noise=noise, encoding=domain.encoding, plain=plain)
+    outlook = Outlook.fit(
+        known.x, known.values, maximise, noise=known.noise, cues=known.cues, encoding=encoding, plain=plain
+    )
     with _LOCK:
         _SOUGHT[key] = outlook
         if len(_SOUGHT) > REMEMBERED:

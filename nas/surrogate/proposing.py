@@ -17,13 +17,11 @@ from scipy.special import ndtr
 from nas.errors import SurrogateError
 from nas.surrogate.domain import Domain
 from nas.surrogate.evolve import evolve, ranked
-from nas.surrogate.history import History, conditioned_on, sought, sought_at, whole
+from nas.surrogate.history import History, Known, surrogates, whole
 from nas.surrogate.improvement import expected_improvement, hinge_excess
 from nas.surrogate.model import FREEDOMS
 from nas.surrogate.outlook import Outlook
 
-# From so many own observations on those from elsewhere do not shape the kernel, only what it is conditioned on.
-OWN_ENOUGH = 30
 # Spaces of no more designs are looked through as a whole.
 SMALL = 20_000
 # In a rough look a design is taken for this many deviations better than expected.
@@ -147,18 +145,9 @@ class Choosing:
         return np.asarray(self.signs * (worst - MARGIN * (own.max(axis=0) - worst)))
 
     def _outlook(self, values: np.ndarray, noise: np.ndarray, maximise: Sequence[bool], plain: bool = False) -> Outlook:
-        """Surrogates whose parameters were sought on the history's beginning, conditioned on all that is known."""
-        own, count = self.history.own, len(values)
-        x = self.domain.encoding.encode_positions(self.history.positions[:count])
-        beginning = np.arange(sought_at(own))
-        if own < OWN_ENOUGH:
-            beginning = np.concatenate([beginning, np.arange(own, count)])
-        try:
-            found = sought(self.domain, x[beginning], values[beginning], noise[beginning], maximise, plain)
-        except SurrogateError:  # all the same at the beginning
-            found = sought(self.domain, x, values, noise, maximise, plain)
-        kept = conditioned_on(values * np.where(np.asarray(maximise), 1.0, -1.0))
-        return found.updated(x[kept], values[kept], noise[kept])
+        encoding = self.domain.encoding
+        x = encoding.encode_positions(self.history.positions[: len(values)])
+        return surrogates(encoding, Known(x, values, noise, self.history.own), maximise, plain)
 
     def _if_feasible(self, x: np.ndarray, worth: np.ndarray) -> np.ndarray:
         """What designs are worth by how likely they meet the constraints; that alone while no trial has met them."""

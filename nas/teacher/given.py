@@ -18,7 +18,7 @@ from nas.errors import DataError, TeacherError
 from nas.lease import working
 from nas.outcome import Quantity
 from nas.packages import version_of
-from nas.recipe import TeacherConfig
+from nas.recipe_sections import TeacherConfig
 from nas.scoring import score
 from nas.store import sha256_bytes
 from nas.teacher.networks import (

@@ -25,7 +25,7 @@ from nas.artifact import INPUT_NAME, open_session
 from nas.errors import ArtifactError, NasError, TeacherError
 from nas.families import build
 from nas.families.weights import fit_weights, weights_in
-from nas.recipe import TeacherConfig
+from nas.recipe_sections import TeacherConfig
 from nas.train import Numerics, seeded
 
 # Images at a time, where the file leaves it open.

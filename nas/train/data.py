@@ -11,7 +11,7 @@ from torch import Tensor
 from nas.data.normalise import Normalisation
 from nas.design import Value
 from nas.errors import UnsupportedError
-from nas.recipe import TrainingConfig
+from nas.recipe_sections import TrainingConfig
 
 
 @dataclass(frozen=True)

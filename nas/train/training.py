@@ -15,7 +15,7 @@ from nas.augment import augment
 from nas.errors import DivergedError, UnsupportedError, one_line
 from nas.families.layout import laid_out, layout_of
 from nas.lease import Working, working
-from nas.recipe import TrainingConfig
+from nas.recipe_sections import TrainingConfig
 from nas.train.checkpoint import Checkpoint, restore, state_of
 from nas.train.data import Numerics, TrainingData
 from nas.train.randomness import Draws

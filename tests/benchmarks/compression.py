@@ -33,7 +33,8 @@ from nas.families.blocks import initialise
 from nas.measure.environment import has_fast_bfloat16, has_vnni
 from nas.measure.measurer import Measurer
 from nas.pipeline import Pipeline
-from nas.recipe import TeacherConfig, parse_recipe
+from nas.recipe import parse_recipe
+from nas.recipe_sections import TeacherConfig
 from nas.stages import Trace
 from nas.store import Store
 from nas.target import Target, usable_cores

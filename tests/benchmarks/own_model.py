@@ -41,7 +41,8 @@ from nas.measure.environment import has_fast_bfloat16, has_vnni  # noqa: E402
 from nas.measure.measurer import Measurer  # noqa: E402
 from nas.own_module import OwnModule  # noqa: E402
 from nas.pipeline import Pipeline, own_network  # noqa: E402
-from nas.recipe import DataConfig, parse_recipe  # noqa: E402
+from nas.recipe import parse_recipe  # noqa: E402
+from nas.recipe_sections import DataConfig  # noqa: E402
 from nas.record import TrialRecord  # noqa: E402
 from nas.stages import Trace  # noqa: E402
 from nas.store import Store  # noqa: E402

@@ -20,7 +20,7 @@ from nas.compress.bits.qdq import Calibration, quantise_layers, quantise_weights
 from nas.compress.export import attach_front_end, export_body, input_quantisation
 from nas.compress.technique import Tools
 from nas.families import build
-from nas.recipe import TrainingConfig
+from nas.recipe_sections import TrainingConfig
 from nas.train import Distillation, TrainingData, seeded, train
 
 FAMILIES = sorted(ARCHITECTURES)

@@ -24,7 +24,7 @@ from nas.compress.technique import Tools
 from nas.compression import BITS
 from nas.design import Design, Value
 from nas.errors import UnsupportedError
-from nas.recipe import TrainingConfig
+from nas.recipe_sections import TrainingConfig
 from nas.train import TrainingData
 
 # Largest difference of a probability from the float network's, by bits of weights.

@@ -28,7 +28,7 @@ from nas.compress.graph.network import GraphNetwork
 from nas.compress.graph.plan import bounds_of
 from nas.compress.graph.tensors import FloatTensor, GraphTensor, IntegerTensor, fake_quantise
 from nas.errors import UnsupportedError
-from nas.recipe import TrainingConfig
+from nas.recipe_sections import TrainingConfig
 from nas.train import seeded, train
 
 SHAPES = ((3, 16, 16), (1, 28, 28))

@@ -27,7 +27,7 @@ from nas.design import Value
 from nas.errors import UnsupportedError
 from nas.families import build
 from nas.outcome import Realisation
-from nas.recipe import TrainingConfig
+from nas.recipe_sections import TrainingConfig
 from nas.train import TrainingData, seeded, train
 
 REALISED, SIMULATED, UNSUPPORTED = Realisation.REALISED, Realisation.SIMULATED, Realisation.UNSUPPORTED

@@ -25,7 +25,7 @@ from nas.compress.technique import Tools
 from nas.errors import UnsupportedError
 from nas.families import build
 from nas.outcome import Realisation
-from nas.recipe import TrainingConfig
+from nas.recipe_sections import TrainingConfig
 from nas.train import Distillation, seeded, train
 
 TRAINING = TrainingConfig(batch_size=50, learning_rate=6e-3, finetune_learning_rate=2e-3)

@@ -9,7 +9,7 @@ from data_files import random_images, write_class_folders, write_image
 from nas.artifact import Resize
 from nas.data import Split, load, read_image
 from nas.errors import DataError
-from nas.recipe import DataConfig
+from nas.recipe_sections import DataConfig
 
 
 def config(path: Path, **fields: object) -> DataConfig:

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from nas.data import load, normalisation_of
 from nas.data.idx import read_idx
 from nas.errors import DataError
-from nas.recipe import DataConfig
+from nas.recipe_sections import DataConfig
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 

@@ -14,7 +14,7 @@ from data_files import random_images, repeated_labels, write_class_folders, writ
 from nas.data import Dataset, load, normalisation_of, sources
 from nas.data.source import source
 from nas.errors import DataError
-from nas.recipe import SOURCES, DataConfig
+from nas.recipe_sections import SOURCES, DataConfig
 
 
 def write_source(name: str, folder: Path) -> DataConfig:

@@ -12,7 +12,7 @@ from data_files import random_images, repeated_labels
 
 from nas.data import Dataset, load
 from nas.errors import DataError
-from nas.recipe import Arrays, DataConfig
+from nas.recipe_sections import Arrays, DataConfig
 
 
 def saved(path: Path, **arrays: Any) -> Path:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nas.front import pareto_front
 from nas.outcome import How, Outcome, Quantity
+from nas.proxies import INHERITED_ACCURACY, RUNG_ACCURACY, UNTRAINED, prediction, proxies, result, results, rung_key
 from nas.record import TrialRecord
 from nas.report.agreement import kendall_tau
 from nas.report.calibration import (
@@ -28,9 +29,8 @@ from nas.report.calibration import (
     tau_interval,
 )
 from nas.report.foresight import Foresight, rank_line, search_lines
-from nas.report.proxies import prediction, proxies, proxy_words, result, results
+from nas.report.proxy_words import proxy_words
 from nas.scoring import wilson_interval
-from nas.search import foreseen as names
 from nas.study import Study, StudyFolder
 
 OBJECTIVES = make_recipe().parsed_objectives
@@ -349,16 +349,15 @@ def test_a_proxy_of_a_real_name_is_no_result() -> None:
     assert results(dataclasses.replace(record, quantities=(estimate,))) == (estimate,)
 
 
-def test_names_are_those_that_the_search_gives() -> None:
+def test_what_the_search_names_is_found_and_told() -> None:
     accuracy, latency = OBJECTIVES
     record = predicted(0, 0.9, 0.8)
     for objective in (accuracy, latency):
-        assert prediction(record, objective) == names.predicted(record, objective)
         assert prediction(record, objective) is not None
-    rung = Quantity(names.RUNG_ACCURACY, 0.8, "1", How.PROXY, target=names.rung_key(3).partition("@")[2])
+    rung = Quantity(RUNG_ACCURACY, 0.8, "1", How.PROXY, target=rung_key(3).partition("@")[2])
     assert proxy_words(rung).title == "accuracy after 3 epochs"
-    assert proxy_words(Quantity(names.INHERITED_ACCURACY, 0.8, "1", How.PROXY)).title == "inherited accuracy"
-    untrained = Quantity(f"{names.PROXY}latency_ms", 0.8, "ms", How.PROXY, target=TARGET)
+    assert proxy_words(Quantity(INHERITED_ACCURACY, 0.8, "1", How.PROXY)).title == "inherited accuracy"
+    untrained = Quantity(f"{UNTRAINED}latency_ms", 0.8, "ms", How.PROXY, target=TARGET)
     assert proxy_words(untrained).facts.startswith("of the untrained network, ONNX Runtime")
 
 

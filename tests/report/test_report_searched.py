@@ -16,11 +16,11 @@ from rich.console import Console
 from test_report_page import Page, field
 
 from nas.outcome import How, Outcome, Quantity
+from nas.proxies import results
 from nas.report.files import front_csv, front_json
 from nas.report.page import render_page
 from nas.report.payload import page_data
 from nas.report.picture import View
-from nas.report.proxies import results
 from nas.report.table import front_table
 from nas.study import Study
 

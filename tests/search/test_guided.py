@@ -11,10 +11,10 @@ from search_fakes import FakeEvaluate, Memory, make_space
 from nas.design import Design
 from nas.evaluate import EvalRequest, EvalResult
 from nas.outcome import How, Outcome, Quantity
+from nas.proxies import PREDICTED, rung_accuracy, rung_key
 from nas.recipe import Recipe
 from nas.record import StageResult, TrialRecord
 from nas.search import knowledge
-from nas.search.foreseen import PREDICTED, rung_accuracy, rung_key
 from nas.search.guide import Guide
 from nas.search.loop import Ended, Loop
 from nas.search.plan import rung_epochs

@@ -15,7 +15,8 @@ from nas.choice import Choice
 from nas.evaluate import EvalRequest, EvalResult
 from nas.gains import baseline_of, finalists
 from nas.outcome import Outcome, Reason
-from nas.recipe import SAMPLERS, TeacherConfig
+from nas.recipe import SAMPLERS
+from nas.recipe_sections import TeacherConfig
 from nas.record import TrialRecord, record_path
 from nas.search.asking import STARTS_TRIED
 from nas.search.optuna_bridge import Bridge

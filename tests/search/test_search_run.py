@@ -24,7 +24,8 @@ from nas.errors import RecipeError, SpaceError, StudyError, TeacherError, Unsupp
 from nas.families import build
 from nas.gains import finalists
 from nas.outcome import Outcome
-from nas.recipe import Recipe, TeacherConfig, parse_recipe
+from nas.recipe import Recipe, parse_recipe
+from nas.recipe_sections import TeacherConfig
 from nas.search.prepare import check_teaching
 from nas.search.run import search
 from nas.space import SearchSpace

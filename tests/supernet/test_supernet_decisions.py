@@ -1,60 +1,13 @@
-"""What is decided from a supernet's numbers: how well they rank, and whether to fine-tune or to retrain."""
+"""What is decided from a supernet's numbers: whether to fine-tune or to retrain."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from nas.design import Design
-from nas.supernet import Tried, better_for_its_cost, rank_agreement
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_agreement_is_kendalls_tau_b(seed: int) -> None:
-    from scipy.stats import kendalltau
-
-    rng = np.random.default_rng(seed)
-    first, second = rng.integers(0, 8, 20), rng.integers(0, 8, 20)  # with ties
-    found = rank_agreement(list(first), list(first + second))
-    assert found is not None
-    assert found.tau == pytest.approx(kendalltau(first, first + second).statistic)
-    assert (found.designs, found.pairs) == (20, 190)
-    assert -1 <= found.low <= found.tau <= found.high <= 1
-    assert found.high - found.low > 0.1
-
-
-def test_agreement_of_the_same_order_and_of_the_reverse() -> None:
-    same, reverse = rank_agreement([1, 2, 3, 4], [5, 6, 7, 8]), rank_agreement([1, 2, 3, 4], [8, 7, 6, 5])
-    assert same is not None
-    assert reverse is not None
-    assert (same.tau, same.low, same.high) == (1, 1, 1)
-    assert reverse.tau == -1
-
-
-def test_more_designs_give_a_narrower_interval() -> None:
-    rng = np.random.default_rng(0)
-    widths = []
-    for count in (10, 100):
-        true = rng.normal(size=count)
-        found = rank_agreement(list(true + rng.normal(size=count)), list(true))
-        assert found is not None
-        widths.append(found.high - found.low)
-    assert widths[1] < 0.6 * widths[0]
-
-
-@pytest.mark.parametrize(("inherited", "true"), [([], []), ([1, 2], [1, 2]), ([1, 1, 1, 1], [1, 2, 3, 4])])
-def test_no_agreement_of_too_few_or_of_equals(inherited: list[float], true: list[float]) -> None:
-    assert rank_agreement(inherited, true) is None
-
-
-def test_agreement_needs_pairs() -> None:
-    with pytest.raises(ValueError, match="got 3 and 2"):
-        rank_agreement([1, 2, 3], [1, 2])
-
-
-# --- fine-tune or retrain
+from nas.supernet import Tried, better_for_its_cost
 
 
 def tried(accuracies: list[float], seconds: float) -> list[Tried]:

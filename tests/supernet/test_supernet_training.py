@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nas.design import Design
 from nas.errors import DivergedError, StudyError
-from nas.recipe import Augmentation, TrainingConfig
+from nas.recipe_sections import Augmentation, TrainingConfig
 from nas.supernet import Supernet, SupernetBudget, train_supernet
 from nas.supernet.training import _Run
 

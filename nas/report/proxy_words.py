@@ -1,23 +1,13 @@
-"""A trial's results apart from its proxies: what was known of it before its end, by a surrogate, a rung, a supernet.
-
-Proxies (``How.PROXY``) decide what is worth a training. They are no results: tables, pictures and files of the front
-are made from ``results`` alone, and where a proxy is shown it says what it is.
-"""
+"""A trial's proxies as a person reads them; where one is shown it says what it is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nas.objectives import Objective
-from nas.outcome import How, Quantity
-from nas.record import TrialRecord
+from nas.outcome import Quantity
+from nas.proxies import INHERITED_ACCURACY, PREDICTED, RUNG, RUNG_ACCURACY, UNTRAINED
 from nas.wording import display, percent, plain_name, plural, target_words
 
-# What a proxy's name says: of a surrogate, of the untrained network, of a training that is not at its end, of the
-# network that all designs share.
-PREDICTED, UNTRAINED = "predicted_", "proxy_"
-RUNG_ACCURACY, RUNG = "rung_accuracy", "epoch-"
-INHERITED_ACCURACY = "inherited_accuracy"
 ACCURACY = "accuracy"
 # Of an interval that does not say its own.
 USUAL_LEVEL = 0.9
@@ -30,27 +20,6 @@ class ProxyWords:
     title: str
     value: str
     facts: str
-
-
-def results(record: TrialRecord) -> tuple[Quantity, ...]:
-    """What was measured, counted or estimated of a trial."""
-    return tuple(quantity for quantity in record.quantities if quantity.how is not How.PROXY)
-
-
-def proxies(record: TrialRecord) -> tuple[Quantity, ...]:
-    """What was known of a trial before its end."""
-    return tuple(quantity for quantity in record.quantities if quantity.how is How.PROXY)
-
-
-def result(record: TrialRecord, key: str) -> float | None:
-    """The value of a trial's result of that key; None where it has none, whatever its proxies are called."""
-    return next((quantity.value for quantity in results(record) if quantity.key == key), None)
-
-
-def prediction(record: TrialRecord, objective: Objective) -> Quantity | None:
-    """What was foreseen of an objective before the trial was trained; None where nothing was."""
-    key = f"{PREDICTED}{objective.key}"
-    return next((quantity for quantity in proxies(record) if quantity.key == key), None)
 
 
 def level_of(predicted: Quantity) -> float:
