@@ -92,7 +92,7 @@ class TerminalWatcher:
             line.append("  ".join(display(o.name, record.value(o.key)).rjust(_width(o)) for o in objectives))
             on_front = any(member.number == record.number for member in study.front)
             line.append(" ★ " if on_front else "   ", style="yellow")
-            goes_on = lineage(record.origin, record.parent, record.spared)
+            goes_on = lineage(record.origin, record.goes_on_from, record.spared)
             line.append(f"{goes_on}: " if goes_on else "", style="dim")
             line.append(describe(record.design), style="" if on_front else "dim")
         elif record.duplicate_of is not None:

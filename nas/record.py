@@ -125,6 +125,13 @@ class TrialRecord:
         """The quantity of that key (``accuracy``, ``latency_ms@onnxruntime-cpu-1t-b1``), or None."""
         return next((quantity for quantity in self.quantities if quantity.key == key), None)
 
+    @property
+    def goes_on_from(self) -> int | None:
+        """The trial whose checkpoint, network or weights this one took; None where it took none of a trial's."""
+        if self.parent is not None:
+            return self.parent
+        return int(self.inherits) if self.inherits is not None and self.inherits.isdigit() else None
+
     def file_for(self, form: str) -> str | None:
         """Digest of the trial's file in a form; None where it was not made."""
         return self.artifact_sha256 if form == ONNX else self.forms.get(form)

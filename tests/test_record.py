@@ -182,3 +182,13 @@ def test_json_holds_plain_values_alone() -> None:
     assert data["outcome"] == "measured"
     assert data["labels"] == {"pruning_ratio": str(Realisation.REALISED), "weight_bits": "realised"}
     assert data["quantities"][-1] == {"name": "load_ms", "value": 3.0, "unit": "ms", "how": "measured", "target": "t"}
+
+
+@pytest.mark.parametrize(
+    ("parent", "inherits", "expected"),
+    [(None, None, None), (3, None, 3), (None, "7", 7), (3, "7", 3), (None, "supernet", None)],
+)
+def test_a_trial_goes_on_from_another_by_its_network_or_by_its_weights(
+    parent: int | None, inherits: str | None, expected: int | None
+) -> None:
+    assert make_record(9, parent=parent, inherits=inherits).goes_on_from == expected

@@ -133,7 +133,7 @@ class _Packer:
             command_for(self.study, record) if on_front else None,
             self._gains(record),
             [self._proxy(quantity) for quantity in proxies(record)],
-            record.parent,
+            record.goes_on_from,
             text(f"{record.epochs} of {self.study.recipe.budget.epochs} epochs") if record.epochs is not None else None,
             int(record.spared),
         ]
