@@ -261,7 +261,8 @@ class Harmful:
         ("w.safetensors", b"no weights", "cannot be read as safetensors"),
         ("w.pth", None, "there is no weights file .*w.pth"),
     ],
-    ids=str,
+    # Not what they are in words: an object's holds its address, which differs between processes that share the tests.
+    ids=["code", "bytes", "list", "number", "safetensors", "missing"],
 )
 def test_a_file_without_weights_is_refused_and_runs_nothing(
     name: str, content: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
