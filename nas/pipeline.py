@@ -406,7 +406,7 @@ class Pipeline:
                 detail: dict[str, Any] = {"file": teacher.name}
             else:
                 network = self.networks.trained(teacher.design, seed, Trace(trace.progress), teacher.inherits)
-                logits = self._logits(network.model, self.data, seed)
+                logits = self._logits(network.model, self.data, seed, self.numerics.precision)
                 detail = {"trial": teacher.trial}
             buffer = io.BytesIO()
             np.save(buffer, logits, allow_pickle=False)
@@ -418,11 +418,11 @@ class Pipeline:
         entry = self.stages.cached("teacher", key, trace, compute)
         return torch.from_numpy(np.load(io.BytesIO(entry.blob), allow_pickle=False)).to(self.numerics.device)
 
-    def _logits(self, network: nn.Module, data: TrainingData, seed: int) -> np.ndarray:
+    def _logits(self, network: nn.Module, data: TrainingData, seed: int, precision: str = "float32") -> np.ndarray:
         """Logits of images as they are; the seed is for networks that draw even in evaluation."""
         network.to(self.numerics.device)
         with seeded(seed, self.numerics.threads):
-            logits: np.ndarray = predict_logits(network, data).cpu().numpy()
+            logits: np.ndarray = predict_logits(network, data, precision).cpu().numpy()
         return logits
 
     def _on_device(self, split: Split) -> TrainingData:

@@ -143,10 +143,11 @@ def read_latency(
     watch: Watcher,
     clock: Clock = time.perf_counter_ns,
     alone: AbstractContextManager[object] | None = None,
+    most_windows: int = MAXIMUM_WINDOWS,
 ) -> Reading:
     """Times one call of a loaded model, on images that are ready.
 
-    Windows are taken until one is undisturbed, ``MAXIMUM_WINDOWS`` at most; the least disturbed one counts.
+    Windows are taken until one is undisturbed, ``most_windows`` at most; the least disturbed one counts.
 
     Args:
         session: The model.
@@ -156,6 +157,7 @@ def read_latency(
         watch: Looks at the machine around each window.
         clock: Gives nanoseconds, monotonic.
         alone: Held while samples are taken, not while the call is made ready: the machine's lease, the pinned cores.
+        most_windows: As many windows are taken at most.
 
     Raises:
         ArtifactError: The model does not take these images.
@@ -164,7 +166,7 @@ def read_latency(
     windows: list[Window] = []
     with alone or nullcontext():
         before = watch.look()
-        while len(windows) < MAXIMUM_WINDOWS and (not windows or windows[-1].troubles):
+        while len(windows) < most_windows and (not windows or windows[-1].troubles):
             samples_ns = sample_timed(timed, policy)
             after = watch.look()
             windows.append(Window(samples_ns, summarise(samples_ns, target.batch), watch.between(before, after)))

@@ -27,7 +27,7 @@ import numpy as np
 from nas.errors import MeasureError, NasError, UnsupportedError
 from nas.lease import PATIENCE_S, measuring, working
 from nas.measure.clock import Policy, sample_timed
-from nas.measure.latency import Reading, Watcher, Window, cores_for, pinned, read_latency
+from nas.measure.latency import MAXIMUM_WINDOWS, Reading, Watcher, Window, cores_for, pinned, read_latency
 from nas.measure.protocol import Alive, Answer, Describe, Interleave, Measure, Outputs, Request, Turns
 from nas.measure.quiet import Watch
 from nas.measure.runtimes.base import Runtime, Session
@@ -41,6 +41,10 @@ KEPT_SESSIONS = 2
 OVERHEAD_MS = 50.0
 # How often it is measured while every time was disturbed.
 OVERHEAD_TRIES = 4
+
+# After so many measurements in a row that were disturbed in every window, the machine is a busy one: windows are not
+# taken again until one is undisturbed. A number is marked ``unstable`` all the same, and a front is timed in turns.
+FUTILE = 2
 
 # Others are waited for as long as the lease does; then it gives up by itself, and says more than the other end could.
 _PATIENCE = Alive(PATIENCE_S + 60)
@@ -63,6 +67,7 @@ class Server:
         self.runtimes: dict[str, Runtime] = {}
         self.sessions: OrderedDict[tuple[str, str], Session] = OrderedDict()
         self.overheads: dict[tuple[str, str, tuple[int, ...]], list[Window]] = {}
+        self.disturbed = 0
 
     def answer(self, request: Request) -> Answer:
         """Answers one request; what is wrong with it is an answer too."""
@@ -122,7 +127,12 @@ class Server:
 
     def _read(self, session: Session, request: Measure, policy: Policy) -> Reading:
         alone = self._alone(self._cores(request.target))
-        return read_latency(session, request.target, request.images, policy, self.watch, alone=alone)
+        most = MAXIMUM_WINDOWS if self.disturbed < FUTILE else 1
+        reading = read_latency(
+            session, request.target, request.images, policy, self.watch, alone=alone, most_windows=most
+        )
+        self.disturbed = self.disturbed + 1 if reading.window.troubles else 0
+        return reading
 
     def _overhead(self, runtime: Runtime, request: Measure) -> float:
         """Median of a model that computes nothing, which is measured once in the life of this process.

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nas.design import Design
+from nas.choice import Choice
+from nas.design import Design, Value
 from nas.errors import SurrogateError
 from nas.front import reference_from
 from nas.lineage import inherited_label
@@ -30,6 +31,7 @@ from nas.search.foreseen import at_rung, known_cost
 from nas.search.knowledge import Cues, Knowledge, scales_of
 from nas.search.parameters import Parameters
 from nas.search.predictor_sampler import Observation
+from nas.search.rough import RoughCosts
 from nas.search.rungs import promotable, standing
 from nas.search.samplers import SamplerHints
 from nas.space import SearchSpace
@@ -72,6 +74,7 @@ class Guide:
         say: Told once when surrogates cannot be fitted.
         shared: A supernet that ranks designs and may start their trainings.
         finetunes: Whether its members' trainings start from its weights.
+        rough: What trainings cost against each other, as long as no trials tell.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Guide:
         say: Callable[[str], None] = lambda text: None,
         shared: Shared | None = None,
         finetunes: bool = False,
+        rough: RoughCosts | None = None,
     ) -> None:
         self.space = space
         self.recipe = recipe
@@ -91,6 +95,7 @@ class Guide:
         self.say = say
         self.shared = shared
         self.finetunes = finetunes
+        self.rough = rough
         self.objectives = recipe.parsed_objectives
         self.maximise = [objective.maximise for objective in self.objectives]
         self.logs = [objective.kind.log_axis for objective in self.objectives]
@@ -143,9 +148,21 @@ class Guide:
 
     def hints(self, records: Sequence[TrialRecord], parameters: Parameters) -> SamplerHints:
         """What a sampler may know beside what it is told: of stopped trials an estimate, of designs their seconds."""
+        # Where only trials are limited, all cost the same.
+        timed = self.recipe.budget.minutes is not None
         known = self.knowledge(records)
         if known is None:
-            return SamplerHints()
+            rough = self.rough
+
+            def roughly(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:
+                assert rough is not None
+                rows = [parameters.decode(params) for params in proposals]
+                # What the sampler leaves open yet counts as small.
+                return rough(
+                    [self.space.choose(lambda choice, r=row: r.get(choice.name, choice.values[0])) for row in rows]
+                )
+
+            return SamplerHints(seconds=None if rough is None or not timed else roughly)
 
         def seconds(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:
             return known.row_seconds([parameters.decode(params) for params in proposals])
@@ -153,10 +170,17 @@ class Guide:
         observations = tuple(
             Observation(parameters.params(design), values, sd) for design, values, sd in known.estimates()
         )
-        # Where only trials are limited, all cost the same.
-        priced = seconds if self.recipe.budget.minutes is not None else None
+        priced = seconds if timed else None
         reference, scales = tuple(known.reference), scales_of(self.objectives)
         return SamplerHints(observations, priced, reference, scales)
+
+    def _completed(self, row: Mapping[str, Value]) -> Design:
+        """A design of which the sampler has not named every choice yet: the others have their first value."""
+
+        def value(choice: Choice) -> Value:
+            return row.get(choice.name, choice.values[0])
+
+        return self.space.choose(value)
 
     def promotions(self, records: Sequence[TrialRecord]) -> list[Proposal]:
         """The stopped trainings that would go on now."""

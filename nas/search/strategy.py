@@ -21,6 +21,7 @@ from nas.search.knowledge import Cues, row_of
 from nas.search.loop import Watcher
 from nas.search.plan import Course, plan, plan_without_costs, rungs_of
 from nas.search.prepare import Prepared
+from nas.search.rough import rough_costs
 from nas.search.shared_network import budget_of, train_shared
 from nas.store import write_atomically
 from nas.study import StudyFolder
@@ -110,7 +111,9 @@ def carry_out(
         return Strategy(None, starts)
     rungs = rungs_of(prepared.recipe, prepared.space)
     if decided.supernet is None:
-        return Strategy(Guide(prepared.space, prepared.recipe, rungs, cues_of(prepared), watcher.note), starts)
+        rough = rough_costs(lambda design: pipeline.networks.untrained(design, 0), pipeline.input_shape)
+        guide = Guide(prepared.space, prepared.recipe, rungs, cues_of(prepared), watcher.note, rough=rough)
+        return Strategy(guide, starts)
     shared = train_shared(prepared, pipeline, folder, decided.supernet, watcher.progress)
     members = shared.starts(watcher.progress)
     way = decided.way

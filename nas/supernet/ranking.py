@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nas.design import Design
 from nas.families.layout import laid_out, layout_of
 from nas.supernet.shared import Supernet, architecture_of
-from nas.train import Numerics, TrainingData, seeded, working_on
+from nas.train import Numerics, TrainingData, fast_kernels, seeded, working_on
 
 _BATCH = 256
 # Batch norms' statistics come from so many training images: they are means over all positions of a map, too.
@@ -159,6 +159,6 @@ def _some(data: TrainingData, count: int | None, generator: torch.Generator) -> 
 
 
 def _forward(network: nn.Module, images: Tensor, precision: str) -> Tensor:
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    with fast_kernels(images.device, precision):
         logits: Tensor = network(laid_out(images, network))
     return logits

@@ -29,6 +29,7 @@ from nas.train import (
     DECAY_SHARE,
     Numerics,
     TrainingData,
+    fast_kernels,
     learning_rate_factor,
     seeded,
     steps_per_epoch,
@@ -226,7 +227,7 @@ class _Run:
             yield self.supernet.draw(rng)
 
     def _logits(self, design: Design, images: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.numerics.precision == "bfloat16"):
+        with fast_kernels(self.device, self.numerics.precision):
             logits = self.supernet.forward(design, images)
         return logits.float()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nas.train.checkpoint import Checkpoint
 from nas.train.data import Numerics, TrainingData, numerics_for
+from nas.train.kernels import fast_kernels
 from nas.train.randomness import seeded
 from nas.train.schedule import DECAY_SHARE, WARMUP_STEPS, learning_rate_factor, trunk_factor, trunk_steps
 from nas.train.training import (
@@ -24,6 +25,7 @@ __all__ = [
     "EpochCallback",
     "Numerics",
     "TrainingData",
+    "fast_kernels",
     "learning_rate_factor",
     "numerics_for",
     "predict_logits",

@@ -18,6 +18,7 @@ from nas.lease import Working, working
 from nas.recipe_sections import TrainingConfig
 from nas.train.checkpoint import Checkpoint, restore, state_of
 from nas.train.data import Numerics, TrainingData
+from nas.train.kernels import fast_kernels
 from nas.train.randomness import Draws
 from nas.train.schedule import learning_rate_factor, trunk_factor
 
@@ -187,7 +188,7 @@ class _Run:
         images = self.data.normalise(self.data.images[chosen])
         images = augment(images, self.config.augmentation, self.draws.step(self.step))
         labels = self.data.labels[chosen]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.numerics.precision == "bfloat16"):
+        with fast_kernels(self.device, self.numerics.precision):
             logits = _forward(self.model, laid_out(images, self.model), self.numerics)
         loss: Tensor = self.criterion(logits.float(), labels)
         if self.distillation is not None:
@@ -257,17 +258,17 @@ def _distilled(hard: Tensor, logits: Tensor, distillation: Distillation, chosen:
 
 
 @torch.no_grad()
-def predict_logits(model: nn.Module, data: TrainingData, batch: int = 512) -> Tensor:
+def predict_logits(model: nn.Module, data: TrainingData, precision: str = "float32", batch: int = 512) -> Tensor:
     """Logits (N×classes, float32) of the training images as they are, not augmented.
 
     A student that learns from them sees augmented images, so it is asked to answer a shifted or mirrored image as the
     teacher answers the plain one: cheaper by a teacher's pass over the data in each epoch, and only as right as the
-    augmentation leaves an image's meaning alone.
+    augmentation leaves an image's meaning alone. Where networks train in bfloat16 a teacher may answer in it too.
     """
     model.eval()
     quiet = working_on(data.images.device)
     parts = []
     for images in torch.split(data.images, batch):
-        with quiet:
-            parts.append(model(laid_out(data.normalise(images), model)))
-    return torch.cat(parts).float()
+        with quiet, fast_kernels(images.device, precision):
+            parts.append(model(laid_out(data.normalise(images), model)).float())
+    return torch.cat(parts)

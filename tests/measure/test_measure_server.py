@@ -14,11 +14,11 @@ from nas.errors import ArtifactError, MeasureError, NasError, UnsupportedError
 from nas.lease import PATIENCE_S
 from nas.measure import server as module
 from nas.measure.clock import Policy
-from nas.measure.latency import Reading
+from nas.measure.latency import MAXIMUM_WINDOWS, Reading
 from nas.measure.protocol import Alive, Answer, Describe, Interleave, Measure, Outputs, Request, Turns
 from nas.measure.quiet import Surroundings
 from nas.measure.runtimes.base import Missing
-from nas.measure.server import KEPT_SESSIONS, OVERHEAD_MS, OVERHEAD_TRIES, Server
+from nas.measure.server import FUTILE, KEPT_SESSIONS, OVERHEAD_MS, OVERHEAD_TRIES, Server
 from nas.target import Target
 
 TARGET = Target.parse("onnxruntime-cpu-1t-b1")
@@ -254,3 +254,14 @@ def test_too_little_memory_is_the_machines_fault(case: Case, monkeypatch: pytest
     assert answer == Answer(error=answer.error)
     assert isinstance(answer.error, MeasureError)
     assert "not enough memory" in str(answer.error)
+
+
+def test_on_a_busy_machine_windows_are_not_taken_again_until_one_is_undisturbed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    busy, quiet = Surroundings(busy_cores=1.0), Surroundings()
+    case = Case(monkeypatch, *[busy] * (FUTILE * MAXIMUM_WINDOWS + 2), quiet, busy, busy, busy)
+    taken = [case.measure(name).windows for name in "abcdefg"]
+    assert taken[:FUTILE] == [MAXIMUM_WINDOWS] * FUTILE
+    assert taken[FUTILE : FUTILE + 3] == [1, 1, 1], "two disturbed ones and the first that is not"
+    assert taken[FUTILE + 3] == MAXIMUM_WINDOWS
