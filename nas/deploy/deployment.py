@@ -15,9 +15,11 @@ from typing import Any
 
 from nas.artifact import INPUT_NAME, OUTPUT_NAME, InputSpec, texts
 from nas.data.images import MODES
+from nas.deploy.further import FURTHER_FILES, Further
+from nas.deploy.schema import SCHEMA_ID, problem_of
 from nas.deploy.serving import MODEL_FILES, Serving
 from nas.design import Design
-from nas.errors import ArtifactError, NasError
+from nas.errors import ArtifactError, NasError, one_line
 from nas.gains import Comparison, latency_gain, mac_gain
 from nas.outcome import Quantity, Realisation
 from nas.store import sha256_bytes
@@ -26,13 +28,7 @@ VERSION = 2
 READABLE = (1, VERSION)  # the first knew ONNX Runtime on the CPU alone
 DEPLOYMENT_FILE = "deployment.json"
 README_FILE = "README.md"
-FILES = frozenset({*MODEL_FILES.values(), DEPLOYMENT_FILE, README_FILE})
-
-# What the parts of the description are, by their JSON type.
-_KINDS: Mapping[type, tuple[str, ...]] = {
-    dict: ("design", "model", "serving", "input", "output", "labels", "chosen", "versions", "environment"),
-    list: ("quantities", "test_scores", "notes"),
-}
+FILES = frozenset({*MODEL_FILES.values(), *FURTHER_FILES, DEPLOYMENT_FILE, README_FILE})
 
 
 @dataclass(frozen=True)
@@ -71,6 +67,7 @@ class Deployment:
         environment: The machine and its software that the numbers are from.
         sha256: Digest of the model's file.
         size_bytes: Size of the model's file.
+        further: The same network in further forms, which lie beside the model's file.
     """
 
     folder: Path
@@ -94,6 +91,7 @@ class Deployment:
     sha256: str
     size_bytes: int
     baseline: Comparison | None = None
+    further: tuple[Further, ...] = ()
 
     @property
     def model_path(self) -> Path:
@@ -126,6 +124,7 @@ class Deployment:
         """What ``deployment.json`` holds."""
         input = self.input
         return {
+            "$schema": SCHEMA_ID,
             "version": VERSION,
             "created": self.created,
             "study": self.study,
@@ -154,25 +153,24 @@ class Deployment:
             "chosen": asdict(self.chosen) | {"limits": dict(self.chosen.limits)},
             "baseline": self.baseline.to_json() if self.baseline is not None else None,
             "uncompressed": {"mac_gain": mac_gain(self), "latency_gain": latency_gain(self, self.serving.target)},
+            "further": [item.to_json() for item in self.further],
             "versions": dict(self.versions),
             "environment": dict(self.environment),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], folder: Path) -> Deployment:
-        """Reads what ``to_json`` wrote.
+        """Reads what ``to_json`` wrote, or a program that keeps to the schema.
 
         Raises:
             ArtifactError: Another version.
-            KeyError, TypeError, ValueError, NasError: A field is missing or of the wrong kind.
+            TypeError, ValueError, NasError: A field is missing or of the wrong kind; the message names its key.
         """
-        if data["version"] not in READABLE:
+        if isinstance(data, Mapping) and data.get("version", VERSION) not in READABLE:
             known = " or ".join(map(str, READABLE))
-            raise ArtifactError(f"a deployment's version must be {known}, but got {data['version']!r}")
-        for kind, names in _KINDS.items():
-            for name in names:
-                if not isinstance(data[name], kind):
-                    raise TypeError(f"'{name}' must be a {kind.__name__}, but is {data[name]!r:.40}")
+            raise ArtifactError(f"a deployment's version must be {known}, but got {data['version']!r:.40}")
+        if (problem := problem_of(data)) is not None:
+            raise ValueError(problem)
         model, output, serving = data["model"], data["output"], Serving.from_json(data["serving"])
         if model["file"] != serving.model_file:
             raise ValueError(f"model.file is {model['file']!r:.40}, but {serving.runtime} runs {serving.model_file}")
@@ -199,6 +197,7 @@ class Deployment:
             environment=dict(data["environment"]),
             sha256=str(model["sha256"]),
             size_bytes=int(model["size_bytes"]),
+            further=tuple(Further.from_json(item) for item in data.get("further", ())),
         )
 
 
@@ -222,6 +221,17 @@ def load_deployment(folder: Path) -> Deployment:
     Raises:
         ArtifactError: There is none, its description is damaged or of another version, or the model was changed.
     """
+    deployment = read_description(folder)
+    deployment.read_model()
+    return deployment
+
+
+def read_description(folder: Path) -> Deployment:
+    """Reads what a deployment says of itself, and looks at none of its models.
+
+    Raises:
+        ArtifactError: There is none, or it is damaged or of another version; the message names the key.
+    """
     path = folder / DEPLOYMENT_FILE
     try:
         text = path.read_text(encoding="utf-8")
@@ -231,14 +241,10 @@ def load_deployment(folder: Path) -> Deployment:
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}", "deploy again with 'nas pick'") from error
     try:
-        deployment = Deployment.from_json(json.loads(text), folder)
-    except json.JSONDecodeError as error:
-        raise ArtifactError(f"{path} is no JSON: {error}", "deploy again with 'nas pick'") from error
-    except KeyError as error:
-        raise ArtifactError(f"{path} lacks {error}", "deploy again with 'nas pick'") from error
+        return Deployment.from_json(json.loads(text), folder)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ArtifactError(f"{path} is no JSON: {one_line(error)}", "deploy again with 'nas pick'") from error
     except NasError as error:
         raise ArtifactError(f"{path}: {error.message}", error.hint or "deploy again with 'nas pick'") from error
-    except (TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ArtifactError(f"{path} is damaged: {error}", "deploy again with 'nas pick'") from error
-    deployment.read_model()
-    return deployment
+    except (KeyError, TypeError, ValueError) as error:  # KeyError: a design's own, of which the schema says little
+        raise ArtifactError(f"{path} is damaged: {one_line(error)}", "deploy again with 'nas pick'") from error

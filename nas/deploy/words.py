@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
+from nas.deploy.service import FPS, P95, kind_of
 from nas.objectives import Constraint, Objective
-from nas.wording import digits_apart, display, plain_name, significant
+from nas.wording import DIGITS, LIMIT_DIGITS, MOST_DIGITS, digits_apart, display, plain_name, significant
 
 BEST = {
     "latency_ms": "fastest",
+    P95: "fastest in 95 % of calls",
+    FPS: "fastest",
     "size_bytes": "smallest",
     "accuracy": "most accurate",
     "balanced_accuracy": "most accurate",
 }
 ENOUGH = {
     "latency_ms": "fast enough",
+    P95: "fast enough in 95 % of calls",
+    FPS: "fast enough",
     "size_bytes": "small enough",
     "accuracy": "accurate enough",
     "balanced_accuracy": "accurate enough",
 }
 
 
+def shown(name: str, value: float, digits: int = DIGITS, zeros: bool = True) -> str:
+    """``nas.wording.display``, of service figures too: ``2.10 ms``, ``62,100 fps``."""
+    if name == FPS:
+        number = significant(value, digits, zeros)
+        whole, point, rest = number.partition(".")
+        return f"{int(whole):,}{point}{rest} fps"
+    return display("latency_ms" if name == P95 else name, value, digits, zeros)
+
+
+def called(quantity: Objective) -> str:
+    """``nas.wording.plain_name``, of service figures too: ``throughput``."""
+    if quantity.name in (P95, FPS):
+        return kind_of(quantity.name).title.partition(" (")[0]
+    return plain_name(quantity.key)
+
+
+def limit(constraint: Constraint) -> str:
+    """A limit as a person writes it, of service figures too: ``throughput at least 500 fps``."""
+    bound = "at most" if constraint.at_most else "at least"
+    value = shown(constraint.quantity.name, constraint.limit, LIMIT_DIGITS, zeros=False)
+    return f"{called(constraint.quantity)} {bound} {value}"
+
+
 def gap(name: str, difference: float) -> str:
-    """A difference of two values, never rounded to nothing: ``0.3 points``, ``0.002 ms``, ``120 B``."""
-    if not Objective(name).maximise:
-        return display(name, difference, zeros=False)
+    """A difference of two values, never rounded to nothing: ``0.3 points``, ``0.002 ms``, ``120 B``, ``80 fps``."""
+    if name == FPS or not kind_of(name).maximise:
+        return shown(name, difference, zeros=False)
     points = significant(100 * difference, zeros=False)
     return f"{points} point{'' if points == '1' else 's'}"
 
 
 def change(name: str, old: float, new: float) -> str:
     """How a value differs from another, with a sign: points for an accuracy, per cent for a cost."""
-    if Objective(name).maximise:
+    if name != FPS and kind_of(name).maximise:
         return f"{100 * (new - old):+.2f} points".replace("-", "−")
-    return f"{100 * (new / old - 1):+.1f} %".replace("-", "−") if old else f"from {display(name, old)}"
+    return f"{100 * (new / old - 1):+.1f} %".replace("-", "−") if old else f"from {shown(name, old)}"
 
 
 def miss(constraint: Constraint, value: float) -> str:
@@ -43,7 +71,7 @@ def miss(constraint: Constraint, value: float) -> str:
     difference = gap(name, abs(value - constraint.limit))
     if not constraint.at_most:
         return f"{difference} short"
-    if difference == display(name, value, zeros=False):
+    if difference == shown(name, value, zeros=False):
         return f"{float(significant(value / constraint.limit)):,.0f} times the limit"
     return f"{difference} too much"
 
@@ -51,7 +79,11 @@ def miss(constraint: Constraint, value: float) -> str:
 def value_and_miss(constraint: Constraint, value: float) -> str:
     """A value that misses a limit, with digits enough to tell it from that: ``0.0302 ms, 0.0002 ms too much``."""
     name = constraint.quantity.name
-    return f"{display(name, value, digits_apart(name, value, constraint.limit))}, {miss(constraint, value)}"
+    if name == FPS:
+        digits = next((n for n in range(DIGITS, MOST_DIGITS) if shown(name, value, n) != shown(name, constraint.limit, n)), 5)
+    else:
+        digits = digits_apart("latency_ms" if name == P95 else name, value, constraint.limit)
+    return f"{shown(name, value, digits)}, {miss(constraint, value)}"
 
 
 def superlative(objective: Objective) -> str:
