@@ -7,6 +7,7 @@ meant by their position in it. ``static/data.js`` reads this; a change here is a
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,8 +22,12 @@ from nas.report.calibration import Calibration
 from nas.report.categories import convolution, precision
 from nas.report.columns import knee_number, latency_targets
 from nas.report.commands import command_for
+from nas.report.curves import curve_of
 from nas.report.disagreement import Ranking, rankings
+from nas.report.guesses import guesses
+from nas.report.picking import pick_data
 from nas.report.proxy_words import proxy_words
+from nas.report.time_spent import ends
 from nas.study import Study
 from nas.target import Place, Target
 from nas.wording import LABEL_WORDS, UNCOMPRESSED, choice_words, constraint_words, kind_of, plain_name, target_words
@@ -65,6 +70,7 @@ def page_data(
     packer = _Packer(study)
     trials = [packer.trial(record) for record in study.records]
     baseline = baseline_of(study)
+    ended = ends(study.as_told)
     return {
         "objectives": [o.key for o in objectives],
         "constraints": [
@@ -74,7 +80,10 @@ def page_data(
         "front": [record.number for record in study.front],
         "knee": knee_number(study),
         "baseline": baseline.number if baseline is not None else None,
-        "history": [[number, float(f"{volume:.6g}")] for number, volume in history],
+        "pick": pick_data(study),
+        "finalize": f"nas finalize {shlex.quote(str(study.folder.path))}",
+        # Trial, hypervolume, seconds since the study's start; the last is absent where no trial says when it started.
+        "history": [[number, _short(volume), *_second(ended.get(number))] for number, volume in history],
         "flops": [_ranking(ranking) for ranking in (rankings(study) if compared is None else compared)],
         "foreseen": [_foreseen(calibration) for calibration in foreseen],
         "quantities": [_kind(key) for key in packer.keys.items],
@@ -136,6 +145,7 @@ class _Packer:
             record.goes_on_from,
             text(f"{record.epochs} of {self.study.recipe.budget.epochs} epochs") if record.epochs is not None else None,
             int(record.spared),
+            self._guesses(record),
         ]
 
     def _gains(self, record: TrialRecord) -> list[str]:
@@ -143,6 +153,12 @@ class _Packer:
         compared = compare(self.study, record, self.target)
         beside = [compared.words] if compared is not None and compared.trial != record.number else []
         return [*beside, *filter(None, [gain_words(record, self.target)])]
+
+    def _guesses(self, record: TrialRecord) -> list[Any]:
+        """Where a trial that was given up may be drawn: key, value and how it was had, for each that is known."""
+        found = guesses(record, self.study.recipe.parsed_objectives)
+        position = self.keys.position
+        return [[position(key), _short(value), self.texts.position(how)] for key, (value, how) in found.items()]
 
     def _proxy(self, quantity: Quantity) -> list[Any]:
         """What was known of a trial before its end, all in words, so that nothing can take it for a result."""
@@ -173,8 +189,10 @@ class _Packer:
         return packed
 
     def _stage(self, stage: StageResult) -> list[Any]:
-        """Name, seconds, cached, what is worth knowing of it."""
-        return [self.texts.position(stage.stage), round(stage.seconds, 3), int(stage.cached), _detail(stage.detail)]
+        """Name, seconds, cached, what is worth knowing of it; then its curve, where it has one."""
+        packed = [self.texts.position(stage.stage), round(stage.seconds, 3), int(stage.cached), _detail(stage.detail)]
+        curve = curve_of(stage.detail)
+        return packed if curve is None else [*packed, {_words(name): values for name, values in curve.items()}]
 
 
 def _ranking(ranking: Ranking) -> dict[str, Any]:
@@ -222,6 +240,10 @@ def _short(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, float):
         return value
     return int(value) if value.is_integer() else float(f"{value:.6g}")
+
+
+def _second(seconds: float | None) -> list[float]:
+    return [] if seconds is None else [round(seconds, 1)]
 
 
 def _detail(detail: Mapping[str, Any]) -> str:

@@ -258,7 +258,7 @@ def _distilled(hard: Tensor, logits: Tensor, distillation: Distillation, chosen:
 
 
 @torch.no_grad()
-def predict_logits(model: nn.Module, data: TrainingData, precision: str = "float32", batch: int = 512) -> Tensor:
+def predict_logits(model: nn.Module, data: TrainingData, precision: str = "float32", batch: int = 64) -> Tensor:
     """Logits (N×classes, float32) of the training images as they are, not augmented.
 
     A student that learns from them sees augmented images, so it is asked to answer a shifted or mirrored image as the
