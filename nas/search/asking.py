@@ -63,20 +63,24 @@ class Asking:
         repeats = len(last) == REPEATS_IN_A_ROW and all(record.outcome is Outcome.DUPLICATE for record in last)
         if repeats and (unseen := self._unseen(records)) is not None:
             return self.bridge.ask(fixed=self.space.flat(unseen), origin="unseen")
-        fixed: dict[str, Value] = {}
         distils = any(choice.name == "distillation" and len(choice.values) > 1 for choice in self.space.choices)
-        if distils and self.teacher(records) is None:
-            # Nobody to learn from yet, so that choice is not open.
-            fixed = {"distillation": False}
-        if self.guide is None or fixed:
+        # With nobody to learn from yet that choice is not open.
+        fixed: dict[str, Value] = {"distillation": False} if distils and self.teacher(records) is None else {}
+        if self.guide is None:
             return self.bridge.ask(fixed=fixed or None)
-        chosen = self.guide.choose(records, self.bridge.propose, self.teacher(records) is not None)
+
+        def proposed() -> Design:
+            return self.space.design({**self.space.flat(self.bridge.propose()), **fixed})
+
+        chosen = self.guide.choose(records, proposed, self.teacher(records) is not None)
         return self.bridge.ask(fixed=self.space.flat(chosen.design), origin=chosen.origin, parent=chosen.parent)
 
     def teacher(self, records: Sequence[TrialRecord]) -> AnyTeacher | None:
         """The given one; else the trained float network of the most accurate trial so far, the earlier of equals."""
         if self.given is not None:
             return self.given
+        if self.guide is not None and self.guide.baseline_waits(records):
+            return None  # what there is by then is too small to teach
         measured = [record for record in records if record.outcome is Outcome.MEASURED]
         if not measured:
             return None
@@ -92,7 +96,12 @@ class Asking:
         tried = Counter(record.design.digest for record in records if worth_another_try(record))
         seen = {record.design.digest for record in records if not worth_another_try(record)}
         seen |= {digest for digest, count in tried.items() if count >= STARTS_TRIED}
-        own = [(self.space.baseline, "baseline"), *((design, "first") for design in self.space.first)]
+        own: list[tuple[Design | None, str]] = [
+            (self.space.baseline, "baseline"),
+            *((design, "first") for design in self.space.first),
+        ]
+        if self.guide is not None and self.guide.baseline_waits(records):
+            own[0] = (None if records else self.guide.opening(), "first")
         for design, origin in [*own, *self.starts]:
             if design is not None and design.digest not in seen:
                 if design.step("distillation") and self.teacher(records) is None:

@@ -29,11 +29,9 @@ class Durations:
         rows, whole, rest_rows, rest = [], [], [], []
         for record, row in zip(records, encoded, strict=True):
             spent = [stage for stage in record.stages if stage.stage in TRAINING and not stage.cached]
-            trained = record.epochs or epochs
-            # Only a training from its first epoch on tells how long a whole one takes.
-            if spent and record.origin != "promotion":
+            if (seconds := training_seconds(record, epochs)) is not None:
                 rows.append(row)
-                whole.append(sum(stage.seconds for stage in spent) * epochs / trained)
+                whole.append(seconds)
             if record.outcome is Outcome.MEASURED:
                 rest_rows.append(row)
                 other = sum(stage.seconds for stage in record.stages if stage.stage == "supernet")
@@ -49,6 +47,17 @@ class Durations:
             shares: How much of the training each has still before it: 0 where the network is trained already.
         """
         return np.asarray(shares * self.training.predict(encoded) + self.rest.predict(encoded))
+
+
+def training_seconds(record: TrialRecord, epochs: int) -> float | None:
+    """How long a whole training of a trial's network takes, of so many epochs; None where the trial does not tell.
+
+    Only a training from its first epoch on does.
+    """
+    spent = [stage for stage in record.stages if stage.stage in TRAINING and not stage.cached]
+    if not spent or record.origin == "promotion":
+        return None
+    return sum(stage.seconds for stage in spent) * epochs / (record.epochs or epochs)
 
 
 class _Regression:

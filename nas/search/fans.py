@@ -12,13 +12,42 @@ from dataclasses import replace
 from itertools import islice
 
 from nas.choice import combinations
-from nas.design import Design
+from nas.compression import IDENTITY, split_name
+from nas.design import Design, Value
 from nas.outcome import Outcome
 from nas.record import TrialRecord
 from nas.space import SearchSpace
 
 # Of an architecture with more compressions than this, so many drawn at random.
 MOST_COMPRESSIONS = 400
+
+
+class Trained:
+    """The networks that a study has, pruned and fine-tuned ones too: a design of one of them needs no training if only
+    its bits are others.
+
+    Args:
+        records: All trials.
+    """
+
+    def __init__(self, records: Sequence[TrialRecord]) -> None:
+        self.networks = {_network(record.design) for record in records if record.outcome is Outcome.MEASURED}
+
+    def serves(self, design: Design) -> bool:
+        """Whether the design costs no training."""
+        trains_itself = any(design.everywhere("quantisation_aware")) or design.everywhere("weight_sharing") != ("none",)
+        return not trains_itself and _network(design) in self.networks
+
+
+def _network(design: Design) -> tuple[str, frozenset[tuple[str, Value]]]:
+    """What the float network depends on that is exported: the architecture, and all compression before that."""
+    after = {"weight_bits", "activation_bits", "calibration", "quantisation_aware", "weight_sharing", "codebook_bits"}
+    before = {
+        (name, value)
+        for name, value in design.compression.items()
+        if (choice := split_name(name)[1]) not in after and value != IDENTITY[choice]
+    }
+    return design.architecture_digest, frozenset(before)
 
 
 class Fans:

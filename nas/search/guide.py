@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,14 +27,15 @@ from nas.outcome import Outcome, Quantity, Reason
 from nas.proxies import rung_accuracy
 from nas.recipe import Recipe
 from nas.record import TRAINING, TrialRecord
-from nas.search.fans import Fans
+from nas.search.durations import training_seconds
+from nas.search.fans import Fans, Trained
 from nas.search.foreseen import at_rung, known_cost
-from nas.search.knowledge import Cues, Knowledge, scales_of
+from nas.search.knowledge import FEWEST_TO_SCREEN, Cues, Knowledge, scales_of
 from nas.search.parameters import Parameters
 from nas.search.predictor_sampler import Observation
 from nas.search.rough import RoughCosts
 from nas.search.rungs import promotable, standing
-from nas.search.samplers import SamplerHints
+from nas.search.samplers import STARTUP_TRIALS, SamplerHints
 from nas.space import SearchSpace
 from nas.wording import display
 
@@ -43,6 +45,11 @@ SPARED = 10
 PROXY_MARGIN = 0.1
 # The untrained network is exported and timed only where that costs less than this share of a training.
 FORESEEING_SHARE = 0.15
+# A baseline that costs more than so many times what designs of the space do comes once so many times its seconds have
+# gone to others: it then takes a third of the time at most.
+DEAR, BASELINE_AFTER = 3.0, 2.0
+# Designs drawn to tell what the space's cost.
+DRAWN = 16
 # What is done to an untrained network to foresee its costs, as it is to every trained one.
 LOOKED_AT = frozenset({"export", "quantise", "share", "measure"})
 
@@ -134,6 +141,11 @@ class Guide:
             # Nothing tells what they are worth: a training that may go on goes on first, as in successive halving.
             return promotions[0] if promotions else Proposal(asked(), "asked")
         fans = self.fans.unseen(records, _seen(records), teacher) if self.recipe.guided.fans else []
+        if len({record.design.architecture_digest for record in records}) < STARTUP_TRIALS:
+            # Surrogates of few architectures expect much of everything, and then most of what is cheapest; but
+            # architectures are what they have to learn of. What costs no training is welcome at once.
+            trained = Trained(records)
+            fans = [(record, design) for record, design in fans if trained.serves(design)]
         proposals = [Proposal(asked(), "asked"), *promotions]
         proposals += [Proposal(design, "fan", record.number) for record, design in fans]
         by_number = {record.number: record for record in records}
@@ -146,6 +158,48 @@ class Guide:
         worth = known.improvement(designs, costs) / price
         return proposals[int(np.argmax(worth))]
 
+    def baseline_waits(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether the space's baseline is so dear that other designs come first.
+
+        It is tried all the same, as speeds are told against it and as the first good teacher, unless time runs out.
+        """
+        baseline, limited = self.space.baseline, self.recipe.budget.minutes is not None
+        if baseline is None or not limited or self.rough is None:
+            return False
+        if any(record.design.digest == baseline.digest for record in records) or not self._baseline_is_dear:
+            return False
+        trainings = [(record, training_seconds(record, self.recipe.budget.epochs)) for record in records]
+        rates = [s / float(self.rough([record.design])[0]) for record, s in trainings if s is not None]
+        if not rates:
+            return len(records) < FEWEST_TO_SCREEN  # nothing could be trained: it may be for want of an easy design
+        seconds = float(np.median(rates)) * float(self.rough([baseline])[0])
+        return sum(record.seconds for record in records) < BASELINE_AFTER * seconds
+
+    def opening(self) -> Design:
+        """What to begin with while the baseline waits: of some designs at random a cheap one, but not the cheapest."""
+        assert self.rough is not None
+        order = np.argsort(self.rough(self._drawn), kind="stable")
+        return self._drawn[int(order[DRAWN // 4])]
+
+    @cached_property
+    def _drawn(self) -> list[Design]:
+        """Designs at random; none that is distilled, as nobody teaches yet."""
+        rng = random.Random(f"drawn-{self.recipe.seed}")
+
+        def value(choice: Choice) -> Value:
+            open_yet = [v for v in choice.values if not (choice.name == "distillation" and v)]
+            return rng.choice(open_yet or choice.values)
+
+        return [self.space.choose(value) for _ in range(DRAWN)]
+
+    @cached_property
+    def _baseline_is_dear(self) -> bool:
+        assert self.rough is not None
+        assert self.space.baseline is not None
+        drawn = self.rough(self._drawn)
+        usual = float(np.median(drawn[np.isfinite(drawn)])) if np.isfinite(drawn).any() else float("inf")
+        return float(self.rough([self.space.baseline])[0]) > DEAR * usual
+
     def hints(self, records: Sequence[TrialRecord], parameters: Parameters) -> SamplerHints:
         """What a sampler may know beside what it is told: of stopped trials an estimate, of designs their seconds."""
         # Where only trials are limited, all cost the same.
@@ -156,11 +210,7 @@ class Guide:
 
             def roughly(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:
                 assert rough is not None
-                rows = [parameters.decode(params) for params in proposals]
-                # What the sampler leaves open yet counts as small.
-                return rough(
-                    [self.space.choose(lambda choice, r=row: r.get(choice.name, choice.values[0])) for row in rows]
-                )
+                return rough([self._completed(parameters.decode(params)) for params in proposals])
 
             return SamplerHints(seconds=None if rough is None or not timed else roughly)
 

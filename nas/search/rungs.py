@@ -2,8 +2,9 @@
 
 A training is judged at rungs, after epochs in geometric steps. At each rung the trials that came so far are put in an
 order: by non-dominated rank (Deb et al., NSGA-II, 2002), within a rank by how much hypervolume a trial adds. Only the
-first 1 / ``reduction`` of them goes on, and whoever arrives is judged against those that are there already, without
-waiting for more (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020; with several
+first 1 / ``reduction`` of them goes on, and whatever nothing beats, so that the ends of the front, which few designs
+come near, are not thinned out. Whoever arrives is judged against those that are there already, without waiting for
+more (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020; with several
 objectives Schmucker et al., "Multi-objective Asynchronous Successive Halving", 2021). A trial that was stopped and
 comes to stand among the first later, as more arrive behind it, is promoted: its training goes on from its checkpoint.
 
@@ -16,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from nas.front import non_dominated
 
 # The reference of the contributions: so much of each objective's range beyond its worst value, so that the extremes
 # have a finite share too.
@@ -55,7 +58,7 @@ def in_order(points: np.ndarray, maximise: Sequence[bool]) -> np.ndarray:
 
 
 def survivors(count: int, reduction: int) -> int:
-    """How many of so many trials at a rung go on: 1 / ``reduction``, but one at least."""
+    """How many of so many trials at a rung go on at least: 1 / ``reduction``, but one."""
     return max(1, count // reduction)
 
 
@@ -68,17 +71,15 @@ def standing(
         number: The trial's; it stands among the others.
         others: The objectives of every trial that came to the rung, by number.
         maximise: For each objective whether more is better.
-        reduction: One in so many goes on.
+        reduction: One in so many goes on, and whoever nothing beats.
         logs: Which objectives are compared by their logarithm, as latencies are.
 
     Returns:
         Its place. While fewer trials than ``reduction`` are there, there is nothing to judge by, and all go on.
     """
-    numbers = sorted(others)
-    order = [numbers[index] for index in in_order(_axes([others[n] for n in numbers], logs), maximise)]
+    order, most = _ordered(others, maximise, reduction, logs)
     place = order.index(number) + 1
-    few = len(numbers) < reduction
-    return Standing(place, len(numbers), few or place <= survivors(len(numbers), reduction))
+    return Standing(place, len(order), len(order) < reduction or place <= most)
 
 
 def promotable(
@@ -89,11 +90,18 @@ def promotable(
     logs: Sequence[bool],
 ) -> list[int]:
     """Trials that were stopped at a rung and would go on now, the best first; arguments as for ``standing``."""
+    order, most = _ordered(others, maximise, reduction, logs)
+    return [number for number in order[:most] if number in set(stopped)] if len(order) >= reduction else []
+
+
+def _ordered(
+    others: Mapping[int, Sequence[float]], maximise: Sequence[bool], reduction: int, logs: Sequence[bool]
+) -> tuple[list[int], int]:
+    """Trials at a rung, the best first, and how many of them go on: one in so many, and all that nothing beats."""
     numbers = sorted(others)
-    if len(numbers) < reduction:
-        return []
-    order = [numbers[index] for index in in_order(_axes([others[n] for n in numbers], logs), maximise)]
-    return [number for number in order[: survivors(len(numbers), reduction)] if number in set(stopped)]
+    points = _axes([others[number] for number in numbers], logs)
+    unbeaten = int(non_dominated(points, maximise).sum())
+    return [numbers[index] for index in in_order(points, maximise)], max(survivors(len(numbers), reduction), unbeaten)
 
 
 def _axes(rows: Sequence[Sequence[float]], logs: Sequence[bool]) -> np.ndarray:

@@ -8,7 +8,7 @@ from search_fakes import make_space
 from nas.design import Design
 from nas.outcome import Outcome
 from nas.search import fans
-from nas.search.fans import Fans
+from nas.search.fans import Fans, Trained
 from nas.space import SearchSpace, load_space
 
 
@@ -45,3 +45,23 @@ def test_of_many_compressions_some_are_drawn_the_same_each_time(monkeypatch) -> 
     assert 10 < len(drawn) <= 20 < len(whole)
     assert [d for _, d in drawn] == [d for _, d in Fans(space, seed=0).unseen([record], set(), teacher=True)]
     assert {d for _, d in drawn} <= {d for _, d in whole}
+
+
+def test_only_what_differs_in_bits_costs_no_training() -> None:
+    def made(architecture: str = "a", **compression: object) -> Design:
+        return Design("f", {"name": architecture}, compression)  # type: ignore[arg-type]
+
+    pruned = {"pruning_ratio": 0.5, "pruning_criterion": "l1"}
+    records = [make_record(0, design=made(weight_bits=32, pruning_ratio=0.0)), make_record(1, design=made(**pruned))]
+    records.append(make_record(2, design=made("b"), outcome=Outcome.STOPPED))
+    trained = Trained(records)
+    assert trained.serves(made(weight_bits=8, activation_bits=8, quantisation_aware=False))
+    assert trained.serves(made(**pruned, weight_bits=4))
+    for other in (
+        made(weight_bits=8, quantisation_aware=True),
+        made(weight_sharing="kmeans", codebook_bits=4),
+        made(pruning_ratio=0.25, pruning_criterion="l1"),
+        made(distillation=True),
+        made("b", weight_bits=8),
+    ):
+        assert not trained.serves(other), dict(other.compression)

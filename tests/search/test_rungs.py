@@ -40,6 +40,12 @@ def test_one_in_three_goes_on() -> None:
     assert standings[0].place == standings[0].among == 9
 
 
+def test_whoever_nothing_beats_goes_on_too() -> None:
+    others: dict[int, tuple[float, float]] = {n: (0.5 + n / 100, 1.0 + n) for n in range(9)} | {9: (0.5, 20.0)}
+    assert [n for n in others if standing(n, others, MAXIMISE, 3, LOGS).goes_on] == list(range(9))
+    assert promotable([2, 9], others, MAXIMISE, 3, LOGS) == [2]
+
+
 @pytest.mark.parametrize(("count", "reduction", "expected"), [(1, 3, 1), (3, 3, 1), (5, 2, 2), (9, 3, 3), (11, 3, 3)])
 def test_survivors(count: int, reduction: int, expected: int) -> None:
     assert survivors(count, reduction) == expected

@@ -1,0 +1,92 @@
+"""A dear baseline comes once others have taken their share of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fakes import make_recipe, make_record
+from search_fakes import make_space
+
+from nas.design import Design
+from nas.record import StageResult, TrialRecord
+from nas.search.guide import BASELINE_AFTER, Guide
+from nas.space import SearchSpace
+
+RATE = 2.0  # seconds of training for each unit of the rough cost
+
+
+def cost(design: Design) -> float:
+    return float(design.architecture["stem.width"])
+
+
+def costs(designs: Sequence[Design]) -> np.ndarray:
+    return np.array([cost(design) for design in designs])
+
+
+def space_with(width: int) -> SearchSpace:
+    space = make_space()
+    return replace(space, baseline=space.design({**_SMALL, "stem.width": width}))
+
+
+_SMALL = {
+    "stages": 1,
+    "stage1.conv": "standard",
+    "pruning_ratio": 0.0,
+    "weight_sharing": "none",
+    "distillation": False,
+}
+
+
+def guide(width: int = 64, rough: object = costs, **budget: float) -> Guide:
+    recipe = make_recipe(budget={**(budget or {"minutes": 10.0}), "epochs": 3})
+    return Guide(space_with(width), recipe, (), rough=rough)  # type: ignore[arg-type]
+
+
+def trial(number: int, width: int = 8) -> TrialRecord:
+    design = make_space().design({**_SMALL, "stem.width": width})
+    stages = (StageResult("train", f"t{number}", RATE * width, False),)
+    return replace(make_record(number, design=design), stages=stages, seconds=RATE * width)
+
+
+def test_a_dear_baseline_waits_until_others_took_twice_as_long() -> None:
+    deciding = guide()
+    assert deciding.baseline_waits([])
+    enough = int(np.ceil(BASELINE_AFTER * RATE * 64 / (RATE * 8)))
+    records = [trial(number) for number in range(enough)]
+    assert deciding.baseline_waits(records[:-1])
+    assert not deciding.baseline_waits(records)
+
+
+def test_once_it_was_tried_nothing_waits() -> None:
+    assert not guide().baseline_waits([trial(0, width=64)])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        guide(width=8),  # no dearer than others
+        guide(rough=None),  # nobody knows
+        guide(trials=20),  # a trial is a trial, however long it takes
+    ],
+    ids=["cheap", "unknown", "trials"],
+)
+def test_else_it_comes_first(case: Guide) -> None:
+    assert not case.baseline_waits([])
+
+
+def test_where_nothing_can_be_trained_it_comes_after_some_tries() -> None:
+    failed = [replace(trial(number), stages=()) for number in range(40)]
+    assert guide().baseline_waits(failed[:3])
+    assert not guide().baseline_waits(failed)
+
+
+def test_meanwhile_it_begins_with_a_cheap_design_that_needs_no_teacher() -> None:
+    deciding = guide()
+    opening = deciding.opening()
+    drawn = sorted(cost(design) for design in deciding._drawn)
+    assert cost(opening) == drawn[len(drawn) // 4]
+    assert not any(design.step("distillation") for design in deciding._drawn)
+    assert guide().opening() == opening
