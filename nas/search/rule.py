@@ -7,7 +7,9 @@ what a shared network would cost against a single training.
 - A **supernet** is taken where training is most of a trial, where it costs no more than ``SUPERNET_TRIALS`` trials, and
   where the budget holds ``SUPERNET_TIMES`` of it. So it is for designs that train long: how long the supernet must
   train until it ranks (``SUPERNET_STEPS``) does not depend on how long they do.
-- A model that guides needs trials beyond those that start it: with less than ``WORTH_A_MODEL`` times as many ``plain``.
+- A model that guides needs trials beyond those that start it: where the budget is of trials, and less than
+  ``WORTH_A_MODEL`` times as many, ``plain``. In a budget of time a guided search begins with cheap designs, stops what
+  falls behind and takes other bits of a trained network for nothing, so that more trials fit in it than of the mean.
 - Else ``guided``.
 """
 
@@ -72,10 +74,15 @@ def chosen_by(recipe: Recipe, space: SearchSpace, trials: int, costs: Costs | No
             f"{shared / costs.mean_trial:.1f} of the {plural(trials, 'trial')} that the budget holds, and ranks the "
             "designs before one is trained"
         )
-    if trials < ENOUGH_TRIALS:
+    if trials < ENOUGH_TRIALS and recipe.budget.minutes is None:
         return "plain", (
             f"the budget holds about {plural(trials, 'trial')}, and a model that is to guide has little to say before "
             f"trial {ENOUGH_TRIALS}"
+        )
+    if trials < ENOUGH_TRIALS:
+        return "guided", (
+            f"the budget holds about {plural(trials, 'trial')} of the mean cost: cheap designs come first, and what "
+            "falls behind is stopped"
         )
     return "guided", (
         f"the budget holds about {plural(trials, 'trial')} of {size_words(space.size())} designs: enough to learn "

@@ -111,8 +111,15 @@ def test_few_trials_have_nothing_to_learn_from(trials: int, strategy: str) -> No
 
 
 def test_minutes_are_worth_the_trials_that_fit_in_them() -> None:
-    assert chosen(recipe_of(minutes=2), costs_from(10.0)) == "plain", "12 trials"
-    assert chosen(recipe_of(minutes=3), costs_from(10.0)) == "guided", "18 trials"
+    for minutes, words in (
+        (2, "about 12 trials of the mean cost: cheap designs come first"),
+        (3, "about 18 trials of"),
+    ):
+        found = plan(recipe_of(minutes=minutes), LARGE, costs_from(10.0))
+        assert found.strategy == "guided"
+        assert words in found.why
+    found = plan(recipe_of(minutes=20), SPACE, costs_from(10.0))
+    assert found.strategy == "plain", "120 trials hold all of the space"
 
 
 def long_training(epochs: int = 200) -> Costs:
