@@ -24,6 +24,8 @@ from nas.measure.latency import Measure
 from nas.measure.startup import measure_startup
 from nas.networks import Inherits
 from nas.outcome import How, Outcome, Quantity, Realisation, Reason
+from nas.own_code import OwnCodeError
+from nas.own_objective import OwnObjectives
 from nas.pipeline import AnyTeacher, Pipeline, Product
 from nas.proxies import RUNG, RUNG_ACCURACY, UNTRAINED
 from nas.recipe import Recipe
@@ -95,6 +97,9 @@ class Evaluator:
         outputs: How other runtimes than ONNX Runtime on the CPU are run for their accuracy.
         fingerprint: Of machine and runtime, kept with what is measured in processes of its own.
         estimate: What is estimated of each artifact, beside what is measured.
+
+    Raises:
+        NasError: The file of an own objective cannot be run.
     """
 
     def __init__(
@@ -117,6 +122,7 @@ class Evaluator:
         self.fingerprint = fingerprint
         self.estimate = estimate
         self.services = services(recipe)
+        self.own = OwnObjectives(recipe)
         self.targets = [Target.parse(name) for name in recipe.all_targets]
         self._yardsticks: dict[tuple[str, str], Quantity] = {}
 
@@ -194,6 +200,10 @@ class Evaluator:
         first = serving[self.services[0].name]
         quantities += self._timed(trace, "count", lambda: self._told(product, files, first, notes))
         quantities += measured
+        if self.own:
+            manifest = product.manifest.to_json()
+            file = files[first.form]
+            quantities += self._timed(trace, "own objectives", lambda: self.own.quantities(file, first.form, manifest))
         if any(request.design.everywhere("pruning_ratio")):
             quantities += self._timed(trace, "compare", lambda: self._uncompressed(request))
         if self.recipe.needs_fresh_process:
@@ -351,6 +361,8 @@ def _explain(error: Exception) -> tuple[Outcome, Reason]:
         return Outcome.FAILED, Reason("diverged", message)
     if isinstance(error, UnsupportedError):
         return Outcome.FAILED, Reason("unsupported", message)
+    if isinstance(error, OwnCodeError):
+        return Outcome.FAILED, Reason("own code", message)
     if isinstance(error, MeasureError):
         return Outcome.FAILED, Reason("measuring", message, transient=True)
     if isinstance(error, NasError):

@@ -12,7 +12,7 @@ from nas.errors import RecipeError, unknown_name
 
 @dataclass(frozen=True)
 class QuantityKind:
-    """What is known of a quantity by its name alone."""
+    """What is known of a quantity by its name alone; ``own`` is one that a person's recipe declares."""
 
     name: str
     unit: str
@@ -20,6 +20,7 @@ class QuantityKind:
     needs_target: bool
     title: str
     log_axis: bool = False
+    own: bool = False
 
 
 KINDS = {
@@ -42,6 +43,56 @@ KINDS = {
         QuantityKind("compressed_size_bytes", "bytes", False, False, "compressed file size (bytes)", log_axis=True),
     )
 }
+
+
+def declare_own(name: str, unit: str, maximise: bool) -> QuantityKind:
+    """Adds a quantity that a person's recipe declares to those that are known in this process.
+
+    Costs are drawn on a logarithmic axis where they extend over so much, as all costs are.
+
+    Args:
+        name: By which objectives and constraints name it.
+        unit: Of its values; empty where they have none. Ignored for a quality, which is a share from 0 to 1.
+        maximise: Whether more is better.
+
+    Raises:
+        RecipeError: The name is that of another quantity, or no name; or the unit is none.
+    """
+    if unit and not _UNIT.fullmatch(unit):
+        raise RecipeError(
+            f"the unit of '{name}' must be up to 12 letters, digits and signs without spaces or brackets, "
+            f"but got {unit!r}",
+            "such as mJ or J/image",
+        )
+    kind = QuantityKind(
+        name,
+        "1" if maximise or not unit else unit,
+        maximise,
+        needs_target=False,
+        title=name.replace("_", " ") + (f" ({unit})" if unit and not maximise else ""),
+        log_axis=not maximise,
+        own=True,
+    )
+    known = KINDS.get(name)
+    if not name.isidentifier() or (known is not None and not known.own) or name.startswith(_TAKEN):
+        reason = "is a quantity that is there already" if name.isidentifier() else "is no name"
+        raise RecipeError(f"'{name}' cannot be the name of an own objective: it {reason}", "give it another name")
+    if known is not None and known != kind:
+        raise RecipeError(
+            f"the own objective '{name}' is declared twice with another meaning: {_meaning(known)}; {_meaning(kind)}",
+            "give one of them another name",
+        )
+    KINDS[name] = kind
+    return kind
+
+
+_UNIT = re.compile(r"[\w%°/·.^*+-]{1,12}")
+# How names begin that stand for something else of a quantity, or of a test score.
+_TAKEN = ("test_", "uncompressed_", "proxy_", "predicted_")
+
+
+def _meaning(kind: QuantityKind) -> str:
+    return f"{'more' if kind.maximise else 'less'} is better, unit {kind.unit}"
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,27 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from nas.design import canonical_json, sha256_of
 from nas.errors import NasError, RecipeError, unknown_name
-from nas.objectives import Constraint, Objective
+from nas.objectives import Constraint, Objective, declare_own
+from nas.own_code import is_own, parse_own
+from nas.own_family import note_space
 from nas.recipe_sections import (
     Budget,
     DataConfig,
     FilePath,
     GuidedConfig,
+    OwnObjectiveConfig,
     Positive,
     Section,
     Seed,
@@ -48,10 +59,15 @@ class Recipe(Section):
     ``targets`` lists what else latency is measured on. Objectives and constraints may name a target, or a place, such
     as ``latency_ms@cpu-b1``: then each artifact is timed on every one of ``targets`` there (runtimes, threads), and the
     fastest serves it: its latency is the trial's, and accuracy is what that runtime makes of the artifact.
+
+    ``own_objectives`` declares numbers that Python functions of one's own make of an artifact, by the names that
+    objectives and constraints use. Either may name a function itself, ``my_objective.py:energy``: that declares
+    ``energy``, a cost without unit.
     """
 
     data: DataConfig
     space: str
+    own_objectives: dict[str, OwnObjectiveConfig] = Field(default_factory=dict)
     objectives: Texts = ("accuracy", "latency_ms@onnxruntime-cpu-1t-b1")
     constraints: Texts = ()
     targets: Texts = ()
@@ -67,9 +83,23 @@ class Recipe(Section):
     warm_start: Annotated[tuple[FilePath, ...], BeforeValidator(as_tuple)] = ()
     cache_limit_mb: Positive = 2000
 
+    @model_validator(mode="before")
+    @classmethod
+    def _functions_are_named(cls, data: Any) -> Any:
+        return named_functions(data) if isinstance(data, dict) else data
+
+    @field_validator("own_objectives")
+    @classmethod
+    def _own_objectives_declared(cls, value: dict[str, OwnObjectiveConfig]) -> dict[str, OwnObjectiveConfig]:
+        for name, own in value.items():
+            declare_own(name, own.unit, own.direction == "maximise")
+        return value
+
     @field_validator("objectives")
     @classmethod
-    def _two_to_four(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _two_to_four(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "own_objectives" not in info.data:  # what is wrong with these is said, and what they declare is not known
+            return value
         parsed = [Objective.parse(text) for text in value]
         if not 2 <= len(parsed) <= 4:
             raise ValueError(f"needs 2 to 4 objectives, but got {len(parsed)}")
@@ -83,7 +113,9 @@ class Recipe(Section):
 
     @field_validator("constraints")
     @classmethod
-    def _constraints_parse(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _constraints_parse(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "own_objectives" not in info.data:
+            return value
         keys = [Constraint.parse(text).key for text in value]
         if len(set(keys)) < len(keys):
             raise ValueError(f"a constraint stands twice in {', '.join(keys)}")
@@ -155,10 +187,12 @@ class Recipe(Section):
         """The recipe without what may change while a study goes on.
 
         Where data, a teacher, a prior and a space of one's own lie may change too: a study keeps digests of what they
-        hold.
+        hold. So may the files of own objectives, whose digests stand in the recipe itself.
         """
         data = self.to_json()
         data.pop("cache_limit_mb")
+        for own in data["own_objectives"].values():
+            own["source"] = parse_own(own["source"], Path()).label
         data["prior"] = None if self.prior is None else "given"
         data["warm_start"] = len(self.warm_start)
         data["data"].pop("path")
@@ -242,7 +276,51 @@ def _resolved(recipe: Recipe, folder: Path) -> dict[str, Any]:
         changes["warm_start"] = tuple(folder / path.expanduser() for path in recipe.warm_start)
     if recipe.space.endswith(SPACE_SUFFIXES):
         changes["space"] = str(folder / Path(recipe.space).expanduser())
+        note_space(changes["space"])
+    if recipe.own_objectives:
+        changes["own_objectives"] = {name: _found(own, folder) for name, own in recipe.own_objectives.items()}
     return changes
+
+
+def _found(own: OwnObjectiveConfig, folder: Path) -> OwnObjectiveConfig:
+    """An own objective with its path resolved, and the digest of its source where the recipe has none.
+
+    A study's own recipe has one: the study can be read when the file is gone.
+
+    Raises:
+        OwnCodeError: The file is missing, or defines no such function.
+    """
+    function = own.function(folder)
+    source = f"{function.path}:{function.name}"
+    if own.sha256 is not None:
+        return own.model_copy(update={"source": source})
+    function.check()
+    return own.model_copy(update={"source": source, "sha256": function.digest})
+
+
+def named_functions(data: dict[str, Any]) -> dict[str, Any]:
+    """A recipe in which objectives and constraints name no functions, but what ``own_objectives`` declares.
+
+    ``my_objective.py:energy`` becomes ``energy``, which is declared with that source.
+
+    Raises:
+        RecipeError: Two functions of different files have one name.
+    """
+    declared = dict(data.get("own_objectives") or {})
+
+    def named(text: Any) -> Any:
+        source, blank, rest = text.strip().partition(" ") if isinstance(text, str) else ("", "", "")
+        if not is_own(source):
+            return text
+        name = source.rpartition(":")[2]
+        known = declared.setdefault(name, {"source": source})
+        if isinstance(known, dict) and known.get("source", source) != source:
+            raise RecipeError(f"'{name}' is declared with the source {known['source']}, but {source} is another one")
+        return name + blank + rest
+
+    given = {key: data[key] for key in ("objectives", "constraints") if isinstance(data.get(key), list | tuple)}
+    changed = {key: type(items)(map(named, items)) for key, items in given.items()}
+    return data | changed | ({"own_objectives": declared} if declared else {})
 
 
 def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
@@ -273,7 +351,8 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         model: type[BaseModel] = Recipe
         for part in location[:-1]:
-            model = _section(model.model_fields[str(part)].annotation)
+            if str(part) in model.model_fields:  # else the name of one of several sections
+                model = _section(model.model_fields[str(part)].annotation)
         section = ".".join(str(part) for part in location[:-1])
         return unknown_name(f"key in '{section}':" if section else "key", location[-1], model.model_fields)
     if error["type"] == "missing":

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from nas.design import Design
 from nas.errors import unknown_name
+from nas.own_code import OwnFunction, is_own, parse_own
 
-SOURCES = ("digits", "idx", "npz", "folder")
+SOURCES = ("digits", "idx", "npz", "folder", "python", "huggingface")
+AUTO = "auto"  # the layout of images of which a source finds it out
 # What a teacher's file is, by its suffix; where a family is named, .pt and .pth hold weights too.
 TEACHER_KINDS = {
     ".onnx": "onnx",
@@ -77,12 +79,21 @@ class Arrays(Section):
     test_labels: str = "test_labels"
 
 
+class Columns(Section):
+    """Names of the columns of a Hugging Face data set; what is not named is found."""
+
+    image: str | None = None
+    label: str | None = None
+
+
 class DataConfig(Section):
     """Where the data lies and how it is split.
 
     ``source`` is ``digits`` (embedded in scikit-learn), ``idx`` (a folder of IDX files as MNIST publishes them),
-    ``npz`` (one file of named arrays) or ``folder`` (images in one sub-folder per class). ``validation`` and ``test``
-    are fractions of what is split; where the source brings a test set, that is the test set and ``test`` is unused.
+    ``npz`` (one file of named arrays), ``folder`` (images in one sub-folder per class), ``python`` (a function of one's
+    own, ``path: my_data.py:load``, which is run) or ``huggingface`` (a directory by ``datasets.save_to_disk``).
+    ``validation`` and ``test`` are fractions of what is split; where the source brings a test set, that is the test set
+    and ``test`` is unused. ``layout: auto`` is for ``python`` alone, and there what is meant where none is given.
     """
 
     source: Annotated[str, one_of("data source", SOURCES)]
@@ -93,17 +104,29 @@ class DataConfig(Section):
     validation_limit: Positive | None = None
     split_seed: Seed = 0
     arrays: Arrays = Arrays()
-    layout: Literal["NHWC", "NCHW"] = "NHWC"
+    columns: Columns = Columns()
+    layout: Literal["NHWC", "NCHW", "auto"] = "NHWC"
     resize: Size | None = None
     class_names: Texts | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _layout_is_found_out(cls, data: Any) -> Any:
+        return {"layout": AUTO, **data} if isinstance(data, dict) and data.get("source") == "python" else data
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> DataConfig:
         if (self.path is None) != (self.source == "digits"):
             need = "needs no 'path'" if self.source == "digits" else "needs a 'path'"
             raise ValueError(f"data source '{self.source}' {need}")
-        if self.resize is not None and self.source != "folder":
-            raise ValueError("'resize' is for the data source 'folder' only")
+        if self.resize is not None and self.source not in ("folder", "huggingface"):
+            raise ValueError("'resize' is for the data sources 'folder' and 'huggingface' only")
+        if self.columns != Columns() and self.source != "huggingface":
+            raise ValueError("'columns' is for the data source 'huggingface' only")
+        if self.layout == AUTO and self.source != "python":
+            raise ValueError("'layout: auto' is for the data source 'python' only")
+        if self.source == "python" and self.path is not None and not is_own(str(self.path)):
+            raise ValueError(f"data source 'python' needs 'path: FILE.py:FUNCTION', but got '{self.path}'")
         if self.validation + self.test >= 1:
             raise ValueError(
                 f"'validation' and 'test' must leave data to train on, but {self.validation} + {self.test} >= 1"
@@ -183,6 +206,30 @@ class TeacherConfig(Section):
             if min(self.std) <= 0:
                 raise ValueError(f"'std' must be greater than 0, but got {min(self.std):g}")
         return self
+
+
+class OwnObjectiveConfig(Section):
+    """A number that a Python function of one's own makes of an artifact, see ``nas.own_objective``.
+
+    ``source`` reads ``my_objective.py:energy``. ``unit`` is that of its values; without one they have none. What is to
+    be maximised is a quality, a share from 0 to 1 as accuracy is; a cost may be any number from 0 on. ``sha256`` is
+    filled in when a recipe is read: the digest of the source that a study began with.
+    """
+
+    source: str
+    unit: str = ""
+    direction: Annotated[str, one_of("direction", ("minimise", "maximise"))] = "minimise"
+    sha256: str | None = None
+
+    @field_validator("source")
+    @classmethod
+    def _names_a_function(cls, value: str) -> str:
+        parse_own(value, Path())
+        return value
+
+    def function(self, folder: Path) -> OwnFunction:
+        """The function; relative paths start at the folder."""
+        return parse_own(self.source, folder)
 
 
 class Budget(Section):

@@ -19,6 +19,8 @@ A file reads::
     baseline: {stem.width: 32, stages: 1}                       # optional: the design that a search starts with
     first: [{weight_bits: 8, activation_bits: 8}]               # optional: what is tried next, before any sampling
 
+``family: my_family.py:build`` is a function of one's own, in a file beside the space's (see ``nas.own_family``).
+
 A space of family ``module`` is of a person's own network: it has a section ``module`` (see ``nas.own_module``) in
 place of ``architecture``, and its baseline is that network as it is.
 """
@@ -51,6 +53,8 @@ from nas.choice import (
 from nas.compression import split_name
 from nas.design import IDENTITY, Design, Value, sha256_of
 from nas.errors import SpaceError, unknown_name
+from nas.own_code import is_own
+from nas.own_family import declare_family
 from nas.own_module import FAMILY as OWN_MODULE
 from nas.own_module import OwnModule, parse_module
 
@@ -74,7 +78,7 @@ class SearchSpace:
 
     Args:
         name: What the space is called: its file's name without the suffix.
-        family: The builder that turns an architecture into a network.
+        family: The builder that turns an architecture into a network; of a person's own, the name with its digest.
         description: What the space is for, in a sentence or two.
         choices: Every choice, each after those that it depends on.
         baseline: The design that a search starts with, if any: what accuracy costs where nothing is saved, and the
@@ -352,7 +356,8 @@ def parse_space(name: str, data: object, folder: Path) -> SearchSpace:
     elif not any(choice.group == "architecture" for choice in choices):
         raise SpaceError("'architecture' declares no choice", "give at least one")
     description = " ".join(content.get("description", "").split())
-    space = SearchSpace(name, content["family"], description, tuple(choices), module=module)
+    family = declare_family(content["family"], folder) if is_own(content["family"]) else content["family"]
+    space = SearchSpace(name, family, description, tuple(choices), module=module)
     if module is not None:
         space = replace(space, baseline=_untouched(space))
     elif "baseline" in content:

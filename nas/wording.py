@@ -110,8 +110,8 @@ def display(name: str, value: float, digits: int = DIGITS, zeros: bool = True) -
         return significant(value, digits, zeros)
     if kind.maximise:
         return f"{percent(value, max(2, digits - 2), zeros)} %"
-    if kind.unit == "ms":
-        return f"{significant(value, digits, zeros)} ms"
+    if kind.unit == "ms" or (kind.own and kind.unit not in ("1", "bytes")):
+        return f"{significant(value, digits, zeros)} {kind.unit}"
     return human(value, "bytes" if kind.unit == "bytes" else "", digits, zeros)
 
 

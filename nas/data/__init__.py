@@ -4,7 +4,7 @@
 when it reads.
 """
 
-from nas.data import digits, folder, idx, npz  # noqa: F401 - importing a source's module registers it
+from nas.data import digits, folder, huggingface, idx, npz, python  # noqa: F401 - importing a source's module registers it
 from nas.data.dataset import Dataset, Split
 from nas.data.images import read_image
 from nas.data.loading import load

@@ -63,37 +63,42 @@ def read_image(path: Path, input: InputSpec) -> np.ndarray:
         DataError: The artifact takes no images, the file cannot be read, or its size is another and the spec does not
             say how to resize.
     """
+    with _opened(path) as image:
+        return image_pixels(image, input, str(path))
+
+
+def image_pixels(image: Image, input: InputSpec, name: str) -> np.ndarray:
+    """What ``read_image`` gives, of an image that was opened already; ``name`` is what messages call it."""
     from PIL import Image
 
     channels, height, width = input.channels_first
     if input.dtype != "uint8" or channels not in MODES:
         raise DataError(
-            f"{path} cannot be used: the input is {input.dtype} with {channels} channels, which no image file gives",
+            f"{name} cannot be used: the input is {input.dtype} with {channels} channels, which no image file gives",
             "give arrays instead",
         )
     resize = input.resize
     if resize is not None and resize.filter.upper() not in Image.Resampling.__members__:
-        filters = [name.lower() for name in Image.Resampling.__members__]
+        filters = [known.lower() for known in Image.Resampling.__members__]
         raise DataError(unknown_name("resize filter", resize.filter, filters))
-    with _opened(path) as image:
-        image = _converted(path, image, MODES[channels])
-        if resize is not None:
-            image = image.resize((resize.width, resize.height), Image.Resampling[resize.filter.upper()])
-        if (image.height, image.width) != (height, width):
-            raise DataError(
-                f"{path} is {image.height}×{image.width} (height × width), but must be {height}×{width}",
-                f"resize it to {height}×{width} first, or train on 'source: folder' data with "
-                f"'resize: [{height}, {width}]' in the recipe",
-            )
-        pixels = np.array(image, dtype=np.uint8).reshape(height, width, channels)
+    image = _converted(name, image, MODES[channels])
+    if resize is not None:
+        image = image.resize((resize.width, resize.height), Image.Resampling[resize.filter.upper()])
+    if (image.height, image.width) != (height, width):
+        raise DataError(
+            f"{name} is {image.height}×{image.width} (height × width), but must be {height}×{width}",
+            f"resize it to {height}×{width} first, or train on 'source: folder' data with "
+            f"'resize: [{height}, {width}]' in the recipe",
+        )
+    pixels = np.array(image, dtype=np.uint8).reshape(height, width, channels)
     return pixels if input.layout == "NHWC" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _converted(path: Path, image: Image, mode: str) -> Image:
+def _converted(name: str, image: Image, mode: str) -> Image:
     if image.mode.startswith(("I", "F")):
         # Pillow's conversion would clip these to 0..255, and so turn most of the picture white.
         raise DataError(
-            f"{path} holds more than 8 bits for each value (Pillow's mode {image.mode})",
+            f"{name} holds more than 8 bits for each value (Pillow's mode {image.mode})",
             "convert it to 8 bits, or keep such data as float arrays in an .npz file",
         )
     if image.mode == "P" and "transparency" in image.info:

@@ -23,9 +23,10 @@ def load(config: DataConfig) -> Dataset:
     """
     raw = reader_of(config.source)(config)
     where = "the digits" if config.path is None else str(config.path)
-    parts = _checked_parts(raw, where, config.layout)
+    layout = raw.layout or config.layout
+    parts = _checked_parts(raw, where, layout)
     labels, classes = _numbered(parts, where)
-    class_names = _names(classes, config.class_names, where)
+    class_names = _names(classes, config.class_names or raw.class_names, where)
     indices = split_indices(
         labels["train"],
         class_names,
@@ -36,7 +37,7 @@ def load(config: DataConfig) -> Dataset:
     )
     wholes = {name: Split(parts[name].images, labels[name]) for name in parts}
     splits = _limited(_split(wholes, indices), class_names, config)
-    input = _input_of(splits["train"].images, config.layout, raw.resize)
+    input = _input_of(splits["train"].images, layout, raw.resize)
     return Dataset(
         splits["train"], splits["validation"], splits["test"], class_names, input, digest_of(splits, class_names, input)
     )

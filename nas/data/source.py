@@ -36,12 +36,16 @@ class RawData:
         validation: Samples that the source keeps for validation.
         test: Samples that the source keeps for testing.
         resize: How images were resized; None where they are as the files hold them.
+        layout: How images with a channel axis lie, where the source found that out; else as the recipe says.
+        class_names: The classes' names in the order of the sorted labels of train, where the source has them.
     """
 
     train: Samples
     validation: Samples | None = None
     test: Samples | None = None
     resize: Resize | None = None
+    layout: str | None = None
+    class_names: tuple[str, ...] | None = None
 
 
 Reader = Callable[[DataConfig], RawData]

@@ -11,8 +11,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,8 +22,9 @@ from torch import nn
 
 from nas.design import sha256_of
 from nas.errors import ModuleError, unknown_name
-from nas.families.outputs import drop_idle_layers, explained, give_logits_alone
+from nas.families.outputs import drop_idle_layers, give_logits_alone
 from nas.families.weights import digest_of_weights, load_weights
+from nas.own_code import explained, importable
 from nas.own_module import INCLUDED, OwnModule
 from nas.store import sha256_bytes
 
@@ -65,7 +66,7 @@ def load_own(module: OwnModule, input_shape: tuple[int, int, int], classes: int)
     images = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
 
     def construct() -> nn.Module:
-        network = _plain(made(), module)
+        network = plain(made(), module.label)
         give_logits_alone(network, images, classes, module.label)
         return network
 
@@ -87,7 +88,7 @@ def load_own(module: OwnModule, input_shape: tuple[int, int, int], classes: int)
 def _finder(module: OwnModule) -> Callable[[], object]:
     """What gives the network each time that it is called; the person's file is run once, here."""
     folder = Path(module.place).parent if module.is_file else Path.cwd()
-    with _importable(folder):
+    with importable(folder):
         namespace = _run_file(Path(module.place)) if module.is_file else _import(module.place)
     if not hasattr(namespace, module.callable):
         own = [name for name, value in vars(namespace).items() if _is_offered(name, value, namespace)]
@@ -104,7 +105,7 @@ def _finder(module: OwnModule) -> Callable[[], object]:
 
     def call() -> object:
         try:
-            with _importable(folder):
+            with importable(folder):
                 return found(**module.arguments)
         except (Exception, SystemExit) as error:
             hint = "give its arguments by name" if isinstance(error, TypeError) else ""
@@ -145,25 +146,13 @@ def _import(name: str) -> ModuleType:
         raise ModuleError(f"the module {name} cannot be imported: {explained(error)}", hint) from error
 
 
-@contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Lets a person's code import what lies beside it, as if it were run from there."""
-    entry = str(folder.resolve())
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # the code may have tidied up itself
-            sys.path.remove(entry)
-
-
 def _is_offered(name: str, value: object, namespace: ModuleType) -> bool:
     """Whether a name is one that a person may have meant: what the file itself defines."""
     return callable(value) and not name.startswith("_") and getattr(value, "__module__", None) == namespace.__name__
 
 
-def _plain(made: object, module: OwnModule) -> nn.Module:
-    """The network as everything here takes it: float32, on the CPU, all parameters to be trained.
+def plain(made: object, label: str) -> nn.Module:
+    """A person's network as everything here takes it: float32, on the CPU, all parameters to be trained.
 
     Raises:
         ModuleError: It is no network, or cannot be copied.
@@ -171,11 +160,11 @@ def _plain(made: object, module: OwnModule) -> nn.Module:
     if isinstance(made, nn.DataParallel):
         made = made.module
     if not isinstance(made, nn.Module):
-        raise ModuleError(f"{module.label} must give an nn.Module, but gave {type(made).__name__}")
+        raise ModuleError(f"{label} must give an nn.Module, but gave {type(made).__name__}")
     try:
         network: nn.Module = copy.deepcopy(made).cpu().float()
     except Exception as error:  # whatever the person's own __deepcopy__ or a tensor in the graph raises
-        raise ModuleError(f"{module.label} cannot be copied: {explained(error)}") from error
+        raise ModuleError(f"{label} cannot be copied: {explained(error)}") from error
     for parameter in network.parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nas.errors import ModuleError
 from nas.families.layout import keep_contiguous
+from nas.own_code import explained
 
 
 def give_logits_alone(network: nn.Module, images: Tensor, classes: int, label: str) -> None:
@@ -179,8 +180,3 @@ def _wrong_output(output: Any, classes: int, images: Tensor, label: str) -> tupl
     given = " and ".join("×".join(map(str, tensor.shape)) for tensor in tensors) or type(output).__name__
     shape = "×".join(map(str, images.shape))
     return f"{label} must give {len(images)}×{classes} logits for {shape} images, but gives {given}", ""
-
-
-def explained(error: BaseException) -> str:
-    """An error of a person's own code on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -8,85 +8,36 @@ the first trial, so that none of its designs can be refused for a choice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from torch import nn
 
-from nas.choice import YAML_HINT, listed
 from nas.design import Value
 from nas.errors import DataError, SpaceError, unknown_name
 from nas.families.blocks import FeatureMap, initialise
+from nas.families.own import build_own
+from nas.families.rules import OWN_RULES, Rule, each_stage, one_of, whole, with_rules
+from nas.own_code import OwnFunction
+from nas.own_family import declared_family, family_name, is_own_family, noted_spaces
 from nas.own_module import FAMILY as OWN_MODULE
-from nas.space import SearchSpace
+from nas.space import SearchSpace, load_space
 
-
-@dataclass(frozen=True)
-class Rule:
-    """What a family allows for one of its choices.
-
-    Args:
-        name: The choice's name.
-        values: The legal values; None where any whole number from ``low`` to ``high`` is.
-        low: The least whole number.
-        high: The greatest whole number.
-        default: The value where a design does not have the choice; None where it must have it.
-        when: Other choices of the family and their values with which this one has a meaning; all must hold.
-    """
-
-    name: str
-    values: tuple[Value, ...] | None = None
-    low: int = 1
-    high: int = 4096
-    default: Value | None = None
-    when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-
-    def active(self, chosen: Mapping[str, Value]) -> bool:
-        """Whether the choice has a meaning, given the values of the others."""
-        return all(name in chosen and chosen[name] in values for name, values in self.when.items())
-
-    def check(self, value: Value) -> None:
-        """Refuses an illegal value.
-
-        Raises:
-            SpaceError: The value is not legal for this choice.
-        """
-        if self.values is None:
-            legal = type(value) is int and self.low <= value <= self.high
-            allowed = f"a whole number from {self.low} to {self.high}"
-        else:
-            legal = any(type(own) is type(value) and own == value for own in self.values)
-            allowed = f"one of {listed(self.values)}"
-        if not legal:
-            misread = isinstance(value, bool) and self.values is not None and isinstance(self.values[0], str)
-            message = f"choice '{self.name}' must be {allowed}, but got {value!r}"
-            raise SpaceError(message, YAML_HINT if misread else "")
-
-
-def one_of(name: str, *values: Value, default: Value | None = None) -> Rule:
-    """A choice among listed values."""
-    return Rule(name, values, default=default)
-
-
-def whole(name: str, low: int = 1, high: int = 4096, default: Value | None = None) -> Rule:
-    """A choice of any whole number between bounds."""
-    return Rule(name, low=low, high=high, default=default)
-
-
-def each_stage(count: str, prefix: str, most: int, *rules: Rule) -> tuple[Rule, ...]:
-    """The rules of a stage, for stages 1 to ``most``: ``prefix`` and number before each name.
-
-    Args:
-        count: The choice that says how many stages there are; stage n has a meaning where it is n or more.
-        prefix: ``"stage"`` for names such as ``stage2.width``.
-        most: The greatest number of stages.
-        rules: One for each choice of a stage.
-    """
-    return tuple(
-        replace(rule, name=f"{prefix}{number}.{rule.name}", when={count: tuple(range(number, most + 1))})
-        for number in range(1, most + 1)
-        for rule in rules
-    )
+__all__ = [
+    "Architecture",
+    "Family",
+    "Rule",
+    "build",
+    "check_space",
+    "each_stage",
+    "families",
+    "find_family",
+    "one_of",
+    "register",
+    "whole",
+    "with_rules",
+]
 
 
 class Architecture:
@@ -116,11 +67,21 @@ Builder = Callable[[Architecture, FeatureMap, int], nn.Module]
 
 @dataclass(frozen=True)
 class Family:
-    """A registered family: its builder and its rules, each after those that it depends on."""
+    """A family: its builder and its rules, each after those that it depends on.
+
+    Args:
+        name: What designs call it.
+        builder: Builds its networks.
+        rules: The rules of its choices, by name.
+        is_own: Whether it is a person's own, whose networks begin with the weights that the builder gives them.
+        is_free: Whether it takes any choice with any value, since its builder states no rules.
+    """
 
     name: str
     builder: Builder
     rules: Mapping[str, Rule]
+    is_own: bool = False
+    is_free: bool = False
 
     def resolve(self, architecture: Mapping[str, Value]) -> Architecture:
         """Checks an architecture and fills in the defaults.
@@ -128,6 +89,8 @@ class Family:
         Raises:
             SpaceError: A choice is unknown, missing, without meaning here, or has an illegal value.
         """
+        if self.is_free:
+            return Architecture(architecture)
         for name in architecture:
             self.rule(name)
         values: dict[str, Value] = {}
@@ -156,6 +119,7 @@ class Family:
 
 
 _FAMILIES: dict[str, Family] = {}
+_OWN: dict[str, Family] = {}  # a person's own, by names that hold the digest of their source
 
 
 def register(name: str, *rules: Rule) -> Callable[[Builder], Builder]:
@@ -187,11 +151,14 @@ def families() -> tuple[str, ...]:
 
 
 def find_family(name: str) -> Family:
-    """The family of that name.
+    """The family of that name; a person's own file is run, once.
 
     Raises:
         SpaceError: There is none.
+        OwnCodeError: A person's own file cannot be run.
     """
+    if is_own_family(name):
+        return _own_family(name)
     if name == OWN_MODULE:
         raise SpaceError(
             f"a design alone does not say how to build a network of family '{OWN_MODULE}'",
@@ -202,8 +169,37 @@ def find_family(name: str) -> Family:
     return _FAMILIES[name]
 
 
+def _own_family(name: str) -> Family:
+    if name not in _OWN:
+        declared = _declared(name)
+        function = declared.load()
+        if family_name(declared) != name:  # edited in this very moment
+            raise SpaceError(f"{declared.label} changed while it was read", "start again")
+        rules = getattr(function.function, OWN_RULES, None)
+
+        def builder(architecture: Architecture, shape: FeatureMap, classes: int) -> nn.Module:
+            return build_own(function, architecture.values, (shape.channels, shape.height, shape.width), classes)
+
+        by_name = {rule.name: rule for rule in rules or ()}
+        _OWN[name] = Family(name, builder, MappingProxyType(by_name), is_own=True, is_free=rules is None)
+    return _OWN[name]
+
+
+def _declared(name: str) -> OwnFunction:
+    """The function of a person's own family, which a space declares that was read or that a recipe names."""
+    try:
+        return declared_family(name)
+    except SpaceError:
+        for path in noted_spaces():
+            with suppress(SpaceError):  # one that is gone or broken may be another study's
+                load_space(path)
+        return declared_family(name)
+
+
 def build(family: str, architecture: Mapping[str, Value], input_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """Builds a network with random weights, drawn from torch's global generator: the same after the same seed.
+
+    A person's own family draws them as its builder does; ours are initialised alike.
 
     Args:
         family: The family's name.
@@ -212,10 +208,12 @@ def build(family: str, architecture: Mapping[str, Value], input_shape: tuple[int
         classes: The number of logits.
 
     Returns:
-        A module that maps N×C×H×W float32 to N×classes logits; its last layer is ``classifier``.
+        A module that maps N×C×H×W float32 to N×classes logits; of our families the last layer is ``classifier``.
 
     Raises:
         SpaceError: The family is unknown, or a choice is unknown, missing or illegal.
+        OwnCodeError: A person's own builder raised, or gave no network.
+        ModuleError: The network that it gave does not take the images, or gives something else than logits.
         InfeasibleDesignError: A feature map would shrink to nothing, or a kernel would reach past it altogether.
         DataError: A side of the image is not positive, or there are fewer than two classes.
     """
@@ -225,7 +223,8 @@ def build(family: str, architecture: Mapping[str, Value], input_shape: tuple[int
     if classes < 2:
         raise DataError(f"a network needs at least 2 classes to tell apart, but got {classes}")
     network = entry.builder(entry.resolve(architecture), FeatureMap(*input_shape), classes)
-    initialise(network)
+    if not entry.is_own:
+        initialise(network)
     return network
 
 
@@ -233,7 +232,7 @@ def check_space(space: SearchSpace) -> None:
     """Checks that the space's family can build every one of its designs, as far as choices go.
 
     Shapes are not checked: they depend on the data, and a design that does not fit is infeasible, not wrong. Nor is a
-    person's own module, which is built first.
+    person's own module, which is built first. Checking a space of a person's own family runs its file.
 
     Raises:
         SpaceError: The family is unknown; it does not know a choice; a value is illegal; or some design of the space
@@ -242,6 +241,8 @@ def check_space(space: SearchSpace) -> None:
     if space.module is not None:
         return  # its architecture is what it is; ``nas.families.module`` checks it when it builds it
     family = find_family(space.family)
+    if family.is_free:
+        return
     try:
         for choice in space.choices:
             if choice.group == "architecture":

@@ -28,8 +28,28 @@ def write_source(name: str, folder: Path) -> DataConfig:
     if name == "npz":
         np.savez(folder / "data.npz", images=random_images(40, 6, 5, 2) / 3, labels=repeated_labels(40, 4))
         return DataConfig(source="npz", path=folder / "data.npz")
+    if name == "python":
+        np.savez(folder / "arrays.npz", images=random_images(40, 2, 6, 5), labels=repeated_labels(40, 4))
+        (folder / "own.py").write_text(PYTHON)
+        return DataConfig(source="python", path=folder / "own.py:load")
+    if name == "huggingface":
+        datasets = pytest.importorskip("datasets", exc_type=ImportError)
+        columns = {"pixels": random_images(40, 6, 5).tolist(), "label": repeated_labels(40, 4).tolist()}
+        features = {"pixels": datasets.Array2D((6, 5), "uint8"), "label": datasets.Value("int32")}
+        datasets.Dataset.from_dict(columns, features=datasets.Features(features)).save_to_disk(folder / "rows")
+        return DataConfig(source="huggingface", path=folder / "rows")
     write_class_folders(folder, {"a": 10, "b": 12, "c": 14}, (6, 5, 3))
     return DataConfig(source="folder", path=folder)
+
+
+PYTHON = """
+from pathlib import Path
+import numpy as np
+
+def load():
+    arrays = np.load(Path(__file__).parent / "arrays.npz")
+    return arrays["images"], arrays["labels"]
+"""
 
 
 @pytest.fixture(params=SOURCES)
@@ -60,9 +80,8 @@ def test_types_shapes_and_classes(config: DataConfig) -> None:
 def test_the_same_every_time_and_wherever_the_files_lie(config: DataConfig, tmp_path: Path) -> None:
     first = load(config)
     if config.path is not None:
-        (tmp_path / "elsewhere").mkdir()
-        moved = shutil.move(config.path, tmp_path / "elsewhere")
-        config = config.model_copy(update={"path": Path(moved)})
+        shutil.move(tmp_path / "here", tmp_path / "elsewhere")
+        config = config.model_copy(update={"path": tmp_path / "elsewhere" / config.path.relative_to(tmp_path / "here")})
     second = load(config)
     assert first.digest == second.digest
     for one, two in zip(splits(first), splits(second), strict=True):
@@ -133,7 +152,7 @@ def test_class_names_that_do_not_fit(tmp_path: Path, names: tuple[str, ...], mes
         load(write_source("idx", tmp_path).model_copy(update={"class_names": names}))
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if name != "digits"])
+@pytest.mark.parametrize("name", [name for name in SOURCES if name not in ("digits", "python")])
 def test_a_path_that_is_missing_or_of_the_other_kind(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"the data path .*nowhere does not exist$"):
         load(DataConfig(source=name, path=tmp_path / "nowhere"))
