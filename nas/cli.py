@@ -15,9 +15,11 @@ from nas import __version__
 from nas.commands.calibrate import calibrate
 from nas.commands.compress import compress
 from nas.commands.doctor import doctor
+from nas.commands.finalize import finalize
 from nas.commands.inspection import profile, spaces
 from nas.commands.measure import measure
-from nas.commands.results import front, pick, predict, report
+from nas.commands.pick import pick
+from nas.commands.results import front, predict, report
 from nas.commands.search import search
 from nas.commands.sensitivity import sensitivity
 from nas.commands.terminal import make_console
@@ -54,7 +56,7 @@ def _common(
 
 # In the order in which a person meets them.
 for command in (
-    *(search, compress, front, report, pick, predict),
+    *(search, compress, front, report, pick, finalize, predict),
     *(measure, calibrate, doctor),
     *(sensitivity, profile, spaces),
 ):

@@ -60,7 +60,9 @@ class StudyFolder:
         self.front_json = path / "front.json"
         self.picture = path / "pareto.png"
         self.flops_picture = path / "flops.png"
+        self.baseline_picture = path / "baseline.png"
         self.page = path / "report.html"
+        self.finalized = path / "finalized"
 
     def sensitivity(self, trial: int, layers: bool, suffix: str) -> Path:
         """Where the sensitivity of a trial lies, by stages or by single layers: ``sensitivity-00012.json``."""
@@ -74,7 +76,7 @@ class StudyFolder:
         """Everything here that a study wrote, in the order in which it is deleted: what makes it a study goes last."""
         aside = [path for path in self.path.glob(".*.part") if path.is_file()]
         sensitivities = [path for path in self.path.glob("sensitivity-*") if SENSITIVITY_FILE.fullmatch(path.name)]
-        pictures = [self.picture, self.flops_picture]
+        pictures = [self.picture, self.flops_picture, self.baseline_picture]
         written = [
             self.plan,
             self.supernet,
@@ -85,7 +87,7 @@ class StudyFolder:
             self.test_scores,
             *sensitivities,
         ]
-        work = [self.trials, self.samples, self.measurements, self.failures, self.cache]
+        work = [self.trials, self.samples, self.measurements, self.failures, self.finalized, self.cache]
         everything = [*aside, *self._sampler_files(), *written, *work, self.recipe, self.inputs]
         return [path for path in everything if path.exists()]
 

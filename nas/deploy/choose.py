@@ -1,69 +1,54 @@
-"""Which network of a study's front to deploy, under limits, and why. Reads records alone.
+"""Which network of a study's front to deploy, under limits or by preference, and why. Reads records alone.
 
 Candidates are the members of the front that meet every limit; validation figures decide, never test figures.
 
-| limits | rule |
+| asked for | rule |
 |---|---|
 | an accuracy limit, whatever else | the fastest that is accurate enough (and within the other limits) |
-| a latency or size limit alone | the most accurate within it |
-| none, or the knee is asked for | the knee of those that meet the limits |
+| a latency (median, 95th percentile, throughput) or size limit alone | the most accurate within it |
+| no limit, or the knee | the knee of those that meet the limits |
+| weights | the best weighed sum of those that meet the limits (see ``nas.deploy.preference``) |
+| one figure first | of those that meet the limits and are near the best in it, the best in the next figure |
 
-Of a tie the smaller file is taken, then the better in the other figure, then the lower number. With an accuracy *and*
-a latency limit the fastest is taken: whoever states an accuracy says that it is enough.
+Those that cannot be told apart from what the rule takes, in accuracy nor in cost, are a tie (see ``nas.ties``): of a
+tie the smaller file is taken. Of equal figures it is the smaller file too, then the better in the other figure, then
+the lower number. With an accuracy *and* a latency limit the fastest is taken: whoever states an accuracy says that it
+is enough.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from nas.deploy import words
+from nas.deploy.limits import Limits
 from nas.deploy.nearest import nothing_meets
-from nas.deploy.question import CHEAPEST, FASTEST, KNEE, MOST_ACCURATE, Question, best, figure, meets, value_of
-from nas.errors import NasError, NothingFeasibleError, unknown_name
+from nas.deploy.preference import First, Preference, Weights
+from nas.deploy.question import (
+    CHEAPEST,
+    FASTEST,
+    IN_ORDER,
+    KNEE,
+    MOST_ACCURATE,
+    WEIGHED,
+    Question,
+    meets,
+    take,
+)
+from nas.deploy.service import FPS, P95, ServiceFigure
+from nas.deploy.sides import Side, sides_of
+from nas.deploy.why import why
+from nas.errors import NasError, NothingFeasibleError, RecipeError, unknown_name
 from nas.gains import Measured
 from nas.objectives import Constraint, Objective
 from nas.record import TrialRecord
 from nas.serving import server_of
 from nas.study import Study
 from nas.target import Place, Target
-from nas.wording import constraint_words, listing, plain_name
+from nas.ties import tied_with
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What a deployment must keep to; None where it may be anything.
-
-    Args:
-        max_latency_ms: Largest latency (median) at ``target``, in milliseconds.
-        min_accuracy: Smallest validation accuracy, as a fraction.
-        max_size_bytes: Largest model file.
-        target: What the latency is of: a target such as ``onnxruntime-cpu-1t-b1``, or a place that the recipe names,
-            ``cpu-b1``, where each trial is served by the fastest; None for the first that an objective names.
-
-    Raises:
-        NasError: A limit is no positive number, or the accuracy no fraction.
-    """
-
-    max_latency_ms: float | None = None
-    min_accuracy: float | None = None
-    max_size_bytes: int | None = None
-    target: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("max_latency_ms", "min_accuracy", "max_size_bytes"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise NasError(f"{name} must be greater than 0, but got {value}", "leave it out to have no such limit")
-        if self.min_accuracy is not None and self.min_accuracy > 1:
-            hint = "write it as a fraction, 0.97 for 97 %"
-            raise NasError(f"min_accuracy must be at most 1, but got {self.min_accuracy}", hint)
-
-    def to_json(self) -> dict[str, Any]:
-        """The limits that are set, by name."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+__all__ = ["Choice", "Limits", "broken_limits", "choose"]
 
 
 @dataclass(frozen=True)
@@ -72,11 +57,15 @@ class Choice:
 
     Args:
         record: The trial.
-        why: One or two sentences, with numbers and the runner-up.
-        rule: ``fastest``, ``most accurate``, ``knee``, or ``cheapest`` where no latency was measured.
+        why: A few sentences, with numbers and the runner-up.
+        rule: ``fastest``, ``most accurate``, ``knee``, ``weighed``, ``in order``, or ``cheapest`` where no latency was
+            measured.
         limits: What was asked for.
         target: The target or place that the latency is of; None where the study measures none.
         runner_up: What the rule takes where the chosen one is left out; None where nothing else meets the limits.
+        sides: The next faster and the next more accurate member of the front, with what it costs to move there.
+        tied: Trials that meet the limits too and cannot be told apart from the chosen one, on the front or behind it.
+        spread: Standard deviation of the accuracy between training seeds that was allowed for; None where unknown.
     """
 
     record: TrialRecord
@@ -85,6 +74,9 @@ class Choice:
     limits: Limits
     target: str | None
     runner_up: TrialRecord | None = None
+    sides: tuple[Side, ...] = ()
+    tied: tuple[TrialRecord, ...] = ()
+    spread: float | None = None
 
     @property
     def served_by(self) -> Target | None:
@@ -92,7 +84,13 @@ class Choice:
         return server_of(self.record.quantity(f"latency_ms@{self.target}"))
 
 
-def choose(study: Study, limits: Limits, knee: bool = False) -> Choice:
+def choose(
+    study: Study,
+    limits: Limits,
+    knee: bool = False,
+    preference: Preference | None = None,
+    spread: float | None = None,
+) -> Choice:
     """Chooses a member of the front under limits, as the table at the top of this module says.
 
     The accuracy that counts is plain accuracy, or balanced accuracy where that is the study's only quality. The knee
@@ -102,38 +100,67 @@ def choose(study: Study, limits: Limits, knee: bool = False) -> Choice:
         study: A study, finished or not.
         limits: What the choice must keep to.
         knee: Take the knee of those that meet the limits.
+        preference: What decides among those that meet the limits, in place of the rule for limits.
+        spread: Standard deviation of the accuracy from training seed to training seed, as a fraction, where trainings
+            were repeated; it widens what cannot be told apart.
 
     Raises:
         NothingFeasibleError: No trial was measured, or none meets the limits; names the nearest.
-        NasError: A latency limit where no latency was measured, or an unknown target.
+        NasError: A latency limit where no latency was measured, an unknown target, or the knee and a preference.
     """
+    if knee and preference is not None:
+        raise NasError("the knee and a preference are two ways to choose", "ask for one of them")
     if not study.measured:
         raise NothingFeasibleError(
             f"no trial of {study.folder.path} was measured{_outcomes(study)}", "let the search go on, then choose"
         )
     target = _target(study, limits)
-    question = _question(study, limits, target, knee)
+    question = _question(study, limits, target, knee, preference, spread)
     able = question.able(study.front)
-    candidates = [record for record in able if meets(record, question.bounds)]
     if study.front and not able:
         raise NothingFeasibleError(f"no trial on the front was measured on '{target}'", _measure_hint(study, target))
+    candidates = [record for record in able if meets(record, question.bounds)]
     if not candidates:
         raise nothing_meets(question)
-    chosen = best(question, candidates)
-    rest = [record for record in candidates if record is not chosen]
-    runner_up = best(question, rest) if rest else None
-    why = _why(question, chosen, runner_up, len(candidates), target)
-    return Choice(chosen, why, question.rule, limits, target, runner_up)
+    taken = take(question, candidates)
+    rest = [record for record in candidates if record is not taken.record]
+    runner_up = take(question, rest).record if rest else None
+    return Choice(
+        taken.record,
+        why(question, taken, runner_up, candidates),
+        question.rule,
+        limits,
+        target,
+        runner_up,
+        sides_of(question, taken.record, able),
+        _tied(question, taken.record),
+        spread,
+    )
 
 
 def broken_limits(study: Study, choice: Choice, measured: Measured) -> list[str]:
     """Which limits of a choice a deployment's own numbers break, in words; a number that it lacks breaks none."""
     found = []
-    for bound in _question(study, choice.limits, choice.target, knee=False).bounds:
-        quantity = measured.quantity(bound.quantity.key)
-        if quantity is not None and bound.violation(quantity.value) > 0:
-            found.append(f"{plain_name(quantity.key)} {words.value_and_miss(bound, quantity.value)}")
+    for bound in _question(study, choice.limits, choice.target).bounds:
+        value = _value(measured, bound.quantity)
+        if value is not None and bound.violation(value) > 0:
+            found.append(f"{words.called(bound.quantity)} {words.value_and_miss(bound, value)}")
     return found
+
+
+def _value(measured: Measured, figure: Objective) -> float | None:
+    if isinstance(figure, ServiceFigure):
+        return figure.read(measured)
+    quantity = measured.quantity(figure.key)
+    return quantity.value if quantity is not None else None
+
+
+def _tied(question: Question, chosen: TrialRecord) -> tuple[TrialRecord, ...]:
+    """All that nobody could prefer to the chosen one by what was measured, dominated ones too."""
+    own = question.study.recipe.parsed_constraints
+    able = [record for record in question.able(question.study.measured) if record.feasible(own)]
+    alike = tied_with(chosen, able, question.quality, question.cost, question.spread)
+    return tuple(record for record in alike if meets(record, question.bounds))
 
 
 def _target(study: Study, limits: Limits) -> str | None:
@@ -141,18 +168,24 @@ def _target(study: Study, limits: Limits) -> str | None:
     measured = _measured_on(study)
     if limits.target is not None:
         if limits.target not in measured:
-            raise NasError(
-                unknown_name("target", limits.target, measured),
-                "a place can be named where the recipe's objectives or constraints do"
-                if Place.parse(limits.target)
-                else "",
-            )
+            raise NasError(unknown_name("target", limits.target, measured), _unmeasured_hint(study, limits.target))
         return limits.target
     named = next((o.target for o in study.recipe.parsed_objectives if o.name == "latency_ms"), None)
-    if named is None and limits.max_latency_ms is not None:
+    if named is None and limits.on_latency:
         hint = f"name one with --target: {', '.join(measured)}" if measured else "search with such an objective"
         raise NasError(f"a latency limit needs a latency objective, and {study.folder.path} has none", hint)
     return named
+
+
+def _unmeasured_hint(study: Study, name: str) -> str:
+    """How a study gets latencies on a target that it has none for."""
+    if Place.parse(name) is not None:
+        return "a place can be named where the recipe's objectives or constraints do"
+    try:
+        Target.parse(name)
+    except RecipeError as error:
+        return error.hint
+    return f"nas measure {study.folder.path} --target {name} measures the study's trials there"
 
 
 def _measured_on(study: Study) -> list[str]:
@@ -166,51 +199,43 @@ def _measure_hint(study: Study, target: str | None) -> str:
     return "" if target is None or Place.parse(target) else f"nas measure {study.folder.path} --target {target}"
 
 
-def _question(study: Study, limits: Limits, target: str | None, knee: bool) -> Question:
+def _question(
+    study: Study,
+    limits: Limits,
+    target: str | None,
+    knee: bool = False,
+    preference: Preference | None = None,
+    spread: float | None = None,
+) -> Question:
     objectives = study.recipe.parsed_objectives
     qualities = [o for o in objectives if o.maximise]
     quality = next((o for o in qualities if o.name == "accuracy"), qualities[0])
     cost = Objective("latency_ms", target) if target else next(o for o in objectives if not o.maximise)
-    bounds = [
+    bounds = tuple(
         Constraint(quantity, at_most, limit)
         for quantity, at_most, limit in (
             (quality, False, limits.min_accuracy),
             (cost, True, limits.max_latency_ms),
+            (ServiceFigure(P95, target), True, limits.max_p95_ms),
+            (ServiceFigure(FPS, target), False, limits.min_fps),
             (Objective("size_bytes"), True, limits.max_size_bytes),
         )
         if limit is not None
-    ]
-    if knee or not bounds:
-        rule = KNEE
-    elif limits.min_accuracy is not None:
-        rule = FASTEST if target else CHEAPEST
-    else:
-        rule = MOST_ACCURATE
-    return Question(study, tuple(bounds), quality, cost, rule)
-
-
-def _why(question: Question, chosen: TrialRecord, runner_up: TrialRecord | None, count: int, target: str | None) -> str:
-    within = f" with {listing([constraint_words(bound) for bound in question.bounds])}" if question.bounds else ""
-    measured_on = f" ({_where(chosen, target)})" if target else ""
-    figures = f"{figure(question.quality, chosen)} at {figure(question.cost, chosen)}{measured_on}"
-    if runner_up is None:
-        return f"Trial {chosen.number} is the only one on the front{within}: {figures}."
-    ranking = {KNEE: "knee", MOST_ACCURATE: "most accurate"}.get(question.rule, words.superlative(question.cost))
-    meaning = ", where a little more of one objective begins to cost much of another" if question.rule == KNEE else ""
-    quality, cost = (
-        words.change(o.name, value_of(chosen, o), value_of(runner_up, o)) for o in (question.quality, question.cost)
     )
-    return (
-        f"Trial {chosen.number} is the {ranking} of the {count} on the front{within}{meaning}: {figures}. "
-        f"The runner-up, trial {runner_up.number}, has {figure(question.quality, runner_up)} ({quality}) "
-        f"at {figure(question.cost, runner_up)} ({cost})."
-    )
+    rule = _rule(limits, bool(bounds), bool(target), knee, preference)
+    return Question(study, bounds, quality, cost, rule, preference, spread)
 
 
-def _where(record: TrialRecord, target: str) -> str:
-    """The target, or the place and who serves there: ``cpu-b1, by openvino-cpu-2t-b1``."""
-    server = server_of(record.quantity(f"latency_ms@{target}"))
-    return target if server is None or server.name == target else f"{target}, by {server.name}"
+def _rule(limits: Limits, limited: bool, timed: bool, knee: bool, preference: Preference | None) -> str:
+    if isinstance(preference, Weights):
+        return WEIGHED
+    if isinstance(preference, First):
+        return IN_ORDER
+    if knee or not limited:
+        return KNEE
+    if limits.min_accuracy is not None:
+        return FASTEST if timed else CHEAPEST
+    return MOST_ACCURATE
 
 
 def _outcomes(study: Study) -> str:

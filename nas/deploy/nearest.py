@@ -9,7 +9,7 @@ from nas.deploy.question import Question, best, figure, meets, value_of
 from nas.errors import NothingFeasibleError
 from nas.objectives import Constraint, Objective
 from nas.record import TrialRecord
-from nas.wording import constraint_words, listing, plain_name
+from nas.wording import listing
 
 
 def nothing_meets(question: Question) -> NothingFeasibleError:
@@ -17,7 +17,7 @@ def nothing_meets(question: Question) -> NothingFeasibleError:
     study, measured = question.study, question.able(question.study.measured)
     own = study.recipe.parsed_constraints
     off_front = [record for record in measured if record.feasible(own) and meets(record, question.bounds)]
-    asked = listing([constraint_words(bound) for bound in question.bounds])
+    asked = listing([words.limit(bound) for bound in question.bounds])
     if off_front:
         # Possible only where a limit is on what the study does not optimise.
         other = best(question, off_front)
@@ -27,7 +27,7 @@ def nothing_meets(question: Question) -> NothingFeasibleError:
             "search with that quantity as an objective or a constraint",
         )
     everything = _strictest([*own, *question.bounds])
-    asked = listing([constraint_words(bound) for bound in everything])
+    asked = listing([words.limit(bound) for bound in everything])
     sides = [side for bound in everything if (side := _nearest(measured, bound, everything))]
     return NothingFeasibleError(
         f"no trial has {asked}: {'; '.join(sides) or _nearest_overall(measured, everything)}",
@@ -58,8 +58,8 @@ def _nearest(records: Sequence[TrialRecord], bound: Constraint, bounds: Sequence
     value = value_of(nearest, bound.quantity)
     if bound.violation(value) <= 0:
         return ""
-    fine = [words.ENOUGH.get(other.quantity.name, f"within {constraint_words(other)}") for other in others]
-    that = f" that is {listing(fine)}" if fine else ""
+    fine = [words.ENOUGH.get(other.quantity.name, f"within {words.limit(other)}") for other in others]
+    that = f" that is {listing(list(dict.fromkeys(fine)))}" if fine else ""
     name = f"the {words.superlative(bound.quantity)}{that}, trial {nearest.number},"
     return f"{name} has {words.value_and_miss(bound, value)}"
 
@@ -72,5 +72,5 @@ def _nearest_overall(records: Sequence[TrialRecord], bounds: Sequence[Constraint
 
     nearest = min(records, key=lambda record: (worst(record), record.number))
     missed = [b for b in bounds if b.violation(value_of(nearest, b.quantity)) > 0]
-    misses = [f"{plain_name(b.quantity.key)} {words.miss(b, value_of(nearest, b.quantity))}" for b in missed]
+    misses = [f"{words.called(b.quantity)} {words.miss(b, value_of(nearest, b.quantity))}" for b in missed]
     return f"the nearest, trial {nearest.number}, has {listing(misses)}"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from nas.deploy.choose import Choice
 from nas.deploy.served import Served
+from nas.deploy.service import FPS, P95, ServiceFigure
+from nas.deploy.words import shown
 from nas.errors import StudyError
 from nas.gains import compare, gain_words
 from nas.outcome import Quantity
@@ -47,6 +49,7 @@ def render_choice(choice: Choice, study: Study, test_scores: Mapping[str, Quanti
     if record.labels:
         labels = (f"{choice_words(name)} {LABEL_WORDS[label]}" for name, label in served.labels.items())
         rows.append(("compression", ", ".join(labels)))
+    rows += _neighbours(choice)
     for name, value in rows:  # as Text, since a plain string would be read as markup
         table.add_row(Text(name), Text(value))
     return Group(Text(choice.why), table)
@@ -66,9 +69,31 @@ def _figures(choice: Choice, served: Served, test_scores: Mapping[str, Quantity]
     if not test_scores:
         rows.append(("test accuracy", "not scored yet"))
     rows += _latencies(choice)
+    if promises := _promises(choice):
+        rows.append(("service", promises))
     if (size := _size(served)) is not None:
         rows.append(("file size", display("size_bytes", size)))
     return rows
+
+
+def _neighbours(choice: Choice) -> list[tuple[str, str]]:
+    """The members of the front on either side with what they cost, and the trials that are as good by measure."""
+    rows = [(f"next {side.direction}", side.words) for side in choice.sides]
+    seeds = "training seeds included" if choice.spread is not None else "what training seeds do is not known"
+    by = f"at 95 %; {seeds}"
+    if not choice.tied:
+        return [*rows, ("tied with", f"no other trial that meets the limits ({by})")]
+    size = choice.record.quantity("size_bytes")
+    smaller = [
+        record.number
+        for record in choice.tied
+        if size is not None and (other := record.quantity("size_bytes")) is not None and other.value < size.value
+    ]
+    numbers = f"trial{'' if len(choice.tied) == 1 else 's'} {listing([str(r.number) for r in choice.tied])}"
+    words = f"{numbers}, which accuracy and cost cannot tell apart from it ({by})"
+    if smaller:
+        words += f"; of a smaller file, but not on the front or not near enough: {listing([str(n) for n in smaller])}"
+    return [*rows, ("tied with", words)]
 
 
 def _size(served: Served) -> float | None:
@@ -80,6 +105,13 @@ def _size(served: Served) -> float | None:
         return len(served.artifact)
     except StudyError:
         return None
+
+
+def _promises(choice: Choice) -> str:
+    """``95 % of calls within 0.00926 ms, 119,000 fps``, where the choice was made by a latency; else nothing."""
+    tail, rate = (ServiceFigure(name, choice.target).read(choice.record) for name in (P95, FPS))
+    parts = [] if tail is None else [f"95 % of calls within {shown(P95, tail)}"]
+    return ", ".join(parts if rate is None else [*parts, shown(FPS, rate)])
 
 
 def _latencies(choice: Choice) -> list[tuple[str, str]]:

@@ -80,7 +80,8 @@ def value_and_miss(constraint: Constraint, value: float) -> str:
     """A value that misses a limit, with digits enough to tell it from that: ``0.0302 ms, 0.0002 ms too much``."""
     name = constraint.quantity.name
     if name == FPS:
-        digits = next((n for n in range(DIGITS, MOST_DIGITS) if shown(name, value, n) != shown(name, constraint.limit, n)), 5)
+        apart = (n for n in range(DIGITS, MOST_DIGITS) if shown(name, value, n) != shown(name, constraint.limit, n))
+        digits = next(apart, MOST_DIGITS)
     else:
         digits = digits_apart("latency_ms" if name == P95 else name, value, constraint.limit)
     return f"{shown(name, value, digits)}, {miss(constraint, value)}"

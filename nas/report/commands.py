@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from nas.front import knee
 from nas.objectives import Objective
 from nas.record import TrialRecord
+from nas.report.picking import seed_spread
 from nas.study import Study
+from nas.ties import smallest_of_tied
 from nas.wording import display
 
 
@@ -32,7 +34,7 @@ def pick_commands(study: Study) -> list[Command]:
     if not study.front:
         return []
     front, quality, latency = study.front, _quality(study), _latency(study)
-    bend = knee(front, study.recipe.parsed_objectives)
+    bend = _knee(study)
     commands = [Command(_command(study, "--knee"), bend.number, "the knee of the front")]
     if latency is None:
         return commands
@@ -56,9 +58,17 @@ def command_for(study: Study, record: TrialRecord) -> str | None:
         return _command(study, f"--max-latency-ms {fast:.10g}")
     if accurate is not None and _fastest(study, study.front, accurate) is record:
         return _command(study, f"--min-accuracy {accurate:.10g}")
-    if study.front and knee(study.front, study.recipe.parsed_objectives) is record:
+    if study.front and _knee(study) is record:
         return _command(study, "--knee")
     return None
+
+
+def _knee(study: Study) -> TrialRecord:
+    """What ``nas pick --knee`` takes: the knee of the front, or the smallest that cannot be told from it."""
+    objectives = study.recipe.parsed_objectives
+    cost = _latency(study) or next(objective for objective in objectives if not objective.maximise)
+    bend = knee(study.front, objectives)
+    return smallest_of_tied(bend, study.front, _quality(study), cost, spread=seed_spread(study))
 
 
 def _command(study: Study, options: str) -> str:
@@ -111,7 +121,8 @@ def _fastest(study: Study, front: Sequence[TrialRecord], least: float) -> TrialR
     quality, latency = _quality(study), _latency(study)
     assert latency is not None  # callers ask for a limit first
     enough = [record for record in front if record.value(quality.key) >= least]
-    return min(enough, key=lambda r: (r.value(latency.key), r.value("size_bytes"), -r.value(quality.key), r.number))
+    leader = min(enough, key=lambda r: (r.value(latency.key), r.value("size_bytes"), -r.value(quality.key), r.number))
+    return smallest_of_tied(leader, enough, quality, latency, spread=seed_spread(study))
 
 
 def _most_accurate(study: Study, front: Sequence[TrialRecord], most: float) -> TrialRecord:
@@ -119,4 +130,5 @@ def _most_accurate(study: Study, front: Sequence[TrialRecord], most: float) -> T
     quality, latency = _quality(study), _latency(study)
     assert latency is not None  # callers ask for a limit first
     enough = [record for record in front if record.value(latency.key) <= most]
-    return min(enough, key=lambda r: (-r.value(quality.key), r.value("size_bytes"), r.value(latency.key), r.number))
+    leader = min(enough, key=lambda r: (-r.value(quality.key), r.value("size_bytes"), r.value(latency.key), r.number))
+    return smallest_of_tied(leader, enough, quality, latency, spread=seed_spread(study))

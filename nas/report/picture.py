@@ -29,6 +29,7 @@ from nas.report.canvas import (
 from nas.report.categories import short_name
 from nas.report.labels import along
 from nas.report.latency_table import AMBIGUOUS
+from nas.report.named_points import NamedPoint, draw_others, entries_of, placed
 from nas.report.scales import colour_scale, set_cost_scale, set_quality_scale
 from nas.report.scatter import ACCENT, FAINT, GRID, INK, LIMIT, draw_baseline, draw_points
 from nas.study import Study
@@ -53,6 +54,7 @@ class View:
         shown: Measured trials that meet the constraints.
         barred: Measured trials that do not.
         baseline: The study's baseline, one of those; None where it has none.
+        others: Models beside the study's trials.
     """
 
     study: Study
@@ -62,9 +64,10 @@ class View:
     shown: list[TrialRecord]
     barred: list[TrialRecord]
     baseline: TrialRecord | None
+    others: tuple[NamedPoint, ...] = ()
 
     @classmethod
-    def of(cls, study: Study) -> View:
+    def of(cls, study: Study, others: Sequence[NamedPoint] = ()) -> View:
         objectives = study.recipe.parsed_objectives
         quality = next(o for o in objectives if o.maximise)
         cost = next(o for o in objectives if not o.maximise)
@@ -72,7 +75,7 @@ class View:
         constraints = study.recipe.parsed_constraints
         shown = [record for record in study.measured if record.feasible(constraints)]
         barred = [record for record in study.measured if not record.feasible(constraints)]
-        return cls(study, quality, cost, third, shown, barred, baseline_of(study))
+        return cls(study, quality, cost, third, shown, barred, baseline_of(study), tuple(others))
 
     @property
     def named(self) -> list[TrialRecord]:
@@ -92,10 +95,10 @@ class View:
         return cost, quality
 
 
-def draw_front(study: Study, path: Path) -> None:
+def draw_front(study: Study, path: Path, others: Sequence[NamedPoint] = ()) -> None:
     """Draws quality against cost: every measured trial, the front as a step line, constraints as dashed lines.
 
-    The baseline is a star, on the front or not.
+    The baseline is a star, on the front or not; models beside the study's trials are named crosses.
 
     With more than two objectives the first quality is drawn against the first cost, coloured by the next objective;
     the line then joins those members of the front that no other dominates in these two. Costs, and distances of
@@ -104,12 +107,13 @@ def draw_front(study: Study, path: Path) -> None:
     Args:
         study: What to draw.
         path: Where to write; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
+        others: Models to place beside the trials, measured on the same machine.
 
     Raises:
         StudyError: The file cannot be written.
     """
     with canvas(path, f"Front of {study.name}") as (figure, axes):
-        view = View.of(study)
+        view = View.of(study, others)
         _titles(figure, view)
         if study.measured:
             _draw(figure, axes, view)
@@ -136,8 +140,10 @@ def _draw(figure: Figure, axes: Axes, view: View) -> None:
     points = view.at([*view.shown, *view.barred])
     focus = view.at(view.named) if view.study.front else points
     limits = {c.quantity.key: c.limit for c in view.study.recipe.parsed_constraints}
-    set_cost_scale(axes, view.cost, [*points[:, 0], *(v for k, v in limits.items() if k == view.cost.key)])
-    floor = set_quality_scale(axes, view.quality, points[:, 1], focus[:, 1])
+    beside = [point.cost.value for point in view.others]
+    set_cost_scale(axes, view.cost, [*points[:, 0], *beside, *(v for k, v in limits.items() if k == view.cost.key)])
+    qualities = [quality for _, _, quality in placed(view.others)]
+    floor = set_quality_scale(axes, view.quality, points[:, 1], np.append(focus[:, 1], qualities))
     axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(color=FAINT, labelcolor=INK, length=3)
@@ -146,16 +152,18 @@ def _draw(figure: Figure, axes: Axes, view: View) -> None:
     mapped = None
     if view.third is not None and view.shown:
         axes.set_position((LEFT, BOTTOM, 0.79, TOP - BOTTOM))
-        beside = figure.add_axes((LEFT + 0.81, BOTTOM, BAR_WIDTH, TOP - BOTTOM))
+        bar = figure.add_axes((LEFT + 0.81, BOTTOM, BAR_WIDTH, TOP - BOTTOM))
         values = [record.value(view.third.key) for record in view.shown]
-        mapped = colour_scale(figure, beside, view.third, values)
+        mapped = colour_scale(figure, bar, view.third, values)
     keys = (view.cost.key, view.quality.key)
     third = view.third.key if view.third else ""
     entries = draw_points(axes, view.shown, view.barred, view.study.front, keys, mapped, third)
     if view.baseline is not None:
         entries.append(draw_baseline(axes, view.baseline, keys))
+    entries += entries_of(view.others)
     corners = _front_line(axes, view)
     _error_bars(axes, view)
+    draw_others(axes, view.others)
     below = int((points[:, 1] < floor).sum())
     if below:
         _note(axes, f"▾ {plural(below, 'trial')} below")
@@ -204,9 +212,10 @@ def _front_line(axes: Axes, view: View) -> np.ndarray:
 
 
 def _error_bars(axes: Axes, view: View) -> None:
-    """The 95 % intervals of the front's members as thin bars."""
-    for record in view.study.front:
-        x, y = view.quantities(record)
+    """The 95 % intervals of the front's members, and of models beside them, as thin bars."""
+    drawn = [view.quantities(record) for record in view.study.front]
+    drawn += [(point.cost, point.quality) for point in view.others if point.quality is not None]
+    for x, y in drawn:
         style: dict[str, Any] = {"fmt": "none", "ecolor": INK, "elinewidth": 0.7, "alpha": 0.28, "zorder": 2.8}
         axes.errorbar(x.value, y.value, yerr=_arms(y), xerr=_arms(x), **style)
 
@@ -243,7 +252,9 @@ def _label_members(axes: Axes, view: View, corners: np.ndarray) -> None:
         f"{f' {AMBIGUOUS}' if _is_ambiguous(view, r) else ''}"
         for r in order
     ]
-    draw_labels(axes, names, view.at(order), _drawn(axes, view, corners))
+    names = [*(point.label for point, _, _ in placed(view.others)), *names]
+    places = [*((cost, quality) for _, cost, quality in placed(view.others)), *view.at(order)]
+    draw_labels(axes, names, np.array(places).reshape(-1, 2), _drawn(axes, view, corners))
 
 
 def _is_ambiguous(view: View, record: TrialRecord) -> bool:
@@ -255,7 +266,8 @@ def _is_ambiguous(view: View, record: TrialRecord) -> bool:
 def _drawn(axes: Axes, view: View, corners: np.ndarray) -> np.ndarray:
     """N×2 pixels that nothing may cover: measured trials, and points along the front's line. Error bars may be."""
     to_pixels = axes.transData.transform
-    points = to_pixels(view.at([*view.shown, *view.barred]))
+    beside = np.array([(cost, quality) for _, cost, quality in placed(view.others)]).reshape(-1, 2)
+    points = to_pixels(np.concatenate([view.at([*view.shown, *view.barred]), beside]))
     return np.concatenate([points, along(to_pixels(corners), 3 * pixels_of_a_point(axes))])
 
 
