@@ -13,16 +13,21 @@ import typer
 
 from nas import __version__
 from nas.commands.calibrate import calibrate
+from nas.commands.compare import compare
 from nas.commands.compress import compress
+from nas.commands.dashboard import dashboard
+from nas.commands.deployment import predict, serve, verify
 from nas.commands.doctor import doctor
 from nas.commands.finalize import finalize
 from nas.commands.inspection import profile, spaces
 from nas.commands.measure import measure
 from nas.commands.pick import pick
-from nas.commands.results import front, predict, report
+from nas.commands.plot import plot
+from nas.commands.results import front, report
 from nas.commands.search import search
 from nas.commands.sensitivity import sensitivity
 from nas.commands.terminal import make_console
+from nas.commands.watch import watch
 from nas.errors import NasError
 
 app = typer.Typer(
@@ -56,8 +61,9 @@ def _common(
 
 # In the order in which a person meets them.
 for command in (
-    *(search, compress, front, report, pick, finalize, predict),
-    *(measure, calibrate, doctor),
+    *(search, compress, watch, front, report, plot, compare, pick, finalize),
+    *(predict, verify, serve),
+    *(measure, calibrate, doctor, dashboard),
     *(sensitivity, profile, spaces),
 ):
     app.command()(command)

@@ -241,7 +241,7 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(f"the recipe {path} must be a mapping of keys to values, but is {kind}")
     recipe = parse_recipe(data, str(path))
     try:
-        return recipe.model_copy(update=_resolved(recipe, path.resolve().parent))
+        return recipe.model_copy(update=resolved(recipe, path.resolve().parent))
     except RuntimeError as error:  # '~' where there is no home
         raise RecipeError(
             f"{path}: 'data.path', 'teacher.path', 'prior', 'warm_start' or 'space' cannot be resolved: {error}"
@@ -263,7 +263,7 @@ class _UniqueKeys(yaml.SafeLoader):
         return node
 
 
-def _resolved(recipe: Recipe, folder: Path) -> dict[str, Any]:
+def resolved(recipe: Recipe, folder: Path) -> dict[str, Any]:
     """The recipe's paths as absolute ones: they are meant relative to the recipe's folder."""
     changes: dict[str, Any] = {}
     if recipe.data.path is not None:

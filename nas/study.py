@@ -31,6 +31,7 @@ RECIPE_FILE = "recipe.yaml"
 INPUTS_FILE = "inputs.json"
 LOCK_FILE = ".lock"
 SENSITIVITY_FILE = re.compile(r"sensitivity-\d{5,}(-layers)?\.(json|csv|png)")
+PLOT_FILE = re.compile(r"plot-(front|history|importance|flops-latency|sensitivity)\.png")
 
 
 class StudyFolder:
@@ -39,7 +40,8 @@ class StudyFolder:
     ``recipe.yaml``, ``inputs.json`` (digests of space, data and what else the recipe names), ``trials/NNNNN.json`` (the
     truth), ``samples/`` (raw latency samples), ``measurements/`` (latencies taken later), ``failures/`` (tracebacks),
     ``cache/`` (trained networks, artifacts), ``test_scores.json``, ``optuna.sqlite3`` (the sampler's memory),
-    ``plan.json`` (the strategy), ``supernet.safetensors`` (of the strategy of that name), and what ``front``,
+    ``plan.json`` (the strategy), ``supernet.safetensors`` (of the strategy of that name), ``running.json`` (what a
+    search at work does), ``finalized/`` (designs trained again at full budget), and what ``front``,
     ``report`` and ``sensitivity`` write.
     """
 
@@ -63,6 +65,7 @@ class StudyFolder:
         self.baseline_picture = path / "baseline.png"
         self.page = path / "report.html"
         self.finalized = path / "finalized"
+        self.running = path / "running.json"
 
     def sensitivity(self, trial: int, layers: bool, suffix: str) -> Path:
         """Where the sensitivity of a trial lies, by stages or by single layers: ``sensitivity-00012.json``."""
@@ -76,9 +79,12 @@ class StudyFolder:
         """Everything here that a study wrote, in the order in which it is deleted: what makes it a study goes last."""
         aside = [path for path in self.path.glob(".*.part") if path.is_file()]
         sensitivities = [path for path in self.path.glob("sensitivity-*") if SENSITIVITY_FILE.fullmatch(path.name)]
-        pictures = [self.picture, self.flops_picture, self.baseline_picture]
+        plots = [path for path in self.path.glob("plot-*.png") if PLOT_FILE.fullmatch(path.name)]
+        drawn = [self.picture, *(self.picture.with_suffix(suffix) for suffix in (".svg", ".pdf"))]
+        pictures = [*drawn, self.flops_picture, self.baseline_picture, *plots]
         written = [
             self.plan,
+            self.running,
             self.supernet,
             self.front_csv,
             self.front_json,

@@ -30,12 +30,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stages", "wording", "sketch"),
     ("networks", "importance"),
     ("pipeline", "lineage"),
-    ("evaluate", "profile", "gains", "estimate", "supernet"),
+    ("evaluate", "trial_program", "profile", "gains", "estimate", "supernet"),
     ("report", "deploy", "remeasure"),
-    ("sensitivity", "finalize"),
+    ("sensitivity", "finalize", "watch"),
     ("search", "doctor"),
-    ("console",),
-    ("commands",),
+    ("console", "progress_bar"),
+    ("commands", "api"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -54,11 +54,13 @@ WITH_TORCH = (
     "lineage",
     "pipeline",
     "evaluate",
+    "trial_program",
     "profile",
     "estimate",
     "supernet",
     "search",
     "commands",
+    "api",
     "cli",
 )
 SINGLE_WITH_TORCH = (

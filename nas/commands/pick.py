@@ -108,6 +108,10 @@ def pick(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the deployment into this folder.")
     ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="With --output: the network in a further form too, openvino or program; may be repeated."),
+    ] = None,
 ) -> None:
     """Choose a design of the front under limits or by preference, and with --output write its deployment, checked.
 
@@ -118,7 +122,7 @@ def pick(
 
         nas pick studies/digits --max-latency-ms 0.03
 
-        nas pick studies/digits --min-accuracy 0.97 --output deploy
+        nas pick studies/digits --min-accuracy 0.97 --output deploy --also openvino
 
         nas pick studies/digits --max-p95-ms 2 --target onnxruntime-cpu-2t-b1
 
@@ -161,8 +165,16 @@ def pick(
         console.print("\nno deployment was written; add --output deploy for the model and deployment.json")
         return
     from nas.deploy import deploy
+    from nas.trial_program import program_of
 
-    deployment = deploy(opened, choice, output, data.needed())
+    deployment = deploy(
+        opened,
+        choice,
+        output,
+        data.needed(),
+        also=also or (),
+        program=lambda: program_of(opened, choice.record, data.needed()),
+    )
     console.print(f"\nwrote {output}: {', '.join(sorted(p.name for p in output.iterdir()))}", soft_wrap=True)
     console.print(deployment.verified)
 

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.deployment import predict as predict  # where nas.cli looks for it, as for the next
 from nas.commands.terminal import make_console, print_front, write_reports
 
 StudyArgument = Annotated[Path, typer.Argument(help="A study's folder, such as studies/digits.", metavar="STUDY")]
@@ -31,7 +30,7 @@ def front(study: StudyArgument) -> None:
 
 
 def report(study: StudyArgument) -> None:
-    """Write the pictures (pareto.png, flops.png), the page (report.html) and the tables (front.csv, front.json).
+    """Write the pictures (pareto.png, .svg and .pdf, flops.png), the page (report.html) and the tables (front.csv, front.json).
 
     Example:
 

@@ -98,10 +98,12 @@ def write_reports(console: Console, study: Study) -> None:
         from nas.report.flops_picture import draw_flops
         from nas.report.foresight import search_lines
         from nas.report.page import write_page
+        from nas.report.paper_front import write_paper_pictures
         from nas.report.picture import draw_front
 
         paths = write_front_files(study)
         draw_front(study, study.folder.picture)
+        drawn = write_paper_pictures(study)
         draw_flops(study, study.folder.flops_picture)
         write_page(study, study.folder.page)
         ranking = next(iter(rankings(study)), None)
@@ -111,5 +113,5 @@ def write_reports(console: Console, study: Study) -> None:
             console.print(words, soft_wrap=True)
     for words in said:
         console.print(words, soft_wrap=True)
-    for path in [*paths, study.folder.picture, study.folder.flops_picture, study.folder.page]:
+    for path in [*paths, study.folder.picture, *drawn, study.folder.flops_picture, study.folder.page]:
         console.print(f"wrote {path}", soft_wrap=True)

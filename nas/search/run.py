@@ -13,6 +13,7 @@ from nas.outcome import Quantity
 from nas.pipeline import Pipeline
 from nas.recipe import Recipe
 from nas.remeasure.surroundings import surroundings_of
+from nas.search.announced import Announced
 from nas.search.confirm import confirm
 from nas.search.loop import Ended, Loop, Watcher
 from nas.search.optuna_bridge import storage_errors
@@ -48,7 +49,7 @@ def search(
     prepared = prepare(recipe, measurer, watcher.progress, folder, fresh)
     for note in prepared.notes:
         watcher.note(note)
-    with folder.claim():
+    with folder.claim(), Announced(watcher, path) as watcher:
         if fresh:
             folder.clear()
         folder.start(recipe, prepared.inputs)
