@@ -11,8 +11,8 @@ import numpy as np
 from nas.artifact import InputSpec, open_session
 from nas.data.images import read_image
 from nas.deploy.deployment import Deployment
+from nas.deploy.model import checked_model, is_onnx
 from nas.deploy.running import Runner
-from nas.deploy.verify import checked_model, is_onnx
 from nas.errors import DataError
 from nas.serving import Outputs
 from nas.target import usable_cores
@@ -95,34 +95,49 @@ def _inputs(path: Path, input: InputSpec) -> Iterator[tuple[Path, int | None, np
 
 
 def read_arrays(path: Path, input: InputSpec) -> np.ndarray:
-    """One array, or a batch of them, from a ``.npy`` file, as the model takes it.
+    """One array, or a batch of them, from a ``.npy`` file, as the model takes it; see ``fitted``.
+
+    Raises:
+        DataError: The file is missing, is no ``.npy`` file of numbers, or its shape, type or values do not fit.
+    """
+    return fitted(_load(path), input, str(path))
+
+
+def fitted(array: np.ndarray, input: InputSpec, name: str) -> np.ndarray:
+    """One array, or a batch of them, as the model takes it.
 
     Where the model takes one channel, arrays H×W and N×H×W are given that axis. This is never ambiguous: H×W×1 and
     N×H×W agree only where all are 1, 1×H×W and N×H×W only where N is 1, and then the values are the same.
+
+    Args:
+        array: Of any shape and type.
+        input: What the model takes.
+        name: Where it is from, for what is said.
 
     Returns:
         Of shape ``input.shape``, or N followed by it.
 
     Raises:
-        DataError: The file is missing, is no ``.npy`` file of numbers, or its shape, type or values do not fit.
+        DataError: Its shape, type or values do not fit.
     """
-    array = _load(path)
     channels, height, width = input.channels_first
     if channels == 1 and array.ndim in (2, 3) and array.shape[-2:] == (height, width) and array.shape != input.shape:
         array = array.reshape(*array.shape[:-2], *input.shape)
     if array.shape[-3:] != input.shape or array.ndim not in (3, 4) or not array.size:
         shape = "×".join(str(size) for size in input.shape)
         got = "×".join(str(size) for size in array.shape) or "a single number"
-        raise DataError(f"{path} must hold an array {shape} or a batch N×{shape} ({input.layout}), but holds {got}")
+        raise DataError(f"{name} must hold an array {shape} or a batch N×{shape} ({input.layout}), but holds {got}")
     kinds = "u" if input.dtype == "uint8" else "f"
     if array.dtype.kind not in kinds or (input.dtype == "uint8" and array.dtype != np.uint8):
         raise DataError(
-            f"{path} must hold {input.dtype}, but holds {array.dtype}", f"convert it: array.astype(numpy.{input.dtype})"
+            f"{name} must hold {input.dtype}, but holds {array.dtype}", f"convert it: array.astype(numpy.{input.dtype})"
         )
+    if input.dtype == "uint8":
+        return array
     with np.errstate(over="ignore"):  # what overflows is refused below
         array = array.astype(input.dtype, copy=False)
     if not np.isfinite(array).all():
-        raise DataError(f"{path} holds values that are NaN, infinite or too large for {input.dtype}", "replace them")
+        raise DataError(f"{name} holds values that are NaN, infinite or too large for {input.dtype}", "replace them")
     return array
 
 

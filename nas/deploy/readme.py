@@ -6,6 +6,7 @@ import re
 
 from nas.artifact import InputSpec
 from nas.deploy.deployment import DEPLOYMENT_FILE, Deployment, image_mode
+from nas.deploy.further import OPENVINO, PROGRAM
 from nas.deploy.snippet import packages, remark, snippet
 from nas.gains import gain_words
 from nas.outcome import How, Quantity
@@ -21,6 +22,12 @@ from nas.wording import (
     significant,
     target_words,
 )
+
+OPENED = {
+    OPENVINO: '`openvino.compile_model("model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})` opens it (without the '
+    "hint OpenVINO may compute in fewer bits)",
+    PROGRAM: '`torch.export.load("model.pt2").module()` opens it',
+}
 
 
 def readme(deployment: Deployment) -> str:
@@ -46,6 +53,7 @@ programs.
 {_table(deployment)}
 
 {_compression(deployment)}
+{_further(deployment)}\
 ## Use it
 
 `pip install {packages(deployment)}`, save this as `classify.py` in this folder,
@@ -138,6 +146,18 @@ def _compression(deployment: Deployment) -> str:
     lines = [f"- {escape(choice_words(name))}: {LABEL_WORDS[label]}" for name, label in deployment.labels.items()]
     lines += [f"- {escape(note)}" for note in deployment.notes]
     return "\n".join(["## Compression", "", *lines, ""]) if lines else ""
+
+
+def _further(deployment: Deployment) -> str:
+    """The further forms, and how each is opened; empty without any."""
+    if not deployment.further:
+        return ""
+    lines = [
+        f"- {item.words}. {OPENED[item.form]}; made and checked with {escape(item.maker)}."
+        for item in deployment.further
+    ]
+    note = f"All numbers above are of `{deployment.serving.model_file}`."
+    return "\n".join(["## The same network in further forms", "", *lines, "", note, "", ""])
 
 
 def _preparation(input: InputSpec, mode: str | None) -> str:

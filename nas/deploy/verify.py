@@ -6,16 +6,17 @@ ONNX Runtime on the CPU, which is always there, runs in this process; other runt
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.artifact import INPUT_NAME, OUTPUT_NAME, open_session, probabilities
+from nas.artifact import open_session
 from nas.data.dataset import Split
-from nas.deploy.deployment import DEPLOYMENT_FILE, Deployment, load_deployment
+from nas.deploy.deployment import Deployment, load_deployment
+from nas.deploy.further import Further, check_file
+from nas.deploy.model import Run, checked_model, is_onnx, stock_session
 from nas.deploy.running import Runner
 from nas.deploy.served import SCORES, Served
 from nas.errors import ArtifactError
@@ -24,22 +25,14 @@ from nas.record import TrialRecord
 from nas.scoring import score
 from nas.serving import Outputs
 from nas.study import Study
-from nas.target import TORCH_PROGRAM
 from nas.wording import listing
 
-if TYPE_CHECKING:
-    import onnxruntime
-
 COMPARED_IMAGES = 512
-ONNX_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 
 # On a GPU libraries choose among kernels whenever a model is loaded, which add in another order: so many of the samples
 # (and one in any case) may then be told apart otherwise, and so much probabilities may differ.
 GPU_SAMPLES = 0.002
 GPU_DIFFERENCE = 0.01
-
-# A file of the deployment's form, made to run: images as it takes them → class probabilities, N×classes.
-Run = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -52,6 +45,7 @@ class Verification:
         test_accuracy: Test accuracy as scored now, the same as stated; None where none is stated or no data was given.
         compared: How many validation images gave the same probabilities as the study's artifact; 0 without a study.
         runtime: The name of the runtime that ran it.
+        further: The further forms, whose files are those that were deployed.
     """
 
     sha256: str
@@ -59,6 +53,7 @@ class Verification:
     test_accuracy: Quantity | None
     compared: int
     runtime: str
+    further: tuple[Further, ...] = ()
 
     @property
     def words(self) -> str:
@@ -100,7 +95,7 @@ def verify_deployment(
         with Runner() as runner:
             return verify_deployment(folder, validation, test, study, runner)
     deployment = load_deployment(folder)
-    session = _stock_session(deployment) if is_onnx(deployment) else None
+    session = stock_session(deployment) if is_onnx(deployment) else None
     run = checked_model(deployment, deployment.read_model(), session, outputs)
     given = _run(str(folder), run, validation.images)
     accuracy = _check_scores(deployment, given, validation, "")
@@ -117,8 +112,11 @@ def verify_deployment(
         compared = _check_outputs(
             deployment, checked_model(deployment, artifact, session, outputs), validation.images, given
         )
+    for item in deployment.further:
+        for file in item.files:
+            check_file(folder, file, item.title)
     title = deployment.serving.as_target.kind.title
-    return Verification(deployment.sha256, accuracy, test_accuracy, compared, title)
+    return Verification(deployment.sha256, accuracy, test_accuracy, compared, title, deployment.further)
 
 
 def scores_on_test(
@@ -141,58 +139,6 @@ def scores_on_test(
     return Served.at(study, record, target).test_scores(test, outputs)
 
 
-def checked_model(
-    deployment: Deployment, content: bytes, session: onnxruntime.InferenceSession | None, outputs: Outputs
-) -> Run:
-    """The deployed model made to run by the runtime that serves it.
-
-    Args:
-        deployment: Whose model.
-        content: Its file.
-        session: An ONNX file opened by ONNX Runtime on the CPU, which says what it takes, and runs it where it serves
-            it; None for a torch program, which is held to its output alone.
-        outputs: Runs what does not run in this process.
-
-    Raises:
-        ArtifactError: It does not take and give what the deployment describes.
-    """
-    if session is not None:
-        check_signature(deployment, session)
-        if deployment.serving.runs_here:
-            return lambda images: probabilities(session, images)
-    classes, target = len(deployment.class_names), deployment.serving.as_target
-
-    def run(images: np.ndarray) -> np.ndarray:
-        given = outputs(content, target, images)
-        if given.shape != (len(images), classes):
-            shape = "×".join(map(str, given.shape))
-            raise ArtifactError(
-                f"{deployment.model_path} gives {shape} numbers for {len(images)} images, but must {classes} for each",
-                "deploy again with 'nas pick'",
-            )
-        return given
-
-    return run
-
-
-def is_onnx(deployment: Deployment) -> bool:
-    """Whether the model is an ONNX file, which ONNX Runtime can open whatever serves it."""
-    return deployment.serving.form != TORCH_PROGRAM
-
-
-def _stock_session(deployment: Deployment) -> onnxruntime.InferenceSession:
-    """The model opened by its path as any service would, with nothing of this package's between."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = deployment.serving.threads or 1
-    path = deployment.model_path
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions have no common base of their own
-        raise ArtifactError(f"ONNX Runtime cannot load {path}: {' '.join(str(error).split())[:300]}") from error
-
-
 def _run(model: str, run: Run, images: np.ndarray) -> np.ndarray:
     try:
         return run(images)
@@ -204,28 +150,6 @@ def _run(model: str, run: Run, images: np.ndarray) -> np.ndarray:
 def _score_words(name: str, accuracy: Quantity) -> str:
     count = int(accuracy.detail["samples"])
     return f"the {name} ({round(accuracy.value * count):,} of {count:,} right)"
-
-
-def check_signature(deployment: Deployment, session: onnxruntime.InferenceSession) -> None:
-    """Checks that the model's one input and output are those that the deployment describes, with a free batch.
-
-    Raises:
-        ArtifactError: They are not: another name, type or shape, another number of classes, or a fixed batch.
-    """
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    found = [(item.name, item.type, list(item.shape[1:])) for item in (*inputs, *outputs)]
-    spec = deployment.input
-    expected = [
-        (INPUT_NAME, ONNX_TYPES[spec.dtype], list(spec.shape)),
-        (OUTPUT_NAME, "tensor(float)", [len(deployment.class_names)]),
-    ]
-    if found != expected:
-        raise ArtifactError(
-            f"{deployment.model_path} takes and gives {found}, but must {expected} by {DEPLOYMENT_FILE}",
-            "deploy again with 'nas pick'",
-        )
-    if isinstance(batch := inputs[0].shape[0], int):
-        raise ArtifactError(f"{deployment.model_path} takes batches of {batch} only, not of any size")
 
 
 def _check_scores(deployment: Deployment, outputs: np.ndarray, split: Split, prefix: str) -> Quantity:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 import nas
 from nas.artifact import Manifest
 from nas.data.dataset import Dataset
+from nas.deploy.also import Also, MakeProgram, check_forms
 from nas.deploy.choose import Choice, broken_limits
-from nas.deploy.deployment import DEPLOYMENT_FILE, FILES, README_FILE, Deployment, Reasons
+from nas.deploy.deployment import DEPLOYMENT_FILE, README_FILE, Deployment, Reasons
+from nas.deploy.further import Further, parse_forms
+from nas.deploy.place import beside, os_errors, put_in_place, refuse_strangers
 from nas.deploy.readme import readme
 from nas.deploy.running import Runner
 from nas.deploy.served import TORCH_EXPORTER, Served
@@ -27,7 +27,7 @@ from nas.gains import compare
 from nas.outcome import Quantity
 from nas.record import utc_now
 from nas.serving import Outputs
-from nas.store import sha256_bytes, sync_folder, write_atomically
+from nas.store import sha256_bytes, write_atomically
 from nas.study import Study
 from nas.target import TORCH_PROGRAM, Place
 from nas.wording import listing
@@ -52,11 +52,19 @@ class Deployed:
 
     @property
     def verified(self) -> str:
-        """What was checked, in a sentence."""
-        return self.verification.words
+        """What was checked, in a sentence; a line for each further form."""
+        return "\n".join([self.verification.words, *(item.words for item in self.verification.further)])
 
 
-def deploy(study: Study, choice: Choice, output: Path, dataset: Dataset, outputs: Outputs | None = None) -> Deployed:
+def deploy(
+    study: Study,
+    choice: Choice,
+    output: Path,
+    dataset: Dataset,
+    outputs: Outputs | None = None,
+    also: Sequence[str] = (),
+    program: MakeProgram | None = None,
+) -> Deployed:
     """Writes the chosen trial as a deployment, and puts it in place only if it does what the trial promises.
 
     The deployed file is the one that the target wants which serves the trial, and that target's runtime runs it for
@@ -69,38 +77,33 @@ def deploy(study: Study, choice: Choice, output: Path, dataset: Dataset, outputs
         output: The folder to write; its parents are made. A deployment that lies there is replaced.
         dataset: The study's data.
         outputs: Runs what does not run in this process; a measuring process that ends with the call where None.
+        also: Further forms to write, ``openvino`` or ``program``, see ``nas.deploy.further``. Each must give what the
+            model's file gives.
+        program: Makes the torch program, see ``nas.trial_program``.
 
     Raises:
         StudyError: The artifact is not in the study's cache.
         ArtifactError: What was written does not do what the trial promises, or the limits are met by another runtime
             only; nothing is in place.
-        UnsupportedError: The runtime or its device is missing here.
+        UnsupportedError: The runtime or its device is missing here, or a further form is not possible; nothing is in
+            place.
         NasError: The place holds something else, or cannot be written.
     """
     if outputs is None:
         with Runner() as runner:
-            return deploy(study, choice, output, dataset, runner)
+            return deploy(study, choice, output, dataset, runner, also, program)
+    forms = parse_forms(also)
+    served = Served.at(study, choice.record, choice.target)
+    check_forms(forms, choice.record.design, served.target.form)
     verifications: list[Verification] = []
 
     def check(folder: Path) -> None:
         verifications.append(verify_deployment(folder, dataset.validation, dataset.test, study, outputs))
 
-    scores = Served.at(study, choice.record, choice.target).scores(dataset, outputs)
-    folder = write_deployment(study, choice, output, check, scores)
+    scores = served.scores(dataset, outputs)
+    further = Also(forms, program, dataset.validation, outputs)
+    folder = write_deployment(study, choice, output, check, scores, further)
     return Deployed(folder, verifications[0])
-
-
-def check_output(output: Path) -> None:
-    """Refuses a place that no deployment would be written to, before anything is chosen or computed. Writes nothing.
-
-    Lets through what does not exist, an empty folder, and a folder that holds a deployment and nothing else.
-    ``write_deployment`` checks the same again.
-
-    Raises:
-        NasError: The place, or a part of its path, is a file, or a folder that holds something else or is unreadable.
-    """
-    with _os_errors(output):
-        _refuse_strangers(output.resolve(), output)
 
 
 def write_deployment(
@@ -109,6 +112,7 @@ def write_deployment(
     output: Path,
     check: Callable[[Path], object] | None = None,
     scores: Mapping[str, Quantity] | None = None,
+    further: Callable[[Path, Deployment], tuple[Further, ...]] | None = None,
 ) -> Path:
     """Writes the chosen trial's artifact, with all that is known of it, into a folder.
 
@@ -121,6 +125,7 @@ def write_deployment(
         output: The folder to write; its parents are made.
         check: Called with the folder before it is put in place; whatever it raises leaves the place as it was.
         scores: Accuracies by quantity name that trial and study do not have of the runtime that serves it.
+        further: Called with the folder once the model lies there; writes further forms and tells of them.
 
     Returns:
         The folder that was written.
@@ -135,29 +140,21 @@ def write_deployment(
     content = served.artifact
     deployment = _deployment(served, choice, place, content, scores or {})
     _check_limits(study, choice, deployment)
-    with _os_errors(output):
-        _refuse_strangers(place, output)
+    with os_errors(output):
+        refuse_strangers(place, output)
         place.parent.mkdir(parents=True, exist_ok=True)
-        with _beside(place) as aside:
-            text = json.dumps(deployment.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+        with beside(place) as aside:
             write_atomically(aside / deployment.serving.model_file, content)
+            if further is not None:
+                deployment = replace(deployment, further=further(aside, deployment))
+            text = json.dumps(deployment.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
             # A folder's name, hence a class's, need not be Unicode; the escape that takes its place is JSON.
             write_atomically(aside / DEPLOYMENT_FILE, f"{text}\n".encode(errors="backslashreplace"))
             write_atomically(aside / README_FILE, readme(deployment).encode(errors="backslashreplace"))
             if check is not None:
                 _check(check, aside, output)
-            _put_in_place(aside, place)
+            put_in_place(aside, place)
     return output
-
-
-@contextmanager
-def _os_errors(output: Path) -> Iterator[None]:
-    """Whatever the operating system refuses is an error that names the place."""
-    try:
-        yield
-    except OSError as error:
-        message = f"the deployment {output} cannot be written: {error.strerror or error}"
-        raise NasError(message, "name another folder with --output") from error
 
 
 def _deployment(
@@ -220,22 +217,6 @@ def _versions(runtime: str) -> dict[str, str]:
     return versions
 
 
-def _refuse_strangers(place: Path, output: Path) -> None:
-    """Lets through what does not exist, an empty folder, and a folder that holds a deployment and nothing else."""
-    hint = "name another folder with --output"
-    for path in (place, *place.parents):
-        if path.exists() and not path.is_dir():
-            raise NasError(f"the deployment {output} cannot be written: {path} is a file", hint)
-    if not place.exists():
-        return
-    present = {path.name for path in place.iterdir()}
-    if present and DEPLOYMENT_FILE not in present:
-        raise NasError(f"{output} exists and is no deployment, so it is not replaced", hint)
-    if strangers := sorted(present - FILES):
-        others = ", ".join(strangers[:3])
-        raise NasError(f"{output} holds more than a deployment ({others}), so it is not replaced", hint)
-
-
 def _check(check: Callable[[Path], object], aside: Path, output: Path) -> None:
     """Runs the check; its errors name the folder that was asked for, since the one beside it is about to go."""
     try:
@@ -246,30 +227,3 @@ def _check(check: Callable[[Path], object], aside: Path, output: Path) -> None:
             f"the deployment does not do what the trial promises, so nothing was written: {message}",
             error.hint if isinstance(error, NasError) else "",
         ) from error
-
-
-@contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """A new folder next to a place, on the same file system; gone afterwards unless it was renamed."""
-    aside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part"))
-    aside.chmod(0o755)
-    try:
-        yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _put_in_place(aside: Path, place: Path) -> None:
-    """Renames a finished folder to its place; what lies there is moved away first, and back where that fails."""
-    if not place.exists() or not any(place.iterdir()):
-        os.rename(aside, place)  # replaces an empty folder
-    else:
-        with _beside(place) as grave:
-            old = grave / "old"
-            os.rename(place, old)
-            try:
-                os.rename(aside, place)
-            except BaseException:
-                os.rename(old, place)
-                raise
-    sync_folder(place.parent)

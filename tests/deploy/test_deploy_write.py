@@ -21,6 +21,7 @@ from nas.deploy import (
     choose,
     deploy,
     load_deployment,
+    place,
     verify_deployment,
     write,
     write_deployment,
@@ -326,8 +327,8 @@ class TestPlace:
     ) -> None:
         (tmp_path / "empty").mkdir()
         before = contents(write_deployment(example.study, choice, tmp_path / "deploy"))
-        for place in ("new", "a/b", "empty", "deploy"):
-            check_output(tmp_path / place)
+        for name in ("new", "a/b", "empty", "deploy"):
+            check_output(tmp_path / name)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["deploy", "empty"]
         assert contents(tmp_path / "deploy") == before
 
@@ -347,7 +348,7 @@ class TestPlace:
         def refuse(**_: Any) -> str:
             raise PermissionError(13, "Permission denied", str(tmp_path))
 
-        monkeypatch.setattr(write.tempfile, "mkdtemp", refuse)  # the superuser may write anywhere
+        monkeypatch.setattr(place.tempfile, "mkdtemp", refuse)  # the superuser may write anywhere
         with pytest.raises(NasError, match=r"the deployment .*/deploy cannot be written: Permission denied"):
             write_deployment(example.study, choice, tmp_path / "deploy")
 
