@@ -284,7 +284,10 @@ def test_a_file_of_another_kind_is_left_alone(run: Run, project: Path) -> None:
         ((*OWN[1:], "--data", "images.npz", "--mean", "1"), r"'mean' and 'std' in 'module' go together"),
         ((*OWN[1:], "--data", "images.npz", "--mean", "1", "--std", "1", "--imagenet"), r"--imagenet stands for"),
         ((*OWN[1:], "--data", "images.npz", "--resize", "9by9"), r"--resize must read HEIGHTxWIDTH, but got '9by9'"),
-        ((*OWN[1:], "--data", "images.npz", "--resize", "9x9"), r"'resize' is for the data sources 'folder' and 'huggingface' only"),
+        (
+            (*OWN[1:], "--data", "images.npz", "--resize", "9x9"),
+            r"'resize' is for the data sources 'folder' and 'huggingface' only",
+        ),
         ((*OWN[1:], "--data", "images.npz", "--layout", "HWCN"), r"'data\.layout'"),
         ((*OWN[1:], "--data", "nowhere"), r"there is no data nowhere"),
         ((*OWN[1:], "--data", "nets.py"), r"nets\.py must be an \.npz file or a folder"),

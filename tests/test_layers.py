@@ -270,7 +270,19 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_the_help_of_a_command_loads_nothing_heavy() -> None:
     """Typer itself checks a command's options by pydantic, from its version 0.29 on."""
-    commands = ("search", "compress", "doctor", "measure", "pick", "report")
+    commands = (
+        "search",
+        "doctor",
+        "measure",
+        "pick",
+        "report",
+        "plot",
+        "compare",
+        "watch",
+        "finalize",
+        "serve",
+        "verify",
+    )
     assert sorted(loaded_by_help(*commands) & (HEAVY | {"numpy"})) == []
 
 

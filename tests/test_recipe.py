@@ -184,7 +184,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"training": {"device": "gpu"}}, "'training.device': Input should be 'auto', 'cpu' or 'cuda', but got 'gpu'"),
     ({"training": {"precision": "int8"}}, "'training.precision': Input should be 'auto', 'float32' or 'bfloat16'"),
-    ({"data": {"source": "digits", "layout": "HWC"}}, "'data.layout': Input should be 'NHWC', 'NCHW' or 'auto', but got 'HWC'"),
+    (
+        {"data": {"source": "digits", "layout": "HWC"}},
+        "'data.layout': Input should be 'NHWC', 'NCHW' or 'auto', but got 'HWC'",
+    ),
     ({"training": {7: 8}}, "'training.7': Keys should be strings"),
     ({"teacher": {"pth": "t.onnx"}}, "unknown key in 'teacher': 'pth'; did you mean 'path'?"),
     # Sections that are none.
@@ -282,7 +285,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         ({"data": {"source": name}}, f"'data': data source '{name}' needs a 'path'")
         for name in ("idx", "npz", "folder")
     ),
-    ({"data": {"source": "digits", "resize": [8, 8]}}, "'data': 'resize' is for the data sources 'folder' and 'huggingface' only"),
+    (
+        {"data": {"source": "digits", "resize": [8, 8]}},
+        "'data': 'resize' is for the data sources 'folder' and 'huggingface' only",
+    ),
     ({"data": {"source": "digits", "validation": 0.5, "test": 0.5}}, "must leave data to train on, but 0.5 + 0.5 >= 1"),
     ({"budget": {"epochs": 3}}, "'budget': needs 'trials' or 'minutes', or both"),
     ({"objectives": []}, "'objectives': needs 2 to 4 objectives, but got 0"),

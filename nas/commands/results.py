@@ -30,7 +30,7 @@ def front(study: StudyArgument) -> None:
 
 
 def report(study: StudyArgument) -> None:
-    """Write the pictures (pareto.png, .svg and .pdf, flops.png), the page (report.html) and the tables (front.csv, front.json).
+    """Write pictures (pareto.png, .svg, .pdf; flops.png), the page (report.html) and tables (front.csv, front.json).
 
     Example:
 
