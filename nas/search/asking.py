@@ -21,6 +21,8 @@ from nas.teacher.given import GivenTeacher
 REPEATS_IN_A_ROW = 5
 # Draws until the search for an unseen design in a nearly exhausted space goes through all of it.
 RANDOM_DRAWS = 1000
+# So many proposals are looked at for one that is new where a choice is not open yet.
+PROPOSALS = 5
 # How often a design that a study begins with is tried, where it fails for a cause that is not its own: the speeds of
 # the whole study are told against the baseline.
 STARTS_TRIED = 3
@@ -70,7 +72,15 @@ class Asking:
             return self.bridge.ask(fixed=fixed or None)
 
         def proposed() -> Design:
-            return self.space.design({**self.space.flat(self.bridge.propose()), **fixed})
+            seen = settled(records)
+            passed: list[Design] = []
+            for attempt in range(PROPOSALS):
+                whole = self.bridge.propose(attempt, passed=passed)
+                design = self.space.design({**self.space.flat(whole), **fixed})
+                if not fixed or design.digest not in seen:
+                    break
+                passed.append(whole)  # with what is fixed it is one that was evaluated
+            return design
 
         chosen = self.guide.choose(records, proposed, self.teacher(records) is not None)
         return self.bridge.ask(fixed=self.space.flat(chosen.design), origin=chosen.origin, parent=chosen.parent)
@@ -113,11 +123,14 @@ class Asking:
         """A design that no trial had, drawn at random; then one that was given up; None where all were evaluated."""
         seen = {record.design.digest for record in records if not worth_another_try(record)}
         draw = random.Random(f"{self.recipe.seed}-{len(records)}")
+        taught = self.teacher(records) is not None
         for _ in range(RANDOM_DRAWS):
-            if (design := self.space.sample(draw)).digest not in seen:
+            design = self.space.sample(draw)
+            if design.digest not in seen and (taught or not design.step("distillation")):
                 return design
         for passed in (seen, settled(records)):
-            if (left := next((d for d in self.space.designs() if d.digest not in passed), None)) is not None:
+            rest = (d for d in self.space.designs() if d.digest not in passed)
+            if (left := next((d for d in rest if taught or not d.step("distillation")), None)) is not None:
                 return left
         return None
 

@@ -48,6 +48,8 @@ FORESEEING_SHARE = 0.15
 # A baseline that costs more than so many times what designs of the space do comes once so many times its seconds have
 # gone to others: it then takes a third of the time at most.
 DEAR, BASELINE_AFTER = 3.0, 2.0
+# … and when this share of the budget's time has gone at the latest.
+BASELINE_LATEST = 0.25
 # Designs drawn to tell what the space's cost.
 DRAWN = 16
 # What is done to an untrained network to foresee its costs, as it is to every trained one.
@@ -163,8 +165,8 @@ class Guide:
 
         It is tried all the same, as speeds are told against it and as the first good teacher, unless time runs out.
         """
-        baseline, limited = self.space.baseline, self.recipe.budget.minutes is not None
-        if baseline is None or not limited or self.rough is None:
+        baseline, minutes = self.space.baseline, self.recipe.budget.minutes
+        if baseline is None or minutes is None or self.rough is None:
             return False
         if any(record.design.digest == baseline.digest for record in records) or not self._baseline_is_dear:
             return False
@@ -172,8 +174,10 @@ class Guide:
         rates = [s / float(self.rough([record.design])[0]) for record, s in trainings if s is not None]
         if not rates:
             return len(records) < FEWEST_TO_SCREEN  # nothing could be trained: it may be for want of an easy design
-        seconds = float(np.median(rates)) * float(self.rough([baseline])[0])
-        return sum(record.seconds for record in records) < BASELINE_AFTER * seconds
+        # The least rate: small networks take longer for what they compute than large ones.
+        seconds = min(rates) * float(self.rough([baseline])[0])
+        spent = sum(record.seconds for record in records)
+        return spent < min(BASELINE_AFTER * seconds, BASELINE_LATEST * 60 * minutes)
 
     def opening(self) -> Design:
         """What to begin with while the baseline waits: of some designs at random a cheap one, but not the cheapest."""

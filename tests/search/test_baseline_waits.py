@@ -12,7 +12,7 @@ from search_fakes import make_space
 
 from nas.design import Design
 from nas.record import StageResult, TrialRecord
-from nas.search.guide import BASELINE_AFTER, Guide
+from nas.search.guide import BASELINE_AFTER, BASELINE_LATEST, Guide
 from nas.space import SearchSpace
 
 RATE = 2.0  # seconds of training for each unit of the rough cost
@@ -90,3 +90,12 @@ def test_meanwhile_it_begins_with_a_cheap_design_that_needs_no_teacher() -> None
     assert cost(opening) == drawn[len(drawn) // 4]
     assert not any(design.step("distillation") for design in deciding._drawn)
     assert guide().opening() == opening
+
+
+def test_it_waits_for_a_quarter_of_the_time_at_most() -> None:
+    slow = [trial(number, width=64) for number in range(3)]
+    slow = [replace(record, design=trial(0).design) for record in slow]  # a small network that takes very long
+    assert guide(minutes=60.0).baseline_waits(slow)
+    assert not guide(minutes=10.0 / 60 * 64).baseline_waits(
+        [replace(record, seconds=BASELINE_LATEST * 640.0 / 3 + 1) for record in slow]
+    )
