@@ -18,7 +18,7 @@ from nas.report.latency_columns import (
 )
 from nas.report.target_names import short_targets
 from nas.study import Study
-from nas.wording import display, plural
+from nas.wording import display, plain_name, plural
 
 __all__ = ["BASE", "Column", "front_notes", "knee_number", "latency_targets", "marked", "number_columns", "table_rows"]
 
@@ -59,7 +59,22 @@ def _quality_columns(study: Study, rows: Sequence[TrialRecord]) -> list[Column]:
             values = [_cell(record.quantity(name)) for record in rows]
             columns.append(Column(name, title, "% valid.", values, " %"))
             columns.append(Column(f"test_{name}", title, "% test", [_cell(q) for q in on_test], " % (test)"))
-    return columns
+    return [*columns, *_own_columns(study, rows, maximise=True)]
+
+
+def _own_columns(study: Study, rows: Sequence[TrialRecord], maximise: bool) -> list[Column]:
+    """The numbers that the recipe's own objectives give, whether or not they decide anything."""
+    names = [name for name, own in study.recipe.own_objectives.items() if (own.direction == "maximise") is maximise]
+    return [
+        Column(
+            name,
+            plain_name(name),
+            "%" if maximise else "",
+            [_cell(record.quantity(name)) for record in rows],
+            " %" if maximise else "",
+        )
+        for name in names
+    ]
 
 
 def _cost_columns(study: Study, rows: Sequence[TrialRecord], everything: bool) -> list[Column]:
@@ -78,7 +93,7 @@ def _cost_columns(study: Study, rows: Sequence[TrialRecord], everything: bool) -
         for target in targets:
             suffix = f" {names[target]}" if len(targets) > 1 else ""
             columns.append(Column(f"{name}@{target}", f"{title}{suffix}", "", cells(f"{name}@{target}")))
-    return columns
+    return [*columns, *_own_columns(study, rows, maximise=False)]
 
 
 def _zipped_tells(study: Study) -> bool:

@@ -6,7 +6,6 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,20 @@ import yaml
 
 from nas.describe import describe
 from nas.front import COST_DECADES, hypervolume
-from nas.gains import baseline_of
 from nas.objectives import Objective
 from nas.outcome import Outcome
 from nas.record import TrialRecord
 from nas.report.agreement import signed
-from nas.report.columns import front_notes, knee_number, number_columns, table_rows
-from nas.report.commands import pick_commands
+from nas.report.choices import template_values
+from nas.report.columns import front_notes, number_columns, table_rows
 from nas.report.disagreement import rankings
 from nas.report.files import encoded, write_output
 from nas.report.foresight import Foresight
 from nas.report.payload import embedded_json, page_data
+from nas.report.picking import seed_spread
 from nas.report.savings import savings
+from nas.report.tiles import tiles_of
+from nas.report.time_spent import elapsed
 from nas.study import Study
 from nas.wording import display, percent, plain_name, plural, target_words
 
@@ -33,45 +34,18 @@ FOLDER = Path(__file__).parent
 TEMPLATE = "page.html.j2"
 STYLE = "page.css"
 SCRIPTS = (
-    *("data.js", "scales.js", "chart.js", "colour.js", "view.js", "card.js", "tables.js", "flops.js"),
-    *("foreseen.js", "main.js"),
+    *("data.js", "scales.js", "svg.js", "chart.js", "colour.js", "scatter.js", "tip.js", "card.js", "brush.js"),
+    *("parallel.js", "ranges.js", "pick_rule.js", "pick.js", "tables.js", "history.js", "flops.js", "foreseen.js"),
+    "main.js",
 )
-BEST = {
-    "accuracy": "Most accurate",
-    "balanced_accuracy": "Best balanced",
-    "latency_ms": "Fastest",
-    "load_ms": "First to load",
-}
-BEST |= {"size_bytes": "Smallest file", "peak_memory_bytes": "Least memory"}
-BEST |= {"compressed_size_bytes": "Smallest compressed"}
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A key figure at the top of the page; a click opens its trial, where it has one."""
-
-    label: str
-    value: str
-    note: str
-    trial: int | None = None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Trials that ended for one reason: how many, the first of them and its message."""
-
-    outcome: str
-    kind: str
-    count: int
-    trial: int
-    message: str
 
 
 def write_page(study: Study, path: Path) -> None:
     """Writes the page: the front as a picture to hover, click and zoom, every trial with all that is known of it.
 
-    Everything lies inside the one file: the drawing library, styles, scripts and data. A content security policy names
-    the scripts by digest and forbids all else, so that nothing is ever fetched and no name in the data can run.
+    Everything lies inside the one file: styles, scripts and data. A content security policy names the script by digest
+    and forbids all else, so that nothing is ever fetched and no name in the data can run. The pictures are drawn by the
+    page's own script: the usual drawing library is 4.7 MB, and takes most of two seconds to start.
 
     Raises:
         StudyError: The file cannot be written.
@@ -84,15 +58,13 @@ def render_page(study: Study) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    scripts = [_own_script()]
-    if study.measured:
-        from plotly.offline import get_plotlyjs
-
-        scripts.insert(0, get_plotlyjs())
+    script = _script()
     compared, foresight = rankings(study), Foresight.of(study)
+    content = page_data(study, compared, foresight.calibrations, seed_spread(study))
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
     return environment.get_template(TEMPLATE).render(
         **_content(study),
+        **template_values(study),
         rankings=compared if study.measured else [],
         foresight=foresight,
         spent=savings(study.as_told, study.recipe.budget.epochs),
@@ -100,10 +72,12 @@ def render_page(study: Study) -> str:
         target_words=target_words,
         signed=signed,
         percent=percent,
-        policy=_policy(scripts),
+        elapsed=elapsed(study.as_told),
+        policy=_policy(script),
         style=Markup(_read(STYLE)),
-        scripts=[Markup(script) for script in scripts],
-        data=Markup(embedded_json(page_data(study, compared, foresight.calibrations))),
+        script=Markup(script),
+        pick_command=f"{content['pick']['command']} --output deploy" if content["pick"] else "",
+        data=Markup(embedded_json(content)),
     )
 
 
@@ -111,17 +85,16 @@ def _read(name: str) -> str:
     return (FOLDER / "static" / name).read_text(encoding="utf-8")
 
 
-def _own_script() -> str:
-    """The page's own scripts as one, in a scope of their own."""
+def _script() -> str:
+    """The page's scripts as one, in a scope of their own."""
     return '(() => {\n"use strict";\n' + "\n".join(_read(name) for name in SCRIPTS) + "\n})();\n"
 
 
-def _policy(scripts: Iterable[str]) -> str:
-    """A content security policy: these scripts and no others, inline styles, pictures made by the page, no network."""
-    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+def _policy(script: str) -> str:
+    """A content security policy: this script and no other, inline styles, no network."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -138,7 +111,7 @@ def _content(study: Study) -> dict[str, Any]:
         "quality": plain_name(quality.key),
         "cost": plain_name(cost.key),
         "lede": _lede(study),
-        "tiles": _tiles(study, volume),
+        "tiles": tiles_of(study, volume),
         "measured": bool(study.measured),
         "meaning": _meaning(quality, cost),
         "why_empty": _why_empty(study),
@@ -146,12 +119,10 @@ def _content(study: Study) -> dict[str, Any]:
         "rows": table_rows(study),
         "words": [describe(record.design) for record in table_rows(study)],
         "notes": front_notes(study),
-        "commands": pick_commands(study),
         "has_history": reference is not None and len(study.records) > 1,
         "hypervolume": f"{volume:.3f}",
         "reference": _corner(objectives, reference.values) if reference else "",
         "ideal": _corner(objectives, _ideal(objectives, reference.values)) if reference else "",
-        "failures": _failures(study.records),
         "chips": _chips(study),
         "objectives": [
             {"key": o.key, "title": _short_name(o).capitalize(), "target": o.target or ""} for o in objectives
@@ -187,47 +158,6 @@ def duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 90 else f"{hours:.1f} h"
 
 
-def _tiles(study: Study, volume: float) -> list[Tile]:
-    """The front's best in every objective, its knee, its hypervolume."""
-    if not study.front:
-        return []
-    objectives = study.recipe.parsed_objectives
-    tiles = []
-    for objective in objectives:
-        best = _best(study.front, objective)
-        label = BEST.get(objective.name, f"Fewest {plain_name(objective.key)}")
-        tiles.append(
-            Tile(
-                label,
-                display(objective.name, best.value(objective.key)),
-                _beside(best, objectives, objective),
-                best.number,
-            )
-        )
-    number = knee_number(study)
-    if number is not None:
-        bend, first = study.record(number), objectives[0]
-        tiles.append(Tile("Knee", display(first.name, bend.value(first.key)), _beside(bend, objectives, first), number))
-    if (baseline := baseline_of(study)) is not None:
-        first = objectives[0]
-        value = display(first.name, baseline.value(first.key))
-        tiles.append(Tile("Baseline", value, _beside(baseline, objectives, first), baseline.number))
-    tiles.append(Tile("On the front", str(len(study.front)), f"hypervolume {volume:.3f}"))
-    return tiles
-
-
-def _best(front: Sequence[TrialRecord], objective: Objective) -> TrialRecord:
-    """The member that is best in one objective; of equals the lowest number."""
-    sign = -1 if objective.maximise else 1
-    return min(front, key=lambda record: (sign * record.value(objective.key), record.number))
-
-
-def _beside(record: TrialRecord, objectives: Sequence[Objective], shown: Objective) -> str:
-    """The trial, and the objective that tells what the shown one costs."""
-    other = next(o for o in objectives if o.maximise is not shown.maximise)
-    return f"at {display(other.name, record.value(other.key))}, trial {record.number}"
-
-
 def _meaning(quality: Objective, cost: Objective) -> str:
     """The picture in two sentences."""
     up, right = plain_name(quality.key), plain_name(cost.key)
@@ -241,7 +171,10 @@ def _meaning(quality: Objective, cost: Objective) -> str:
 def _why_empty(study: Study) -> str:
     if not study.records:
         return "This study has no trials yet. Run the search, then make this report again."
-    where = "the reasons stand below" if _failures(study.records) else "the list of all trials says why"
+    ended = {record.outcome for record in study.records}
+    where = (
+        "the reasons stand below" if ended & {Outcome.INFEASIBLE, Outcome.FAILED} else "the list of all trials says why"
+    )
     return f"None of {plural(len(study.records), 'trial')} was measured; {where}."
 
 
@@ -256,23 +189,6 @@ def _ideal(objectives: Sequence[Objective], reference: Sequence[float]) -> list[
         value / 10**COST_DECADES if o.kind.log_axis else 0.0 for o, value in zip(objectives, reference, strict=True)
     ]
     return [1.0 if o.maximise else value for o, value in zip(objectives, least, strict=True)]
-
-
-def _failures(records: Sequence[TrialRecord]) -> list[Failure]:
-    """Trials that were not measured by reason, most frequent first.
-
-    Duplicates are no failures, nor is what the search gave up of its own accord: screened out, or stopped.
-    """
-    groups: dict[tuple[str, str], list[TrialRecord]] = {}
-    for record in records:
-        if record.reason is not None and record.outcome in (Outcome.INFEASIBLE, Outcome.FAILED):
-            groups.setdefault((str(record.outcome), record.reason.kind), []).append(record)
-    failures = []
-    for (outcome, kind), group in sorted(groups.items(), key=lambda item: -len(item[1])):
-        first = group[0]
-        message = first.reason.message if first.reason else ""
-        failures.append(Failure(outcome, kind, len(group), first.number, message))
-    return failures
 
 
 def _chips(study: Study) -> list[dict[str, Any]]:

@@ -21,7 +21,6 @@ from nas.record import StageResult, TrialRecord
 from nas.report.calibration import Calibration
 from nas.report.categories import convolution, precision
 from nas.report.columns import knee_number, latency_targets
-from nas.report.commands import command_for
 from nas.report.curves import curve_of
 from nas.report.disagreement import Ranking, rankings
 from nas.report.guesses import guesses
@@ -55,7 +54,10 @@ class Table:
 
 
 def page_data(
-    study: Study, compared: Sequence[Ranking] | None = None, foreseen: Sequence[Calibration] = ()
+    study: Study,
+    compared: Sequence[Ranking] | None = None,
+    foreseen: Sequence[Calibration] = (),
+    spread: float | None = None,
 ) -> dict[str, Any]:
     """All that the page's scripts show, as JSON holds it.
 
@@ -63,6 +65,7 @@ def page_data(
         study: What the page is of.
         compared: What ``rankings`` says of the study.
         foreseen: What ``calibrations`` says of it.
+        spread: Of its accuracy between training seeds, see ``pick_data``.
     """
     recipe, reference = study.recipe, study.reference
     objectives, constraints = recipe.parsed_objectives, recipe.parsed_constraints
@@ -80,7 +83,7 @@ def page_data(
         "front": [record.number for record in study.front],
         "knee": knee_number(study),
         "baseline": baseline.number if baseline is not None else None,
-        "pick": pick_data(study),
+        "pick": pick_data(study, spread),
         "finalize": f"nas finalize {shlex.quote(str(study.folder.path))}",
         # Trial, hypervolume, seconds since the study's start; the last is absent where no trial says when it started.
         "history": [[number, _short(volume), *_second(ended.get(number))] for number, volume in history],
@@ -107,7 +110,6 @@ class _Packer:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.texts, self.keys, self.environments = Table(), Table(), Table()
-        self.members = {record.number for record in study.front}
         self.target = next(iter(latency_targets(study)), None)
         for objective in study.recipe.parsed_objectives:
             self.keys.position(objective.key)
@@ -117,7 +119,6 @@ class _Packer:
         text = self.texts.position
         scores = self.study.test_scores.get(record.number, {})
         lines = describe_lines(record.design)
-        on_front = record.number in self.members
         return [
             record.number,
             text(str(record.outcome)),
@@ -139,7 +140,6 @@ class _Packer:
             int(record.feasible(self.study.recipe.parsed_constraints)) if record.outcome is Outcome.MEASURED else None,
             text(precision(record.design)),
             text(convolution(record.design)),
-            command_for(self.study, record) if on_front else None,
             self._gains(record),
             [self._proxy(quantity) for quantity in proxies(record)],
             record.goes_on_from,
@@ -231,6 +231,7 @@ def _kind(key: str) -> dict[str, Any]:
         "unit": kind.unit if kind else "",
         "maximise": bool(kind and kind.maximise),
         "log": bool(kind and kind.log_axis),
+        "own": bool(kind and kind.own),
         "axis": not name.startswith(("test_", UNCOMPRESSED)),
     }
 

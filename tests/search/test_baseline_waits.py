@@ -52,7 +52,7 @@ def trial(number: int, width: int = 8) -> TrialRecord:
 
 
 def test_a_dear_baseline_waits_until_others_took_twice_as_long() -> None:
-    deciding = guide()
+    deciding = guide(minutes=60.0)
     assert deciding.baseline_waits([])
     enough = int(np.ceil(BASELINE_AFTER * RATE * 64 / (RATE * 8)))
     records = [trial(number) for number in range(enough)]
@@ -96,6 +96,5 @@ def test_it_waits_for_a_quarter_of_the_time_at_most() -> None:
     slow = [trial(number, width=64) for number in range(3)]
     slow = [replace(record, design=trial(0).design) for record in slow]  # a small network that takes very long
     assert guide(minutes=60.0).baseline_waits(slow)
-    assert not guide(minutes=10.0 / 60 * 64).baseline_waits(
-        [replace(record, seconds=BASELINE_LATEST * 640.0 / 3 + 1) for record in slow]
-    )
+    spent = [replace(record, seconds=BASELINE_LATEST * 600.0 / 3) for record in slow]
+    assert not guide(minutes=10.0).baseline_waits(spent)

@@ -1,239 +1,190 @@
-// The scatter of quality against cost, and the hypervolume over trials.
+// A picture with two axes: draws them, finds the mark under the pointer, zooms where a rectangle is drawn.
 
-const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false, showTips: false };
-const MEASURED = DATA.trials.filter((row) => text(field(row, "outcome")) === "measured");
-const plot = { element: document.getElementById("scatter"), x: null, y: null, colour: "", chosen: null, view: "front" };
+const MARGIN = { left: 58, right: 14, top: 12, bottom: 46 };
+const REACH = { mouse: 12, pen: 16, touch: 24 }; // pixels around a mark that count as on it
+const LEAST_DRAG = 6;
+let clips = 0;
 
-const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+class Chart {
+  // element: the box to fill. paint(chart): draws into chart.area. handlers: hover(number, event), leave(), open(number),
+  // zoomed(): after a rectangle was drawn, reset(): on a double click. Without zoomed there is no zoom.
+  constructor(element, paint, handlers = {}) {
+    Object.assign(this, { element, paint, handlers, x: null, y: null, spots: [], drag: null });
+    this.clip = `clip-${(clips += 1)}`;
+    element.addEventListener("pointermove", (event) => this.move(event));
+    element.addEventListener("pointerdown", (event) => this.press(event));
+    element.addEventListener("pointerup", (event) => this.release(event));
+    element.addEventListener("pointerleave", () => this.leave());
+    if (handlers.reset) element.addEventListener("dblclick", () => handlers.reset());
+    let width = element.clientWidth;
+    new ResizeObserver(() => {
+      if (!this.x || element.clientWidth === width) return;
+      width = element.clientWidth;
+      this.draw(this.x, this.y, this.names);
+    }).observe(element);
+  }
 
+  // x, y: scales with the range to show. names: titles of the axes.
+  draw(x, y, names) {
+    Object.assign(this, { x, y, names, spots: [] });
+    const [width, height] = [this.element.clientWidth || 640, this.element.clientHeight || 360];
+    const box = { left: MARGIN.left, right: width - MARGIN.right, top: MARGIN.top, bottom: height - MARGIN.bottom };
+    Object.assign(this, { width, height, box });
+    this.area = s("g", { "clip-path": `url(#${this.clip})` });
+    this.over = s("g");
+    const rectangle = {
+      x: box.left,
+      y: box.top - 4,
+      width: Math.max(box.right - box.left, 1),
+      height: Math.max(box.bottom - box.top + 4, 1),
+    };
+    const svg = s(
+      "svg",
+      { width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true", focusable: "false" },
+      s("clipPath", { id: this.clip }, s("rect", rectangle)),
+      this.axes(),
+      this.area,
+      this.over,
+    );
+    this.paint(this);
+    this.element.replaceChildren(svg);
+  }
+
+  px(position) {
+    const [from, to] = this.x.range;
+    return this.box.left + ((position - from) / (to - from)) * (this.box.right - this.box.left);
+  }
+
+  py(position) {
+    const [from, to] = this.y.range;
+    return this.box.bottom - ((position - from) / (to - from)) * (this.box.bottom - this.box.top);
+  }
+
+  axes() {
+    const { left, right, top, bottom } = this.box;
+    const group = s("g", { class: "axes" });
+    let free = -Infinity;
+    for (const [at, label] of this.x.ticks(this.x.range)) {
+      const x = one(this.px(at));
+      group.append(s("path", { d: `M${x} ${top}V${bottom}`, class: "grid" }));
+      const half = 3.6 * label.length;
+      if (x - half < free || x + half > this.width) continue;
+      free = x + half + 8;
+      group.append(s("text", { x, y: bottom + 17, "text-anchor": "middle" }, label));
+    }
+    for (const [at, label] of this.y.ticks(this.y.range)) {
+      const y = one(this.py(at));
+      group.append(s("path", { d: `M${left} ${y}H${right}`, class: "grid" }));
+      group.append(s("text", { x: left - 8, y: y + 4, "text-anchor": "end" }, label));
+    }
+    group.append(s("path", { d: `M${left} ${top - 4}V${bottom}H${right}`, class: "rule" }));
+    const middle = one((top + bottom) / 2);
+    group.append(
+      s(
+        "text",
+        { x: one((left + right) / 2), y: this.height - 6, "text-anchor": "middle", class: "title" },
+        this.names.x,
+      ),
+      s(
+        "text",
+        { x: 13, y: middle, transform: `rotate(-90 13 ${middle})`, "text-anchor": "middle", class: "title" },
+        this.names.y,
+      ),
+    );
+    return group;
+  }
+
+  // A mark of a trial, at positions on the axes; later marks win where several lie under the pointer.
+  mark(number, x, y, shape, radius, kind, colour = "") {
+    const path = s("path", { d: SHAPES[shape](x, y, radius), class: `mark ${kind}`, "data-trial": number });
+    if (colour) path.style.setProperty("--c", colour);
+    this.area.append(path);
+    this.spots.push([x, y, number, path]);
+    return path;
+  }
+
+  line(corners, kind) {
+    if (corners.length) this.area.append(s("path", { d: polyline(corners), class: kind }));
+  }
+
+  nearest(event) {
+    const frame = this.element.getBoundingClientRect();
+    const [x, y] = [event.clientX - frame.left, event.clientY - frame.top];
+    let [found, least] = [null, REACH[event.pointerType] ?? 12];
+    for (const spot of this.spots) {
+      const distance = Math.hypot(spot[0] - x, spot[1] - y);
+      const inside = spot[0] >= this.box.left - 1 && spot[0] <= this.box.right + 1 && spot[1] <= this.box.bottom + 1;
+      if (distance <= least && inside) [found, least] = [spot, distance];
+    }
+    return found;
+  }
+
+  at(event) {
+    const frame = this.element.getBoundingClientRect();
+    const clamp = (v, from, to) => Math.min(Math.max(v, from), to);
+    return [
+      clamp(event.clientX - frame.left, this.box.left, this.box.right),
+      clamp(event.clientY - frame.top, this.box.top, this.box.bottom),
+    ];
+  }
+
+  press(event) {
+    if (!this.x || event.button !== 0) return;
+    this.drag = { from: this.at(event), id: event.pointerId, mouse: event.pointerType === "mouse", rectangle: null };
+  }
+
+  move(event) {
+    if (!this.x) return;
+    if (this.drag && this.drag.mouse && this.handlers.zoomed) {
+      const [[x0, y0], [x1, y1]] = [this.drag.from, this.at(event)];
+      if (!this.drag.rectangle && Math.hypot(x1 - x0, y1 - y0) > LEAST_DRAG) {
+        this.element.setPointerCapture(this.drag.id);
+        this.drag.rectangle = this.over.appendChild(s("rect", { class: "zoom" }));
+      }
+      if (this.drag.rectangle) {
+        const shape = { x: Math.min(x0, x1), y: Math.min(y0, y1), width: Math.abs(x1 - x0), height: Math.abs(y1 - y0) };
+        for (const [name, value] of Object.entries(shape)) this.drag.rectangle.setAttribute(name, value);
+        return;
+      }
+    }
+    const spot = this.nearest(event);
+    this.element.style.cursor = spot ? "pointer" : "";
+    if (spot) this.handlers.hover?.(spot[2], event);
+    else this.handlers.leave?.();
+  }
+
+  release(event) {
+    const drag = this.drag;
+    this.drag = null;
+    if (!drag) return;
+    if (drag.rectangle) {
+      drag.rectangle.remove();
+      const [[x0, y0], [x1, y1]] = [drag.from, this.at(event)];
+      if (Math.abs(x1 - x0) > LEAST_DRAG && Math.abs(y1 - y0) > LEAST_DRAG) this.zoom([x0, x1], [y0, y1]);
+      return;
+    }
+    const spot = this.nearest(event);
+    if (spot) this.handlers.open?.(spot[2]);
+  }
+
+  zoom(across, up) {
+    const back = (scale, share) => scale.range[0] + share * (scale.range[1] - scale.range[0]);
+    const shares = (ends, from, to) => ends.map((end) => (end - from) / (to - from)).sort((a, b) => a - b);
+    const xs = shares(across, this.box.left, this.box.right).map((share) => back(this.x, share));
+    const ys = shares(up, this.box.bottom, this.box.top).map((share) => back(this.y, share));
+    this.handlers.zoomed(xs, ys);
+  }
+
+  leave() {
+    if (!this.drag?.rectangle) this.drag = null;
+    this.handlers.leave?.();
+  }
+}
+
+// Fills a select; one with a single entry is hidden with its label.
 function options(select, entries, current) {
   select.replaceChildren(
     ...entries.map(([key, label]) => h("option", { value: key, selected: key === current ? "" : undefined }, label)),
   );
   select.closest("label").hidden = entries.length < 2;
-}
-
-function measuredKeys(maximise) {
-  const present = new Set(MEASURED.flatMap((row) => field(row, "quantities").map((packed) => packed[0])));
-  const keys = KINDS.filter(
-    (kind, index) => present.has(index) && kind.maximise === maximise && kind.axis,
-  );
-  return keys.map((kind) => kind.key).sort((a, b) => rank(a) - rank(b));
-}
-
-const rank = (key) => (DATA.objectives.includes(key) ? DATA.objectives.indexOf(key) : 99);
-const kindOf = (key) => KINDS[KEY_AT[key]];
-const keyLabel = (key) => kindOf(key).title + (kindOf(key).target ? ` (${kindOf(key).target})` : "");
-
-function drawScatter() {
-  const limits = (key) => DATA.constraints.filter((limit) => limit.key === key).map((limit) => limit.limit);
-  const rows = MEASURED.filter((row) => value(row, plot.x) !== undefined && value(row, plot.y) !== undefined);
-  const front = rows.filter((row) => ON_FRONT.has(field(row, "number")));
-  const baseline = rows.filter((row) => field(row, "number") === DATA.baseline);
-  const values = (list, key) => list.map((row) => value(row, key));
-  const x = costScale(kindOf(plot.x), values(rows, plot.x), limits(plot.x));
-  const y = qualityScale(kindOf(plot.y), values(rows, plot.y), values(front.length ? [...front, ...baseline] : [], plot.y));
-  Object.assign(plot, { rows, xScale: x, yScale: y, view: "front" });
-  const feasible = rows.filter((row) => field(row, "feasible") && !ON_FRONT.has(field(row, "number")));
-  const barred = rows.filter((row) => !field(row, "feasible"));
-  const colours = colouring(rows.filter((row) => field(row, "feasible")));
-  const traces = [
-    points(barred, x, y, {
-      symbol: "x-thin",
-      size: 7,
-      opacity: barred.length > 300 ? 0.35 : 0.7,
-      line: { color: token("warn"), width: 1.2 },
-    }),
-    points(feasible, x, y, {
-      size: 7.5,
-      opacity: feasible.length > 300 ? 0.35 : 0.55,
-      color: feasible.map(colours.of),
-      ...colourAxis(colours),
-    }),
-    line(front, x, y),
-    bars(
-      front,
-      x,
-      y,
-      points(front, x, y, {
-        size: 11,
-        color: front.map(colours.of),
-        line: { color: token("ink"), width: 1.5 },
-        ...colourAxis(colours, true),
-      }),
-    ),
-    ring(x, y),
-    star(baseline, x, y),
-  ];
-  Plotly.react(plot.element, traces, scatterLayout(x, y), CONFIG);
-  drawLegend(colours, barred.length, rows.filter((row) => y.forward(value(row, plot.y)) < y.range[0]).length);
-}
-
-function points(rows, x, y, marker) {
-  return {
-    type: "scatter",
-    mode: "markers",
-    hoverinfo: "none",
-    marker,
-    customdata: rows.map((row) => field(row, "number")),
-    x: rows.map((row) => x.forward(value(row, x.kind.key))),
-    y: rows.map((row) => y.forward(value(row, y.kind.key))),
-  };
-}
-
-function line(front, x, y) {
-  const isFront = DATA.objectives.includes(plot.x) && DATA.objectives.includes(plot.y);
-  const corners = isFront ? stepLine(front, x, y, x.range[1] + 9, y.range[0] - 9) : [];
-  return {
-    type: "scatter",
-    mode: "lines",
-    hoverinfo: "skip",
-    x: corners.map((c) => c[0]),
-    y: corners.map((c) => c[1]),
-    line: { color: token("ink"), width: 1.8, shape: "linear" },
-    fill: "none",
-  };
-}
-
-function bars(front, x, y, trace) {
-  const arms = (scale, end) =>
-    front.map((row) => {
-      const packed = quantity(row, scale.kind.key);
-      const edge = end === "high" ? high(packed) : low(packed);
-      return edge === undefined ? 0 : Math.abs(scale.forward(edge) - scale.forward(packed[1]));
-    });
-  const style = { type: "data", symmetric: false, color: token("faint"), thickness: 0.8, width: 0 };
-  trace.error_x = { ...style, array: arms(x, "high"), arrayminus: arms(x, "low") };
-  trace.error_y = { ...style, array: arms(y, "high"), arrayminus: arms(y, "low") };
-  return trace;
-}
-
-function star(baseline, x, y) {
-  const trace = points(baseline, x, y, {
-    symbol: "star",
-    size: 15,
-    color: token("ink"),
-    line: { color: token("paper"), width: 1 },
-  });
-  const font = { size: 11.5, color: token("ink") };
-  return { ...trace, mode: "markers+text", text: baseline.map(() => "baseline"), textposition: "bottom center", textfont: font };
-}
-
-function ring(x, y) {
-  const row = ROW_OF.get(plot.chosen);
-  const there = row && value(row, plot.x) !== undefined && value(row, plot.y) !== undefined;
-  const trace = points(there ? [row] : [], x, y, {
-    size: 20,
-    color: "rgba(0,0,0,0)",
-    line: { color: token("accent"), width: 2.4 },
-  });
-  return { ...trace, hoverinfo: "skip" };
-}
-
-function scaleAxis(scale) {
-  return {
-    range: [...scale.range],
-    title: { text: axisTitle(scale), standoff: 12 },
-    zeroline: false,
-    gridcolor: token("line"),
-    linecolor: token("rule"),
-    ticks: "",
-    ...tickArrays(scale, scale.range),
-  };
-}
-
-function scatterLayout(x, y) {
-  const shapes = [],
-    annotations = [];
-  for (const limit of DATA.constraints) {
-    const on = limit.key === plot.x ? "x" : limit.key === plot.y ? "y" : null;
-    if (!on) continue;
-    const at = (on === "x" ? x : y).forward(limit.limit);
-    const far =
-      on === "x" ? { x0: at, x1: at, y0: 0, y1: 1, yref: "paper" } : { y0: at, y1: at, x0: 0, x1: 1, xref: "paper" };
-    shapes.push({ type: "line", line: { color: token("warn"), width: 1.2, dash: "dash" }, ...far });
-    const where =
-      on === "x"
-        ? { x: at, y: 0, yref: "paper", xanchor: "right", yanchor: "bottom", textangle: -90 }
-        : { y: at, x: 0, xref: "paper", xanchor: "left", yanchor: "bottom" };
-    annotations.push({
-      text: plain(limit.words),
-      showarrow: false,
-      font: { size: 11.5, color: token("warn") },
-      ...where,
-    });
-  }
-  return {
-    ...baseLayout({ l: 58, r: 16, t: 10, b: 48 }),
-    xaxis: scaleAxis(x),
-    yaxis: scaleAxis(y),
-    shapes,
-    annotations,
-    dragmode: "zoom",
-  };
-}
-
-// Plotly reads some HTML in its texts; ours hold none.
-const plain = (words) => words.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
-
-function tickArrays(scale, range) {
-  const ticks = scale.ticks(range);
-  return { tickmode: "array", tickvals: ticks.map((tick) => tick[0]), ticktext: ticks.map((tick) => tick[1]) };
-}
-
-function baseLayout(margin) {
-  return {
-    margin,
-    autosize: true,
-    showlegend: false,
-    hovermode: "closest",
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: token("soft") },
-  };
-}
-
-function drawLegend(colours, barred, below) {
-  const items = colours.legend.map(([name, colour]) => {
-    const dot = h("i");
-    dot.style.background = colour;
-    return h("li", {}, dot, name);
-  });
-  items.unshift(h("li", {}, h("i", { class: "front" }), "on the front, with 95 % intervals"));
-  if (plot.rows.some((row) => field(row, "number") === DATA.baseline))
-    items.push(h("li", {}, h("i", { class: "baseline" }, "★"), "baseline"));
-  if (barred) items.push(h("li", {}, h("i", { class: "barred" }, "×"), `breaks a constraint (${barred})`));
-  if (below) items.push(h("li", {}, `${below} below the picture: double-click to see all`));
-  document.getElementById("legend").replaceChildren(...items);
-}
-
-function drawHistory() {
-  const element = document.getElementById("history");
-  const numbers = DATA.history.map((step) => step[0]),
-    volumes = DATA.history.map((step) => step[1]);
-  const accent = token("accent");
-  const trace = {
-    type: "scatter",
-    mode: "lines",
-    x: numbers,
-    y: volumes,
-    line: { color: accent, width: 2, shape: "hv" },
-    hovertemplate: "after trial %{x}: %{y:.4f}<extra></extra>",
-  };
-  const axis = { zeroline: false, gridcolor: token("line"), linecolor: token("rule"), fixedrange: true };
-  const layout = {
-    ...baseLayout({ l: 58, r: 16, t: 8, b: 42 }),
-    hovermode: "x",
-    hoverlabel: { bgcolor: token("card"), bordercolor: token("rule"), font: { color: token("ink") } },
-  };
-  Plotly.react(
-    element,
-    [trace],
-    {
-      ...layout,
-      xaxis: { ...axis, title: { text: "trial", standoff: 8 } },
-      yaxis: { ...axis, rangemode: "tozero", title: { text: "hypervolume", standoff: 10 } },
-    },
-    CONFIG,
-  );
 }

@@ -14,7 +14,24 @@ const FIXED = new Map([
 ]);
 const PALETTE = ["#0f8a7e", "#d08a1d", "#6a6ee0", "#b8467f", "#6d9a1f", "#2486c7", "#9a7650", "#7c8790"];
 
-// What points can be coloured by: derived kinds, what serves, an objective that is not drawn, choices of few values.
+// Dark to light, after viridis (its darkest would be lost on a dark page): people who see fewer colours tell these apart.
+const STOPS = ["#65318e", "#4a4a9c", "#2d6f8e", "#209f86", "#6fce57", "#e8e419"].map((colour) =>
+  [1, 3, 5].map((at) => Number.parseInt(colour.slice(at, at + 2), 16)),
+);
+
+function ramp(share) {
+  const place = Math.min(Math.max(share, 0), 1) * (STOPS.length - 1);
+  const at = Math.min(Math.floor(place), STOPS.length - 2);
+  const mixed = STOPS[at].map((channel, index) =>
+    Math.round(channel + (place - at) * (STOPS[at + 1][index] - channel)),
+  );
+  return `rgb(${mixed.join(" ")})`;
+}
+
+const NOT_HAD = "not there";
+const asNumber = (words) => (/^-?[\d.]+( ?%)?$/.test(words ?? "") ? Number.parseFloat(words) : undefined);
+
+// What points can be coloured by: derived kinds, what serves, a quantity, every choice that differs.
 function colourings() {
   const entries = [
     ["precision", "precision"],
@@ -24,39 +41,40 @@ function colourings() {
     const servers = new Set(MEASURED.map((row) => servedBy(row, kind.key)).filter(Boolean));
     if (servers.size > 1) entries.push([`server:${kind.key}`, `what serves ${kind.target}`]);
   }
-  for (const key of DATA.objectives)
-    if (key !== plot.x && key !== plot.y) entries.push([`quantity:${key}`, keyLabel(key)]);
-  const values = new Map();
-  for (const row of MEASURED) {
-    const flat = field(row, "choices");
-    for (let i = 0; i + 1 < flat.length; i += 2)
-      values.set(flat[i], (values.get(flat[i]) || new Set()).add(flat[i + 1]));
-  }
-  for (const [name, found] of values)
-    if (found.size > 1 && found.size <= PALETTE.length) entries.push([`choice:${text(name)}`, text(name)]);
+  for (const key of new Set([...DATA.objectives, "size_bytes"]))
+    if (key !== plot.x && key !== plot.y && KEY_AT[key] !== undefined) entries.push([`quantity:${key}`, keyLabel(key)]);
+  for (const [name, found] of choiceValues())
+    if (found.size > 1) entries.push([`choice:${name}`, name.replaceAll("_", " ")]);
   return [...entries, ["", "nothing"]];
 }
 
+// Name of each choice → the values that measured trials have, with NOT_HAD where some lack it.
+function choiceValues() {
+  const values = new Map();
+  for (const row of MEASURED)
+    for (const [name, content] of pairs(field(row, "choices")))
+      values.set(name, (values.get(name) ?? new Map()).set(content, 1 + (values.get(name)?.get(content) ?? 0)));
+  for (const found of values.values()) {
+    const had = [...found.values()].reduce((a, b) => a + b, 0);
+    if (had < MEASURED.length) found.set(NOT_HAD, MEASURED.length - had);
+  }
+  return values;
+}
+
 function categoryOf(row) {
-  if (plot.colour.startsWith("choice:")) return choice(row, plot.colour.slice(7)) ?? "not there";
+  if (plot.colour.startsWith("choice:")) return choice(row, plot.colour.slice(7)) ?? NOT_HAD;
   if (plot.colour.startsWith("server:")) return servedBy(row, plot.colour.slice(7)) ?? "none";
   return text(field(row, plot.colour));
 }
 
-// Colours of the rows: {of: row => colour or number, legend: [[name, colour]], scale: of the quantity or null}.
+// Colours of the rows: {of: row => colour, legend: [[name, colour]], scale: of a quantity or a number, or null}.
 function colouring(rows) {
   if (plot.colour === "") return { of: () => PALETTE[0], legend: [], scale: null };
-  if (plot.colour.startsWith("quantity:")) {
-    const kind = kindOf(plot.colour.slice(9));
-    const scale = costScale(
-      kind,
-      rows.map((row) => value(row, kind.key)),
-      [],
-    );
-    return { of: (row) => scale.forward(value(row, kind.key)), legend: [], scale };
-  }
+  if (plot.colour.startsWith("quantity:")) return byQuantity(rows, kindOf(plot.colour.slice(9)));
   const counts = new Map();
   for (const row of rows) counts.set(categoryOf(row), (counts.get(categoryOf(row)) || 0) + 1);
+  const numbers = [...counts.keys()].filter((name) => name !== NOT_HAD).map(asNumber);
+  if (numbers.length > PALETTE.length && !numbers.includes(undefined)) return byNumber(numbers, counts.has(NOT_HAD));
   const order = [...FIXED.keys(), "standard", "separable", "mixed"];
   const place = (name) => (order.includes(name) ? order.indexOf(name) : order.length);
   const names = [...counts.keys()].sort(
@@ -66,23 +84,35 @@ function colouring(rows) {
   return { of: (row) => colours.get(categoryOf(row)), legend: [...colours], scale: null };
 }
 
-function colourAxis(colours, withBar = false) {
-  if (!colours.scale) return {};
-  const { kind, extent, ticks } = colours.scale;
-  const marks = ticks(extent);
-  const bar = {
-    thickness: 10,
-    outlinewidth: 0,
-    title: { text: kind.title, side: "right" },
-    tickvals: marks.map((mark) => mark[0]),
-    ticktext: marks.map((mark) => mark[1]),
-  };
+function byQuantity(rows, kind) {
+  const values = rows.map((row) => value(row, kind.key)).filter((v) => v !== undefined);
+  const scale = kind.maximise ? qualityScale(kind, values, values) : costScale(kind, values, []);
+  const places = values.map(scale.forward);
+  const [least, most] = [Math.min(...places), Math.max(...places)];
+  const share = (v) => (most > least ? (scale.forward(v) - least) / (most - least) : 0.5);
+  const of = (row) =>
+    value(row, kind.key) === undefined
+      ? ""
+      : ramp(kind.maximise ? share(value(row, kind.key)) : 1 - share(value(row, kind.key)));
+  const ends = [Math.min(...values), Math.max(...values)].map((v) => display(kind, v));
+  return { of, legend: [], scale: { title: kind.title, ends, turned: !kind.maximise } };
+}
+
+function byNumber(numbers, lacking) {
+  const [least, most] = [Math.min(...numbers), Math.max(...numbers)];
+  const of = (row) =>
+    categoryOf(row) === NOT_HAD ? PALETTE[7] : ramp((asNumber(categoryOf(row)) - least) / (most - least));
+  const legend = lacking ? [[NOT_HAD, PALETTE[7]]] : [];
   return {
-    colorscale: "Viridis",
-    reversescale: !kind.maximise,
-    cmin: extent[0],
-    cmax: extent[1],
-    showscale: withBar,
-    colorbar: bar,
+    of,
+    legend,
+    scale: { title: plot.colour.slice(7).replaceAll("_", " "), ends: [least, most].map(String), turned: false },
   };
+}
+
+function colourBar({ scale }) {
+  const stops = Array.from({ length: 7 }, (_, at) => ramp(scale.turned ? 1 - at / 6 : at / 6));
+  const bar = h("span", { class: "ramp" });
+  bar.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
+  return [`${scale.title} ${scale.ends[0]} `, bar, ` ${scale.ends[1]}`];
 }

@@ -22,12 +22,12 @@ const FIELDS = [
   "feasible",
   "precision",
   "convolutions",
-  "command",
   "gains",
   "foreseen",
   "parent",
   "epochs",
   "spared",
+  "guesses",
 ];
 const AT = Object.fromEntries(FIELDS.map((name, index) => [name, index]));
 const KINDS = DATA.quantities;
@@ -87,7 +87,8 @@ function human(number, unit = "") {
 function display(kind, number) {
   if (number === undefined) return "";
   if (kind.maximise) return `${(100 * number).toFixed(2)} %`;
-  if (kind.unit === "ms") return `${significant(number)} ms`;
+  if (kind.unit === "ms" || (kind.own && kind.unit !== "1" && kind.unit !== "bytes"))
+    return `${significant(number)} ${kind.unit}`;
   return human(number, kind.unit === "bytes" ? "B" : "");
 }
 

@@ -1,7 +1,7 @@
 // The scatter of FLOPs against latency: every design once, the worst disagreements joined by lines.
 
 const RANKINGS = DATA.flops.filter((ranking) => ranking.trials.length);
-const flopsPlot = { element: document.getElementById("flops"), ranking: RANKINGS[0], x: null, y: null };
+const flopsPlot = { element: document.getElementById("flops"), ranking: RANKINGS[0], chart: null };
 
 function startFlops() {
   const select = document.getElementById("flops-key");
@@ -16,37 +16,53 @@ function startFlops() {
     drawFlops();
   });
   seenOnce(flopsPlot.element, () => {
-    drawFlops();
-    flopsPlot.element.on("plotly_hover", (event) =>
-      showTip(ROW_OF.get(event.points[0].customdata), event.event, [flopsPlot.ranking.key, "flops"]),
-    );
-    flopsPlot.element.on("plotly_unhover", () => {
-      document.getElementById("tip").hidden = true;
+    flopsPlot.chart = new Chart(flopsPlot.element, paintFlops, {
+      hover: (number, event) => showTip(ROW_OF.get(number), event, [flopsPlot.ranking.key, "flops"]),
+      leave: hideTip,
+      open: (number) => choose(number, flopsPlot.element),
+      zoomed: (across, up) => showFlops({ ...flopsPlot.chart.x, range: across }, { ...flopsPlot.chart.y, range: up }),
+      reset: drawFlops,
     });
-    flopsPlot.element.on("plotly_click", (event) => choose(event.points[0].customdata, flopsPlot.element));
-    flopsPlot.element.on("plotly_relayout", onFlopsZoom);
-    flopsPlot.element.on("plotly_doubleclick", () => zoomFlops(flopsPlot.x.range, flopsPlot.y.range));
+    drawFlops();
   });
 }
 
+const flopsRows = () => flopsPlot.ranking.trials.map((number) => ROW_OF.get(number));
+
 function drawFlops() {
-  const rows = flopsPlot.ranking.trials.map((number) => ROW_OF.get(number));
-  const values = (key) => rows.map((row) => value(row, key));
-  const x = costScale(kindOf("flops"), values("flops"), []);
-  const y = costScale(kindOf(flopsPlot.ranking.key), values(flopsPlot.ranking.key), []);
-  Object.assign(flopsPlot, { x, y });
-  const front = rows.filter((row) => ON_FRONT.has(field(row, "number")));
-  const others = rows.filter((row) => !ON_FRONT.has(field(row, "number")));
-  const colours = flopsColours(rows);
-  const traces = [
-    proportional(rows, x, y),
-    ...flopsPlot.ranking.worst.map((pair) => joined(pair.map((number) => ROW_OF.get(number)), x, y)),
-    points(others, x, y, { size: 7.5, opacity: others.length > 300 ? 0.35 : 0.6, color: others.map(colours.of) }),
-    points(front, x, y, { size: 11, color: front.map(colours.of), line: { color: token("ink"), width: 1.5 } }),
-  ];
-  const layout = { ...baseLayout({ l: 66, r: 16, t: 10, b: 48 }), xaxis: scaleAxis(x), yaxis: scaleAxis(y) };
-  Plotly.react(flopsPlot.element, traces, { ...layout, dragmode: "zoom" }, CONFIG);
-  drawFlopsLegend(colours, front.length);
+  const values = (key) => flopsRows().map((row) => value(row, key));
+  const { key } = flopsPlot.ranking;
+  flopsPlot.colours = flopsColours(flopsRows());
+  showFlops(costScale(kindOf("flops"), values("flops"), []), costScale(kindOf(key), values(key), []));
+  drawFlopsLegend();
+}
+
+const showFlops = (x, y) => flopsPlot.chart.draw(x, y, { x: axisTitle(x), y: axisTitle(y) });
+
+function paintFlops(chart) {
+  const rows = flopsRows();
+  const place = (count, time) => [chart.px(chart.x.forward(count)), chart.py(chart.y.forward(time))];
+  const at = (row) => place(value(row, "flops"), value(row, flopsPlot.ranking.key));
+  chart.line(
+    proportional(rows).map(([count, time]) => place(count, time)),
+    "dashed",
+  );
+  for (const pair of flopsPlot.ranking.worst)
+    chart.line(
+      pair.map((number) => at(ROW_OF.get(number))),
+      "joined",
+    );
+  const onFront = (row) => ON_FRONT.has(field(row, "number"));
+  const draw = (list, radius, kind) => {
+    for (const row of list)
+      chart.mark(field(row, "number"), ...at(row), "circle", radius, kind, flopsPlot.colours.of(row));
+  };
+  draw(
+    rows.filter((row) => !onFront(row)),
+    3.8,
+    rows.length > 300 ? "behind many" : "behind",
+  );
+  draw(rows.filter(onFront), 5.6, "front");
 }
 
 // By precision, which FLOPs do not see, whatever colours the other scatter.
@@ -59,63 +75,22 @@ function flopsColours(rows) {
 }
 
 // Where designs would lie if all did as many FLOPs per second as the median one.
-function proportional(rows, x, y) {
-  const rates = rows.map((row) => value(row, "flops") / value(row, y.kind.key)).sort((a, b) => a - b);
+function proportional(rows) {
+  const rates = rows.map((row) => value(row, "flops") / value(row, flopsPlot.ranking.key)).sort((a, b) => a - b);
   const middle = rates.length / 2;
   const rate = (rates[Math.floor(middle)] + rates[Math.ceil(middle) - 1]) / 2;
   const counts = rows.map((row) => value(row, "flops"));
   const [least, most] = [Math.min(...counts), Math.max(...counts)];
-  const steps = Array.from({ length: 200 }, (_, step) => least * (most / least) ** (step / 199));
-  const inside = steps.filter((count) => y.forward(count / rate) > y.range[0] && y.forward(count / rate) < y.range[1]);
-  return {
-    type: "scatter",
-    mode: "lines",
-    hoverinfo: "skip",
-    x: inside.map(x.forward),
-    y: inside.map((count) => y.forward(count / rate)),
-    line: { color: token("faint"), width: 1.2, dash: "dash" },
-  };
+  const steps = Array.from({ length: 100 }, (_, step) => least * (most / least) ** (step / 99));
+  return steps.map((count) => [count, count / rate]);
 }
 
-function joined(rows, x, y) {
-  return {
-    type: "scatter",
-    mode: "lines",
-    hoverinfo: "skip",
-    x: rows.map((row) => x.forward(value(row, x.kind.key))),
-    y: rows.map((row) => y.forward(value(row, y.kind.key))),
-    line: { color: token("warn"), width: 1.4 },
-  };
-}
-
-function onFlopsZoom(event) {
-  const range = (axis, scale) =>
-    event[`${axis}.range[0]`] === undefined ? null : [event[`${axis}.range[0]`], event[`${axis}.range[1]`]];
-  zoomFlops(range("xaxis", flopsPlot.x), range("yaxis", flopsPlot.y));
-}
-
-function zoomFlops(across, up) {
-  const update = {};
-  for (const [axis, scale, range] of [
-    ["xaxis", flopsPlot.x, across],
-    ["yaxis", flopsPlot.y, up],
-  ]) {
-    if (!range) continue;
-    for (const [name, content] of Object.entries(tickArrays(scale, range))) update[`${axis}.${name}`] = content;
-    update[`${axis}.range`] = [...range];
-  }
-  if (Object.keys(update).length) Plotly.relayout(flopsPlot.element, update);
-}
-
-function drawFlopsLegend(colours, front) {
+function drawFlopsLegend() {
   const items = [];
-  if (front) items.push(h("li", {}, h("i", { class: "front" }), "on the front"));
-  for (const [name, colour] of colours.legend) {
-    const dot = h("i");
-    dot.style.background = colour;
-    items.push(h("li", {}, dot, name));
-  }
-  if (flopsPlot.ranking.worst.length) items.push(h("li", {}, h("i", { class: "line" }), "fewer FLOPs, yet slower"));
-  items.push(h("li", {}, h("i", { class: "line dashed" }), "equal FLOPs per second"));
+  if (flopsRows().some((row) => ON_FRONT.has(field(row, "number"))))
+    items.push(legendItem(icon("circle", "front"), "on the front"));
+  for (const [name, colour] of flopsPlot.colours.legend) items.push(legendItem(icon("circle", "behind", colour), name));
+  if (flopsPlot.ranking.worst.length) items.push(legendItem(lineIcon("joined"), "fewer FLOPs, yet slower"));
+  items.push(legendItem(lineIcon("dashed"), "equal FLOPs per second"));
   document.getElementById("flops-legend").replaceChildren(...items);
 }

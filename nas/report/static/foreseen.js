@@ -1,7 +1,7 @@
 // Predicted against measured values: where a bar, the interval that was foreseen, crosses the dashed line, it held.
 
 const FORESEEN = DATA.foreseen;
-const foreseenPlot = { element: document.getElementById("foreseen"), shown: FORESEEN[0], x: null };
+const foreseenPlot = { element: document.getElementById("foreseen"), shown: FORESEEN[0], chart: null };
 
 function startForeseen() {
   const select = document.getElementById("foreseen-key");
@@ -16,20 +16,22 @@ function startForeseen() {
     drawForeseen();
   });
   seenOnce(foreseenPlot.element, () => {
+    foreseenPlot.chart = new Chart(foreseenPlot.element, paintForeseen, {
+      hover: foreseenTip,
+      leave: hideTip,
+      open: (number) => choose(number, foreseenPlot.element),
+    });
     drawForeseen();
-    foreseenPlot.element.on("plotly_hover", (event) => {
-      const { shown } = foreseenPlot;
-      const at = shown.trials.indexOf(event.points[0].customdata);
-      const ends = interval(kindOf(shown.key), [0, 0, 0, shown.low[at], shown.high[at]]);
-      const words = [`foreseen: ${display(kindOf(shown.key), shown.predicted[at])} (${ends})`];
-      if (shown.spared[at]) words.push("spared: it would have been screened out");
-      showTip(ROW_OF.get(shown.trials[at]), event.event, [shown.key], words);
-    });
-    foreseenPlot.element.on("plotly_unhover", () => {
-      document.getElementById("tip").hidden = true;
-    });
-    foreseenPlot.element.on("plotly_click", (event) => choose(event.points[0].customdata, foreseenPlot.element));
   });
+}
+
+function foreseenTip(number, event) {
+  const { shown } = foreseenPlot;
+  const at = shown.trials.indexOf(number);
+  const ends = interval(kindOf(shown.key), [0, 0, 0, shown.low[at], shown.high[at]]);
+  const words = [`foreseen: ${display(kindOf(shown.key), shown.predicted[at])} (${ends})`];
+  if (shown.spared[at]) words.push("spared: it would have been screened out");
+  showTip(ROW_OF.get(number), event, [shown.key], words);
 }
 
 function drawForeseen() {
@@ -38,80 +40,46 @@ function drawForeseen() {
   const measured = shown.trials.map((number) => value(ROW_OF.get(number), shown.key));
   const all = [...shown.predicted, ...measured];
   const scale = kind.maximise ? qualityScale(kind, all, all) : costScale(kind, all, []);
-  foreseenPlot.x = scale;
-  const held = measured.map((number, at) => number >= shown.low[at] && number <= shown.high[at]);
-  const places = [...measured.keys()];
-  const groups = [
-    [places.filter((at) => !shown.spared[at]), "circle"],
-    [places.filter((at) => shown.spared[at]), "diamond"],
-  ];
-  const traces = [
-    {
-      type: "scatter",
-      mode: "lines",
-      hoverinfo: "skip",
-      x: scale.range,
-      y: scale.range,
-      line: { color: token("faint"), width: 1.2, dash: "dash" },
-    },
-    ...groups.map(([group, symbol]) => foreseenPoints(shown, measured, held, group, symbol, scale)),
-  ];
-  const made = { ...scaleAxis(scale), fixedrange: true };
-  const axis = (text) => ({ ...made, title: { ...made.title, text } });
-  const layout = {
-    ...baseLayout({ l: 66, r: 16, t: 10, b: 48 }),
-    xaxis: axis("predicted"),
-    yaxis: axis(`measured ${made.title.text}`),
-  };
-  Plotly.react(foreseenPlot.element, traces, { ...layout, dragmode: false }, CONFIG);
-  drawForeseenLegend(held, shown.spared.some(Boolean));
+  foreseenPlot.held = measured.map((number, at) => number >= shown.low[at] && number <= shown.high[at]);
+  foreseenPlot.measured = measured;
+  foreseenPlot.chart.draw(scale, scale, { x: "predicted", y: `measured ${axisTitle(scale)}` });
+  drawForeseenLegend(foreseenPlot.held, shown.spared.some(Boolean));
 }
 
-function foreseenPoints(shown, measured, held, group, symbol, scale) {
-  const spared = symbol === "diamond";
+function paintForeseen(chart) {
+  const { shown, measured, held } = foreseenPlot;
+  const scale = chart.x;
   // The end of an interval may lie beyond what a logarithmic axis can show.
-  const least = (number) => (scale.logarithmic && !scale.kind.maximise ? Math.max(number, 1e-12) : number);
-  const arms = (ends) =>
-    group.map((at) => Math.abs(scale.forward(least(ends[at])) - scale.forward(shown.predicted[at])));
-  const colours = group.map((at) => token(held[at] ? "accent" : "warn"));
-  return {
-    type: "scatter",
-    mode: "markers",
-    hoverinfo: "none",
-    customdata: group.map((at) => shown.trials[at]),
-    x: group.map((at) => scale.forward(shown.predicted[at])),
-    y: group.map((at) => scale.forward(measured[at])),
-    marker: {
-      symbol,
-      size: spared ? 11 : 7.5,
-      opacity: 1,
-      color: colours,
-      line: { color: token("ink"), width: spared ? 1.5 : 0 },
-    },
-    error_x: {
-      type: "data",
-      symmetric: false,
-      array: arms(shown.high),
-      arrayminus: arms(shown.low),
-      color: token("faint"),
-      thickness: 0.8,
-      width: 0,
-    },
-  };
+  const forward = (number) =>
+    scale.forward(scale.logarithmic && !scale.kind.maximise ? Math.max(number, 1e-12) : number);
+  chart.line(
+    scale.range.map((end) => [chart.px(end), chart.py(end)]),
+    "dashed",
+  );
+  const bars = measured.map((number, at) => {
+    const y = one(chart.py(forward(number)));
+    return `M${one(chart.px(forward(shown.low[at])))} ${y}H${one(chart.px(forward(shown.high[at])))}`;
+  });
+  chart.area.append(s("path", { class: bars.length > 300 ? "interval many" : "interval", d: bars.join("") }));
+  const order = [...measured.keys()].sort((a, b) => shown.spared[a] - shown.spared[b]);
+  for (const at of order) {
+    const place = [chart.px(forward(shown.predicted[at])), chart.py(forward(measured[at]))];
+    const shape = shown.spared[at] ? "diamond" : held[at] ? "circle" : "square";
+    chart.mark(
+      shown.trials[at],
+      ...place,
+      shape,
+      shown.spared[at] ? 4.6 : 3.8,
+      `${held[at] ? "held" : "missed"}${shown.spared[at] ? " spared" : ""}`,
+    );
+  }
 }
 
 function drawForeseenLegend(held, spared) {
   const items = [];
-  for (const [name, colour, any] of [
-    ["inside the interval that was foreseen", "accent", held.some(Boolean)],
-    ["outside", "warn", held.some((one) => !one)],
-  ]) {
-    if (!any) continue;
-    const dot = h("i");
-    dot.style.background = token(colour);
-    items.push(h("li", {}, dot, name));
-  }
-  if (spared) items.push(h("li", {}, h("i", { class: "baseline" }, "◆"), "spared from screening"));
-  items.push(h("li", {}, h("i", { class: "line dashed" }), "as foreseen"));
+  if (held.some(Boolean)) items.push(legendItem(icon("circle", "held"), "inside the interval that was foreseen"));
+  if (held.some((one) => !one)) items.push(legendItem(icon("square", "missed"), "outside"));
+  if (spared) items.push(legendItem(icon("diamond", "spared"), "spared from screening"));
+  items.push(legendItem(lineIcon("dashed"), "as foreseen"));
   document.getElementById("foreseen-legend").replaceChildren(...items);
 }

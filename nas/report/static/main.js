@@ -23,7 +23,7 @@ function startScatter() {
   [plot.x, plot.y] = [costs[0], qualities[0]];
   const recolour = () => {
     const entries = colourings();
-    const third = entries.find(([name]) => name.startsWith("quantity:"));
+    const third = entries.find(([name]) => name.startsWith("quantity:") && DATA.objectives.includes(name.slice(9)));
     if (!entries.some(([name]) => name === plot.colour) || plot.colour === "") plot.colour = (third || entries[0])[0];
     options(colour, entries, plot.colour);
   };
@@ -47,26 +47,45 @@ function startScatter() {
       plot[name] = select.value;
       if (name !== "colour") recolour();
       drawScatter();
+      if (name === "colour") parallel.queue();
     });
   }
-  drawScatter();
-  plot.element.on("plotly_hover", (event) => showTip(ROW_OF.get(event.points[0].customdata), event.event));
-  plot.element.on("plotly_unhover", () => {
-    document.getElementById("tip").hidden = true;
+  for (const button of document.querySelectorAll("[data-view]"))
+    button.addEventListener("click", () => setView(button.dataset.view));
+  const givenUp = document.getElementById("given-up");
+  givenUp.closest("label").hidden = !scatterRows().givenUp.length;
+  givenUp.addEventListener("change", () => {
+    state.givenUp = givenUp.checked;
+    drawScatter();
   });
-  plot.element.on("plotly_click", (event) => choose(event.points[0].customdata, plot.element));
-  plot.element.on("plotly_relayout", onZoom);
-  plot.element.on("plotly_doubleclick", changeView);
+  plot.chart = new Chart(plot.element, paintScatter, {
+    hover: (number, event) => showTip(ROW_OF.get(number), event),
+    leave: hideTip,
+    open: (number) => choose(number, plot.element),
+    zoomed: (across, up) => {
+      plot.view = "zoomed";
+      drawView({ ...plot.chart.x, range: across }, { ...plot.chart.y, range: up });
+    },
+    reset: () => setView(plot.view === "front" ? "all" : "front"),
+  });
+  drawScatter();
   plot.element.addEventListener("keydown", walkFront);
 }
 
+// The arrow keys walk along the front; Enter goes to the card, Escape comes back.
 function walkFront(event) {
+  if (event.key === "Enter" && state.chosen !== null) {
+    choose(state.chosen, plot.element);
+    card.focus();
+    return;
+  }
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (!step || !DATA.front.length) return;
   event.preventDefault();
-  const at = DATA.front.indexOf(plot.chosen);
+  const at = DATA.front.indexOf(state.chosen);
   const next = at < 0 ? 0 : Math.min(Math.max(at + step, 0), DATA.front.length - 1);
-  choose(DATA.front[next], plot.element);
+  choose(DATA.front[next], null);
+  say(sentence(ROW_OF.get(DATA.front[next])));
 }
 
 function startList() {
@@ -100,22 +119,19 @@ function start() {
   for (const button of document.querySelectorAll("[data-open]")) {
     button.addEventListener("click", () => choose(Number(button.dataset.open), button));
   }
-  if (plot.element) startScatter();
+  if (plot.element) {
+    startScatter();
+    startParallel();
+    startPick();
+  }
   if (flopsPlot.element) startFlops();
   if (foreseenPlot.element) startForeseen();
-  if (document.getElementById("history")) seenOnce(document.getElementById("history"), drawHistory);
+  if (historyPlot.element) startHistory();
   if (document.getElementById("all-table")) startList();
   const first = DATA.knee ?? DATA.front[0] ?? (DATA.trials.length ? DATA.trials[0][AT.number] : null);
   if (first !== null) choose(first);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") closeCard();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    if (plot.xScale) drawScatter();
-    if (flopsPlot.x) drawFlops();
-    if (foreseenPlot.x) drawForeseen();
-    const history = document.getElementById("history");
-    if (history && history.data) drawHistory();
   });
 }
 

@@ -75,7 +75,9 @@ function axisTitle(scale) {
       : " (%)"
     : kind.unit === "ms"
       ? " (ms)"
-      : "";
+      : kind.own && kind.unit !== "1"
+        ? ` (${kind.unit})`
+        : "";
   return `${kind.title}${unit}${kind.target ? ` on ${kind.target}` : ""}`;
 }
 

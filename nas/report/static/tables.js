@@ -1,8 +1,7 @@
+// Tables: sorting the front, all trials by outcome a hundred at a time, rows that open the card.
+
 // What the search gave up of its own accord: nothing went wrong.
 const GIVEN_UP = new Set(["screened", "stopped"]);
-const SIGNS = { measured: "●", stopped: "◐", screened: "○", duplicate: "=", infeasible: "×", failed: "!" };
-
-// Tables: sorting the front, all trials by outcome a hundred at a time, rows that open the card.
 
 const PAGE = 100;
 const list = { filter: "all", key: "number", descending: false, shown: PAGE };
@@ -67,6 +66,13 @@ function drawList() {
     more.textContent = `Show ${Math.min(PAGE, rows.length - list.shown)} more of ${rows.length.toLocaleString("en")}`;
 }
 
+function outcomeIcon(row) {
+  const outcome = text(field(row, "outcome"));
+  if (outcome !== "measured") return icon(OUTCOME_SHAPES[outcome] ?? "circle", `given-up ${outcome}`);
+  if (!field(row, "feasible")) return icon("cross", "barred");
+  return icon("circle", ON_FRONT.has(field(row, "number")) ? "front" : "behind");
+}
+
 function listRow(row) {
   const number = field(row, "number"),
     outcome = text(field(row, "outcome")),
@@ -75,9 +81,14 @@ function listRow(row) {
   const words = reason ? `${field(row, "words")} — ${reason[1]}` : field(row, "words");
   return h(
     "tr",
-    { "data-trial": number, class: [plot.chosen === number && "chosen", GIVEN_UP.has(outcome) && "given-up"].filter(Boolean).join(" ") },
+    {
+      "data-trial": number,
+      class: [state.chosen === number && "chosen", GIVEN_UP.has(outcome) && "given-up", !isKept(number) && "dim"]
+        .filter(Boolean)
+        .join(" "),
+    },
     h("td", {}, h("button", { class: "open", "aria-label": `Details of trial ${number}` }, String(number))),
-    h("td", { class: `left outcome ${outcome}` }, h("i", { "aria-hidden": "true" }, SIGNS[outcome] ?? ""), outcome),
+    h("td", { class: `left outcome ${outcome}` }, outcomeIcon(row), outcome),
     cells,
     h("td", {}, duration(field(row, "seconds"))),
     h("td", { class: "words" }, words),
