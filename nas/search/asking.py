@@ -89,7 +89,7 @@ class Asking:
         """The given one; else the trained float network of the most accurate trial so far, the earlier of equals."""
         if self.given is not None:
             return self.given
-        if self.guide is not None and self.guide.baseline_waits(records):
+        if self.guide is not None and self.guide.opening.baseline_waits(records):
             return None  # what there is by then is too small to teach
         measured = [record for record in records if record.outcome is Outcome.MEASURED]
         if not measured:
@@ -110,8 +110,8 @@ class Asking:
             (self.space.baseline, "baseline"),
             *((design, "first") for design in self.space.first),
         ]
-        if self.guide is not None and self.guide.baseline_waits(records):
-            own[0] = (None if records else self.guide.opening(), "first")
+        if self.guide is not None and self.guide.opening.baseline_waits(records):
+            own[0] = (None if records else self.guide.opening.begins_with(), "first")
         for design, origin in [*own, *self.starts]:
             if design is not None and design.digest not in seen:
                 if design.step("distillation") and self.teacher(records) is None:

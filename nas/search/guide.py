@@ -12,7 +12,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,10 +26,10 @@ from nas.outcome import Outcome, Quantity, Reason
 from nas.proxies import rung_accuracy
 from nas.recipe import Recipe
 from nas.record import TRAINING, TrialRecord
-from nas.search.durations import training_seconds
 from nas.search.fans import Fans, Trained
 from nas.search.foreseen import at_rung, known_cost
-from nas.search.knowledge import FEWEST_TO_SCREEN, Cues, Knowledge, scales_of
+from nas.search.knowledge import Cues, Knowledge, scales_of
+from nas.search.opening import Opening
 from nas.search.parameters import Parameters
 from nas.search.predictor_sampler import Observation
 from nas.search.rough import RoughCosts
@@ -45,13 +44,6 @@ SPARED = 10
 PROXY_MARGIN = 0.1
 # The untrained network is exported and timed only where that costs less than this share of a training.
 FORESEEING_SHARE = 0.15
-# A baseline that costs more than so many times what designs of the space do comes once so many times its seconds have
-# gone to others: it then takes a third of the time at most.
-DEAR, BASELINE_AFTER = 3.0, 2.0
-# … and when this share of the budget's time has gone at the latest.
-BASELINE_LATEST = 0.25
-# Designs drawn to tell what the space's cost.
-DRAWN = 16
 # What is done to an untrained network to foresee its costs, as it is to every trained one.
 LOOKED_AT = frozenset({"export", "quantise", "share", "measure"})
 
@@ -105,6 +97,7 @@ class Guide:
         self.shared = shared
         self.finetunes = finetunes
         self.rough = rough
+        self.opening = Opening(space, recipe, rough)
         self.objectives = recipe.parsed_objectives
         self.maximise = [objective.maximise for objective in self.objectives]
         self.logs = [objective.kind.log_axis for objective in self.objectives]
@@ -160,73 +153,32 @@ class Guide:
         worth = known.improvement(designs, costs) / price
         return proposals[int(np.argmax(worth))]
 
-    def baseline_waits(self, records: Sequence[TrialRecord]) -> bool:
-        """Whether the space's baseline is so dear that other designs come first.
-
-        It is tried all the same, as speeds are told against it and as the first good teacher, unless time runs out.
-        """
-        baseline, minutes = self.space.baseline, self.recipe.budget.minutes
-        if baseline is None or minutes is None or self.rough is None:
-            return False
-        if any(record.design.digest == baseline.digest for record in records) or not self._baseline_is_dear:
-            return False
-        trainings = [(record, training_seconds(record, self.recipe.budget.epochs)) for record in records]
-        rates = [s / float(self.rough([record.design])[0]) for record, s in trainings if s is not None]
-        if not rates:
-            return len(records) < FEWEST_TO_SCREEN  # nothing could be trained: it may be for want of an easy design
-        # The least rate: small networks take longer for what they compute than large ones.
-        seconds = min(rates) * float(self.rough([baseline])[0])
-        spent = sum(record.seconds for record in records)
-        return spent < min(BASELINE_AFTER * seconds, BASELINE_LATEST * 60 * minutes)
-
-    def opening(self) -> Design:
-        """What to begin with while the baseline waits: of some designs at random a cheap one, but not the cheapest."""
-        assert self.rough is not None
-        order = np.argsort(self.rough(self._drawn), kind="stable")
-        return self._drawn[int(order[DRAWN // 4])]
-
-    @cached_property
-    def _drawn(self) -> list[Design]:
-        """Designs at random; none that is distilled, as nobody teaches yet."""
-        rng = random.Random(f"drawn-{self.recipe.seed}")
-
-        def value(choice: Choice) -> Value:
-            open_yet = [v for v in choice.values if not (choice.name == "distillation" and v)]
-            return rng.choice(open_yet or choice.values)
-
-        return [self.space.choose(value) for _ in range(DRAWN)]
-
-    @cached_property
-    def _baseline_is_dear(self) -> bool:
-        assert self.rough is not None
-        assert self.space.baseline is not None
-        drawn = self.rough(self._drawn)
-        usual = float(np.median(drawn[np.isfinite(drawn)])) if np.isfinite(drawn).any() else float("inf")
-        return float(self.rough([self.space.baseline])[0]) > DEAR * usual
-
     def hints(self, records: Sequence[TrialRecord], parameters: Parameters) -> SamplerHints:
-        """What a sampler may know beside what it is told: of stopped trials an estimate, of designs their seconds."""
+        """What a sampler may know beside what it is told: of stopped trials an estimate, of designs their seconds, and
+        which of them cannot be built."""
         # Where only trials are limited, all cost the same.
         timed = self.recipe.budget.minutes is not None
-        known = self.knowledge(records)
-        if known is None:
-            rough = self.rough
+        known, rough = self.knowledge(records), self.rough
 
-            def roughly(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:
-                assert rough is not None
-                return rough([self._completed(parameters.decode(params)) for params in proposals])
-
-            return SamplerHints(seconds=None if rough is None or not timed else roughly)
+        def roughly(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:
+            assert rough is not None
+            return rough([self._completed(parameters.decode(params)) for params in proposals])
 
         def seconds(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:
+            assert known is not None
             return known.row_seconds([parameters.decode(params) for params in proposals])
 
+        def possible(params: Mapping[str, Any]) -> bool:
+            return bool(np.isfinite(roughly([params])[0]))
+
+        can_be = None if rough is None else possible
+        if known is None:
+            return SamplerHints(seconds=roughly if timed and rough is not None else None, possible=can_be)
         observations = tuple(
             Observation(parameters.params(design), values, sd) for design, values, sd in known.estimates()
         )
-        priced = seconds if timed else None
         reference, scales = tuple(known.reference), scales_of(self.objectives)
-        return SamplerHints(observations, priced, reference, scales)
+        return SamplerHints(observations, seconds if timed else None, reference, scales, can_be)
 
     def _completed(self, row: Mapping[str, Value]) -> Design:
         """A design of which the sampler has not named every choice yet: the others have their first value."""

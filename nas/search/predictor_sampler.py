@@ -68,6 +68,7 @@ class PredictorSampler(BaseSampler):
             at random, each far from those before.
         known: Observations beside the study's own, as noisy as they say.
         seconds: What designs cost, of N parameter sets N seconds; the improvement by second is maximised.
+        possible: Whether a parameter set can be evaluated at all, cheap to tell; others are passed over.
         active: Which of all parameters play a part; learned from the trials where not given.
         reference: The hypervolume's reference point in own units; where not given a little worse than the worst
             trial that is no outlier.
@@ -95,6 +96,7 @@ class PredictorSampler(BaseSampler):
         cost_exponent: float = 1.0,
         fallback: BaseSampler | None = None,
         space_filling: bool = True,
+        possible: Callable[[Mapping[str, Any]], bool] | None = None,
         population: int = 400,
         generations: int = 12,
     ) -> None:
@@ -116,6 +118,7 @@ class PredictorSampler(BaseSampler):
         self.cost_exponent = cost_exponent
         self.fallback = fallback
         self.space_filling = space_filling
+        self.possible = possible
         self.population = population
         self.generations = generations
 
@@ -215,11 +218,19 @@ class _Asked:
             return self._params(drawn[0])
         tried = self.domain.encoding.encode_positions(np.concatenate([self.own, self.pending]))
         if not self.sampler.space_filling or len(tried) == 0:
-            return self._params(rows[0])
+            return self._first_possible(rows)
         rows = self._cheapest(rows)
         x = self.domain.encode(rows)
         squares = (x**2).sum(axis=1)[:, None] + (tried**2).sum(axis=1)[None, :] - 2 * x @ tried.T
-        return self._params(rows[int(np.argmax(np.round(squares.min(axis=1), 9)))])
+        return self._first_possible(rows[np.argsort(-np.round(squares.min(axis=1), 9), kind="stable")])
+
+    def _first_possible(self, rows: np.ndarray) -> dict[str, Any]:
+        """The first row that can be evaluated; the first of all where none can."""
+        if self.sampler.possible is not None:
+            for row in rows:
+                if self.sampler.possible(params := self._params(row)):
+                    return params
+        return self._params(rows[0])
 
     def best(self) -> dict[str, Any]:
         """The design that is worth most; one at random where all were tried.
@@ -228,13 +239,14 @@ class _Asked:
             SurrogateError: No surrogate can be fitted.
         """
         sampler = self.sampler
-        seconds = sampler.seconds
+        seconds, possible = sampler.seconds, sampler.possible
         wish = Wish(
             self.maximise,
             sampler.reference,
             sampler.scales,
             None if seconds is None else lambda rows: seconds([self._params(row) for row in rows]),
             sampler.cost_exponent,
+            None if possible is None else lambda row: possible(self._params(row)),
             sampler.population,
             sampler.generations,
         )

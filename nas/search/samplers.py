@@ -36,12 +36,14 @@ class SamplerHints:
         seconds: The expected cost of N designs as N float64; None where all cost the same.
         reference: Of the hypervolume, in the objectives' units.
         scales: Of its axes: ``linear`` or ``log``.
+        possible: Whether a design's network can be built; None where that is not known.
     """
 
     known: Sequence[Observation] = ()
     seconds: Callable[[Sequence[Mapping[str, Any]]], np.ndarray] | None = None
     reference: Sequence[float] | None = None
     scales: Sequence[str] | None = None
+    possible: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 def make_sampler(
@@ -76,6 +78,7 @@ def make_sampler(
                 active=parameters.active,
                 reference=hints.reference,
                 scales=hints.scales,
+                possible=hints.possible,
                 fallback=TPESampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS),
             )
         if name == "tpe":

@@ -110,8 +110,8 @@ def carry_out(
     if decided.strategy == "plain":
         return Strategy(None, starts)
     rungs = rungs_of(prepared.recipe, prepared.space)
+    rough = rough_costs(lambda design: pipeline.networks.untrained(design, 0), pipeline.input_shape)
     if decided.supernet is None:
-        rough = rough_costs(lambda design: pipeline.networks.untrained(design, 0), pipeline.input_shape)
         guide = Guide(prepared.space, prepared.recipe, rungs, cues_of(prepared), watcher.note, rough=rough)
         return Strategy(guide, starts)
     shared = train_shared(prepared, pipeline, folder, decided.supernet, watcher.progress)
@@ -122,7 +122,7 @@ def carry_out(
         replace(decided, way=way).keep(folder)
         watcher.note(f"members of the supernet: {way}, as {why}")
     cues = joined([shared.cues, cues_of(prepared)])
-    guide = Guide(prepared.space, prepared.recipe, rungs, cues, watcher.note, shared, way == "finetune")
+    guide = Guide(prepared.space, prepared.recipe, rungs, cues, watcher.note, shared, way == "finetune", rough)
     return Strategy(guide, (*starts, *((design, "supernet") for design in members)), shared.stage)
 
 

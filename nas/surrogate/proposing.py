@@ -31,7 +31,7 @@ NEIGHBOURS, LOOKED_AT = 300, 20
 # So many candidates are judged exactly, by the number of objectives, and on so many members of the front.
 JUDGED = {1: 1000, 2: 1000, 3: 300, 4: 100}
 FRONT = {1: 1, 2: 1000, 3: 60, 4: 20}
-# For so many of the best the cost is asked.
+# For so many of the best the cost is asked; and whether they are possible at all, until one is.
 PRICED = 300
 # Beyond the worst quartile by this many times the middle half lies what a reference need not cover (Tukey's outer
 # fence), the quartiles being those of so many first observations, which the search has not drawn to the front yet.
@@ -50,6 +50,7 @@ class Wish:
         scales: For each objective the axis of its hypervolume, see ``Outlook.improvement``.
         seconds: Of full rows, what they cost; None where all cost the same.
         cost_exponent: By which power of the cost the improvement is divided.
+        possible: Whether a full row can be evaluated at all; None where all can.
         population: Designs in a generation of the inner evolution.
         generations: Its generations.
     """
@@ -59,6 +60,7 @@ class Wish:
     scales: Sequence[str] | None = None
     seconds: Callable[[np.ndarray], np.ndarray] | None = None
     cost_exponent: float = 1.0
+    possible: Callable[[np.ndarray], bool] | None = None
     population: int = 400
     generations: int = 12
 
@@ -81,7 +83,7 @@ class Choosing:
     outlook: Outlook = field(init=False)
 
     def best(self) -> np.ndarray | None:
-        """The full row that is worth most; None where every design was tried.
+        """The full row that is worth most; None where every design was tried, or none of the best is possible.
 
         Raises:
             SurrogateError: No surrogate can be fitted.
@@ -99,7 +101,9 @@ class Choosing:
             some = np.argsort(-worth, kind="stable")[:PRICED]
             seconds = np.maximum(np.asarray(self.wish.seconds(rows[some]), dtype=float), LEAST_SECONDS)
             rows, worth = rows[some], worth[some] / seconds**self.wish.cost_exponent
-        return np.asarray(rows[int(np.argmax(worth))])
+        order = np.argsort(-worth, kind="stable")[:PRICED]
+        possible = self.wish.possible
+        return next((np.asarray(rows[place]) for place in order if possible is None or possible(rows[place])), None)
 
     @cached_property
     def feasible(self) -> np.ndarray:

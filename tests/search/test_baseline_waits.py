@@ -12,7 +12,7 @@ from search_fakes import make_space
 
 from nas.design import Design
 from nas.record import StageResult, TrialRecord
-from nas.search.guide import BASELINE_AFTER, BASELINE_LATEST, Guide
+from nas.search.opening import BASELINE_AFTER, BASELINE_LATEST, Opening
 from nas.space import SearchSpace
 
 RATE = 2.0  # seconds of training for each unit of the rough cost
@@ -40,9 +40,9 @@ _SMALL = {
 }
 
 
-def guide(width: int = 64, rough: object = costs, **budget: float) -> Guide:
+def opening(width: int = 64, rough: object = costs, **budget: float) -> Opening:
     recipe = make_recipe(budget={**(budget or {"minutes": 10.0}), "epochs": 3})
-    return Guide(space_with(width), recipe, (), rough=rough)  # type: ignore[arg-type]
+    return Opening(space_with(width), recipe, rough)  # type: ignore[arg-type]
 
 
 def trial(number: int, width: int = 8) -> TrialRecord:
@@ -52,7 +52,7 @@ def trial(number: int, width: int = 8) -> TrialRecord:
 
 
 def test_a_dear_baseline_waits_until_others_took_twice_as_long() -> None:
-    deciding = guide(minutes=60.0)
+    deciding = opening(minutes=60.0)
     assert deciding.baseline_waits([])
     enough = int(np.ceil(BASELINE_AFTER * RATE * 64 / (RATE * 8)))
     records = [trial(number) for number in range(enough)]
@@ -61,40 +61,40 @@ def test_a_dear_baseline_waits_until_others_took_twice_as_long() -> None:
 
 
 def test_once_it_was_tried_nothing_waits() -> None:
-    assert not guide().baseline_waits([trial(0, width=64)])
+    assert not opening().baseline_waits([trial(0, width=64)])
 
 
 @pytest.mark.parametrize(
     "case",
     [
-        guide(width=8),  # no dearer than others
-        guide(rough=None),  # nobody knows
-        guide(trials=20),  # a trial is a trial, however long it takes
+        opening(width=8),  # no dearer than others
+        opening(rough=None),  # nobody knows
+        opening(trials=20),  # a trial is a trial, however long it takes
     ],
     ids=["cheap", "unknown", "trials"],
 )
-def test_else_it_comes_first(case: Guide) -> None:
+def test_else_it_comes_first(case: Opening) -> None:
     assert not case.baseline_waits([])
 
 
 def test_where_nothing_can_be_trained_it_comes_after_some_tries() -> None:
     failed = [replace(trial(number), stages=()) for number in range(40)]
-    assert guide().baseline_waits(failed[:3])
-    assert not guide().baseline_waits(failed)
+    assert opening().baseline_waits(failed[:3])
+    assert not opening().baseline_waits(failed)
 
 
 def test_meanwhile_it_begins_with_a_cheap_design_that_needs_no_teacher() -> None:
-    deciding = guide()
-    opening = deciding.opening()
+    deciding = opening()
+    begun = deciding.begins_with()
     drawn = sorted(cost(design) for design in deciding._drawn)
-    assert cost(opening) == drawn[len(drawn) // 4]
+    assert cost(begun) == drawn[len(drawn) // 4]
     assert not any(design.step("distillation") for design in deciding._drawn)
-    assert guide().opening() == opening
+    assert opening().begins_with() == begun
 
 
 def test_it_waits_for_a_quarter_of_the_time_at_most() -> None:
     slow = [trial(number, width=64) for number in range(3)]
     slow = [replace(record, design=trial(0).design) for record in slow]  # a small network that takes very long
-    assert guide(minutes=60.0).baseline_waits(slow)
+    assert opening(minutes=60.0).baseline_waits(slow)
     spent = [replace(record, seconds=BASELINE_LATEST * 600.0 / 3) for record in slow]
-    assert not guide(minutes=10.0).baseline_waits(spent)
+    assert not opening(minutes=10.0).baseline_waits(spent)

@@ -348,3 +348,19 @@ def test_every_design_of_a_domain_is_a_parameter(distribution: optuna.distributi
         assert distribution._contains(internal)
         assert distribution.to_external_repr(internal) == value
     assert column_of("p", distribution).name == "p"
+
+
+@pytest.mark.parametrize("startup", [4, 100])
+def test_what_is_impossible_is_never_proposed(startup: int) -> None:
+    study = optuna.create_study(
+        directions=["maximize", "minimize"],
+        sampler=PredictorSampler(seed=0, startup_trials=startup, possible=lambda params: params["x"] != 3),
+    )
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        x, y = trial.suggest_int("x", 0, 5), trial.suggest_categorical("y", ["a", "b", "c"])
+        return float(10 - abs(x - 3)), float(len(y) + x)  # what is impossible looks best
+
+    study.optimize(objective, n_trials=14)
+    assert [trial.params["x"] for trial in study.trials[1:]].count(3) == 0
+    assert len({tuple(trial.params.items()) for trial in study.trials[1:]}) == 13

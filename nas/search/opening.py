@@ -1,0 +1,86 @@
+"""What a guided search begins with where its space's baseline is dear: cheap designs, and the baseline in time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from nas.choice import Choice
+from nas.design import Design, Value
+from nas.recipe import Recipe
+from nas.record import TrialRecord
+from nas.search.durations import training_seconds
+from nas.search.rough import RoughCosts
+from nas.space import SearchSpace
+
+# A baseline that costs more than so many times what designs of the space do comes once so many times its seconds have
+# gone to others: it then takes a third of the time at most.
+DEAR, BASELINE_AFTER = 3.0, 2.0
+# … and when this share of the budget's time has gone at the latest.
+BASELINE_LATEST = 0.25
+# Designs drawn to tell what the space's cost.
+DRAWN = 16
+# After so many trials that trained nothing it comes as well.
+UNTRAINED = 15
+
+
+class Opening:
+    """The order in which a search begins.
+
+    Args:
+        space: What designs are of.
+        recipe: The budget, the seed.
+        rough: What trainings cost against each other; None where that is not known, and the baseline comes first.
+    """
+
+    def __init__(self, space: SearchSpace, recipe: Recipe, rough: RoughCosts | None) -> None:
+        self.space = space
+        self.recipe = recipe
+        self.rough = rough
+
+    def baseline_waits(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether the space's baseline is so dear that other designs come first.
+
+        It is tried all the same, as speeds are told against it and as the first good teacher, unless time runs out.
+        """
+        baseline, minutes = self.space.baseline, self.recipe.budget.minutes
+        if baseline is None or minutes is None or self.rough is None:
+            return False
+        if any(record.design.digest == baseline.digest for record in records) or not self._baseline_is_dear:
+            return False
+        trainings = [(record, training_seconds(record, self.recipe.budget.epochs)) for record in records]
+        rates = [s / float(self.rough([record.design])[0]) for record, s in trainings if s is not None]
+        if not rates:
+            return len(records) < UNTRAINED  # nothing could be trained: it may be for want of an easy design
+        # The least rate: small networks take longer for what they compute than large ones.
+        seconds = min(rates) * float(self.rough([baseline])[0])
+        spent = sum(record.seconds for record in records)
+        return spent < min(BASELINE_AFTER * seconds, BASELINE_LATEST * 60 * minutes)
+
+    def begins_with(self) -> Design:
+        """What to begin with while the baseline waits: of some designs at random a cheap one, but not the cheapest."""
+        assert self.rough is not None
+        order = np.argsort(self.rough(self._drawn), kind="stable")
+        return self._drawn[int(order[DRAWN // 4])]
+
+    @cached_property
+    def _drawn(self) -> list[Design]:
+        """Designs at random; none that is distilled, as nobody teaches yet."""
+        rng = random.Random(f"drawn-{self.recipe.seed}")
+
+        def value(choice: Choice) -> Value:
+            open_yet = [v for v in choice.values if not (choice.name == "distillation" and v)]
+            return rng.choice(open_yet or choice.values)
+
+        return [self.space.choose(value) for _ in range(DRAWN)]
+
+    @cached_property
+    def _baseline_is_dear(self) -> bool:
+        assert self.rough is not None
+        assert self.space.baseline is not None
+        drawn = self.rough(self._drawn)
+        usual = float(np.median(drawn[np.isfinite(drawn)])) if np.isfinite(drawn).any() else float("inf")
+        return float(self.rough([self.space.baseline])[0]) > DEAR * usual
