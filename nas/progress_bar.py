@@ -68,6 +68,12 @@ class ProgressBar:
         if time.monotonic() - self._drawn >= OFTEN:
             self._say(f"{stage} {100 * share:.0f} %" if share else stage)
 
+    def share(self, what: str, share: float) -> None:
+        """Moves the bar to a share of the whole, from 0 to 1, and says what runs."""
+        if self.bar is not None:
+            self.bar.n = share
+            self._say(what)
+
     def told(self, record: TrialRecord, study: Study) -> None:
         self._follow(study)
 

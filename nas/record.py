@@ -223,6 +223,8 @@ def read_records(trials_folder: Path) -> list[TrialRecord]:
     Raises:
         StudyError: A record cannot be read; the message names the file.
     """
+    if trials_folder.is_dir() and not os.access(trials_folder, os.R_OK | os.X_OK):  # a glob finds nothing there
+        raise StudyError(f"the trial records in {trials_folder} cannot be read: Permission denied", "make it readable")
     records = [_read(path) for path in sorted(trials_folder.glob("[0-9]*.json"))]
     return sorted(records, key=lambda record: record.number)
 

@@ -126,7 +126,8 @@ class StudyFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / LOCK_FILE, "a+")  # noqa: SIM115 - held open as long as the lock
         except OSError as error:
-            raise StudyError(f"the study folder {self.path} cannot be written: {error.strerror}") from error
+            message = f"the study folder {self.path} cannot be written: {error.strerror}"
+            raise StudyError(message, "make it writable, or work on a copy") from error
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -163,7 +164,8 @@ class StudyFolder:
             for folder in (self.trials, self.samples, self.cache):
                 folder.mkdir(exist_ok=True)
         except OSError as error:
-            raise StudyError(f"the study folder {self.path} cannot be written: {error.strerror}") from error
+            message = f"the study folder {self.path} cannot be written: {error.strerror}"
+            raise StudyError(message, "make it writable, or work on a copy") from error
 
     def check(self, recipe: Recipe, inputs: Mapping[str, str]) -> None:
         """Checks that a study that lies here is of the same recipe, but for budget and cache size.

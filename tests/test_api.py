@@ -430,7 +430,10 @@ def test_the_examples_in_the_docstrings_run(example: Example, tmp_path: Path, mo
     )
     chosen = api.study.choose
     # The numbers of the examples are those of the digits; the small study's are worse.
-    monkeypatch.setattr("nas.api.study.choose", lambda study, limits, knee: chosen(study, api.study.Limits(), knee))
+    monkeypatch.setattr(
+        "nas.api.study.choose", lambda study, limits, **given: chosen(study, api.study.Limits(), **given)
+    )
+    monkeypatch.setattr("nas.finalize.run.finalize", lambda *_: types.SimpleNamespace(designs=()))
     blocks = documented()
     assert len(blocks) >= 8
     names: dict[str, Any] = {"images": example.dataset.validation.images}
@@ -446,3 +449,30 @@ def test_there_is_no_doctest_that_nobody_runs() -> None:
     finder = doctest.DocTestFinder()
     for module in (api, api.calls, api.study, api.deployment):
         assert [test.name for test in finder.find(module) if test.examples] == []
+
+
+def test_designs_are_trained_fully_as_the_command_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nas.finalize import run
+    from nas.finalize.plan import Asked
+
+    study = api.open(write_study(tmp_path / "s", [make_record(0)]).folder.path)
+    heard: list[tuple[Path, Asked]] = []
+
+    def finalize(path: Path, asked: Asked, note: Any, progress: Any) -> types.SimpleNamespace:
+        heard.append((path, asked))
+        note("said")
+        progress("training", 0.5)
+        return types.SimpleNamespace(designs=("done",))
+
+    monkeypatch.setattr(run, "finalize", finalize)
+    assert study.finalize(0, epochs=7, seeds=2) == ["done"]
+    assert heard == [(study.folder, Asked((0,), 7, None, 2))]
+
+
+def test_studies_are_compared(tmp_path: Path) -> None:
+    one, other = (
+        api.open(write_study(tmp_path / name, [make_record(0, accuracy, 0.1)]).folder.path)
+        for name, accuracy in (("a", 0.9), ("b", 0.8))
+    )
+    found = one.compare(other)
+    assert found.contenders[0].volume > found.contenders[1].volume

@@ -12,6 +12,7 @@ from nas.api.deployment import Deployment
 from nas.deploy import Choice, Limits, choose, load_deployment
 from nas.deploy.preference import Weights
 from nas.errors import UnsupportedError
+from nas.finalized import Finalized
 from nas.front import hypervolume
 from nas.outcome import How
 from nas.record import TrialRecord
@@ -19,6 +20,8 @@ from nas.report.picking import seed_spread
 
 if TYPE_CHECKING:
     import pandas
+
+    from nas.report.compare import Comparison
 
 
 class Study:
@@ -151,6 +154,52 @@ class Study:
         draw_front(self.study, self.study.folder.picture)
         write_page(self.study, self.study.folder.page)
         return self.study.folder.page
+
+    def finalize(
+        self,
+        *trials: int,
+        epochs: int | None = None,
+        finetune_epochs: int | None = None,
+        seeds: int = 3,
+        progress: bool = True,
+    ) -> list[Finalized]:
+        """Trains designs again at full budget from several seeds, as ``nas finalize`` does, and keeps the results.
+
+            full = study.finalize(9, 19, epochs=60)    # full[0].accuracy.mean, full[0].test_accuracy.mean
+
+        Args:
+            trials: Numbers of trials; the whole front where none is named.
+            epochs: Of the training; five times the search's by default.
+            finetune_epochs: After compression; longer by the same factor by default.
+            seeds: How many trainings of each design.
+            progress: Show a bar, in a notebook or terminal.
+
+        Raises:
+            NasError: There is no such trial, the data changed, or another process is at work in the folder.
+        """
+        from nas.finalize.plan import Asked
+        from nas.finalize.run import finalize
+        from nas.progress_bar import ProgressBar
+
+        asked = Asked(trials, epochs, finetune_epochs, seeds)
+        with ProgressBar(progress) as bar:
+            done = finalize(self.folder, asked, bar.note, bar.share)
+        self.study = studies.Study.open(self.folder)
+        return list(done.designs)
+
+    def compare(self, *others: Study, anyway: bool = False) -> Comparison:
+        """Puts studies on one reference, as ``nas compare`` does: hypervolumes, coverage, who is ahead where.
+
+        Args:
+            others: One or more other studies.
+            anyway: Compare although data or machines differ.
+
+        Raises:
+            NasError: Data or machines differ, or no objective is shared.
+        """
+        from nas.report.compare import compare
+
+        return compare([self.study, *(other.study for other in others)], anyway)
 
     def __str__(self) -> str:
         """The front as a table, as ``nas front`` prints it."""

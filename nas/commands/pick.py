@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ import typer
 
 from nas.commands.present import check_picture, draw_present, measure_present, prepare_present
 from nas.commands.terminal import make_console
-from nas.errors import DataError, NasError
+from nas.errors import DataError, NasError, unknown_name
 
 if TYPE_CHECKING:
     from nas.data.dataset import Dataset
@@ -139,6 +139,7 @@ def pick(
     from nas.study import Study
 
     console = make_console()
+    _check_further(also or (), output)
     preference = _preference(weigh, first, within, then)
     normalised = _normalised(baseline, baseline_mean, baseline_std, picture)
     opened = Study.open(study)
@@ -210,6 +211,16 @@ class _Data:
         except DataError as error:
             self.problem = error.message
             return None
+
+
+def _check_further(also: Sequence[str], output: Path | None) -> None:
+    from nas.deploy.further import FILES_OF
+
+    for name in also:
+        if name not in FILES_OF:
+            raise NasError(unknown_name("form for --also", name, FILES_OF))
+    if also and output is None:
+        raise NasError("--also belongs to --output, which is not given", "such as --output deploy")
 
 
 def _preference(weigh: str | None, first: str | None, within: float | None, then: str | None) -> Preference | None:

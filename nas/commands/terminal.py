@@ -24,10 +24,21 @@ MOST_VALUES = 10**7
 
 def make_console(stderr: bool = False) -> Console:
     """The terminal, or the file that stands for it."""
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class PlainConsole(Console):
+        """Leaves out control characters in what is printed, such as those of a class's name, which steer terminals."""
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                if segment.control or segment.text.isprintable():
+                    yield segment
+                else:
+                    yield Segment(segment.text.translate(CONTROL_CHARACTERS), segment.style)
 
     # Names of files and classes may look like markup; nothing printed here is.
-    return Console(stderr=stderr, highlight=False, markup=False)
+    return PlainConsole(stderr=stderr, highlight=False, markup=False)
 
 
 def parse_image_shape(text: str) -> tuple[int, int, int]:

@@ -120,6 +120,8 @@ def _opened(path: Path) -> Iterator[Image]:
         raise
     except FileNotFoundError:
         raise DataError(f"there is no image {path}") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder, not an image", "name the files in it") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(
             f"{path} has more pixels than are safe to decode ({Image.MAX_IMAGE_PIXELS:,})", "make it smaller"

@@ -21,10 +21,16 @@ def check_output(output: Path) -> None:
     ``write_deployment`` checks the same again.
 
     Raises:
-        NasError: The place, or a part of its path, is a file, or a folder that holds something else or is unreadable.
+        NasError: The place, or a part of its path, is a file, or a folder that holds something else, is unreadable or
+            not writable.
     """
     with os_errors(output):
-        refuse_strangers(output.resolve(), output)
+        place = output.resolve()
+        refuse_strangers(place, output)
+        # It is made beside its place and renamed, so its parent, or what exists of it, is what is written to.
+        above = next(path for path in place.parents if path.exists())
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 @contextmanager

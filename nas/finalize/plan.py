@@ -78,9 +78,14 @@ def plan_for(study: Study, asked: Asked) -> Plan:
 def _chosen(study: Study, numbers: Sequence[int]) -> tuple[TrialRecord, ...]:
     if not numbers:
         if not study.front:
-            raise StudyError(f"{study.folder.path} has no front yet", "name a measured trial with --trial")
+            raise StudyError(f"{study.folder.path} has no front yet", _without_front(study))
         return tuple(study.front)
     return tuple(_measured(study, number) for number in dict.fromkeys(numbers))
+
+
+def _without_front(study: Study) -> str:
+    measured = any(record.outcome is Outcome.MEASURED for record in study.records)
+    return "name a measured trial with --trial" if measured else "no trial was measured; let the search go on"
 
 
 def _measured(study: Study, number: int) -> TrialRecord:

@@ -162,7 +162,7 @@ def compare(studies: Sequence[Study], anyway: bool = False) -> Comparison:
     for study, name in zip(studies, names, strict=True):
         front = front_of(study, objectives)
         if not front:
-            notes.append(f"{name} has no front: no trial of it was measured and meets the constraints.")
+            notes.append(f"there is no front in {name}: no trial of it was measured and meets the constraints.")
         volume = hypervolume(study.records, reference, objectives, study.recipe.parsed_constraints)
         contenders.append(Contender(name, study, tuple(front), volume))
     if not any(contender.front for contender in contenders):
