@@ -192,3 +192,13 @@ def test_a_trial_goes_on_from_another_by_its_network_or_by_its_weights(
     parent: int | None, inherits: str | None, expected: int | None
 ) -> None:
     assert make_record(9, parent=parent, inherits=inherits).goes_on_from == expected
+
+
+def test_a_folder_of_records_that_may_not_be_read_is_no_empty_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_record(tmp_path, make_record(0))
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # the superuser may read anywhere
+    with pytest.raises(StudyError, match=r"the trial records in .* cannot be read: Permission denied"):
+        read_records(tmp_path)
+    assert read_records(tmp_path / "none") == []

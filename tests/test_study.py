@@ -134,7 +134,9 @@ def test_a_folder_that_cannot_be_written_is_refused(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(what, refuse)
-    with pytest.raises(StudyError, match=rf"^the study folder {folder.path} cannot be written: Permission denied$"):
+    with pytest.raises(
+        StudyError, match=rf"^the study folder {folder.path} cannot be written: Permission denied \(make it"
+    ):
         folder.claim().__enter__()
 
 

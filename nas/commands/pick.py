@@ -10,7 +10,7 @@ import typer
 
 from nas.commands.present import check_picture, draw_present, measure_present, prepare_present
 from nas.commands.terminal import make_console
-from nas.errors import DataError, NasError, unknown_name
+from nas.errors import DataError, NasError
 
 if TYPE_CHECKING:
     from nas.data.dataset import Dataset
@@ -214,12 +214,9 @@ class _Data:
 
 
 def _check_further(also: Sequence[str], output: Path | None) -> None:
-    from nas.deploy.further import FILES_OF
+    from nas.deploy.further import parse_forms
 
-    for name in also:
-        if name not in FILES_OF:
-            raise NasError(unknown_name("form for --also", name, FILES_OF))
-    if also and output is None:
+    if parse_forms(also) and output is None:
         raise NasError("--also belongs to --output, which is not given", "such as --output deploy")
 
 

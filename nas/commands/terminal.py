@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # Of one image: with more the first layer alone takes gigabytes.
 MOST_VALUES = 10**7
+# All but the end of a line and the tabulator.
+CONTROL_CHARACTERS = {code: None for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 
 
 def make_console(stderr: bool = False) -> Console:

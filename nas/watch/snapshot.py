@@ -159,7 +159,11 @@ def _stamps(paths: Sequence[Path]) -> list[Stamp | None]:
 
 
 def _listing(folder: Path) -> dict[str, Stamp]:
-    """The numbered JSON files of a folder, by name; empty where there is none."""
+    """The numbered JSON files of a folder, by name; empty where there is none.
+
+    Raises:
+        StudyError: The folder may not be read.
+    """
     found: dict[str, Stamp] = {}
     try:
         with os.scandir(folder) as entries:
@@ -169,6 +173,8 @@ def _listing(folder: Path) -> dict[str, Stamp]:
                         found[entry.name] = _stamp(entry.stat())
                     except OSError:  # it was there a moment ago
                         continue
+    except PermissionError as error:
+        raise StudyError(f"the study's folder {folder} cannot be read: {error.strerror}", "make it readable") from error
     except OSError:
         return {}
     return dict(sorted(found.items()))

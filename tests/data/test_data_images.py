@@ -112,6 +112,11 @@ def test_an_unknown_filter(tmp_path: Path) -> None:
         read_image(path, InputSpec("uint8", (4, 5, 1), resize=Resize(4, 5, "bilinea")))
 
 
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is a folder, not an image \(name the files in it\)"):
+        read_image(tmp_path, GREY)
+
+
 def test_a_missing_image(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no image .*a\.png"):
         read_image(tmp_path / "a.png", GREY)

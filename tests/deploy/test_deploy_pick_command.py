@@ -369,3 +369,11 @@ def test_with_nothing_faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "× faster (" in text
     assert "accurate on test data" in text
     assert (study.folder.path / "baseline.png").is_file()
+
+
+def test_further_forms_are_refused_before_anything_is_chosen(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    write_study(study, [make_record(0)])
+    assert "unknown form for --also 'x'; valid: openvino, program" in str(refused(study, "--also", "x"))
+    error = refused(study, "--also", "openvino,program")
+    assert str(error) == "--also belongs to --output, which is not given (such as --output deploy)"

@@ -342,6 +342,21 @@ class TestPlace:
         with pytest.raises(NasError, match="cannot be written: Permission denied"):
             check_output(tmp_path)
 
+    @pytest.mark.parametrize("below", ["deploy", "a/b"])
+    def test_a_parent_that_is_not_writable_fails_the_check(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+    ) -> None:
+        asked: list[Path] = []
+
+        def refuse(path: Path, mode: int) -> bool:  # the superuser may write anywhere
+            asked.append(path)
+            return False
+
+        monkeypatch.setattr("os.access", refuse)
+        with pytest.raises(NasError, match=f"{below} cannot be written: Permission denied"):
+            check_output(tmp_path / below)
+        assert asked == [tmp_path]
+
     def test_a_place_that_cannot_be_written(
         self, example: Example, choice: Choice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

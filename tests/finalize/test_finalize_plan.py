@@ -83,8 +83,11 @@ def test_what_cannot_be_done_is_refused(study: Study, asked: Asked, message: str
 
 def test_without_a_front_a_trial_must_be_named(tmp_path: Path) -> None:
     study = make_study(tmp_path / "study", make_record(0, outcome=Outcome.FAILED))
-    with pytest.raises(StudyError, match="has no front yet"):
+    with pytest.raises(StudyError, match=r"has no front yet \(no trial was measured; let the search go on\)"):
         plan_for(study, Asked())
+    barred = make_study(tmp_path / "barred", make_record(0), constraints=["size_bytes <= 1"])
+    with pytest.raises(StudyError, match=r"has no front yet \(name a measured trial with --trial\)"):
+        plan_for(barred, Asked())
 
 
 def test_the_expected_time_counts_what_is_shared_once_for_each_seed(tmp_path: Path) -> None:

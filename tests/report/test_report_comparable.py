@@ -130,7 +130,7 @@ def test_studies_without_a_front(tmp_path: Path) -> None:
     barred = study_of(tmp_path / "barred", (0.8, 0.1), constraints=["size_bytes <= 1"])
     comparison = compare([empty, a, failed, barred])
     assert [contender.volume > 0 for contender in comparison.contenders] == [False, True, False, False]
-    assert sum("has no front" in note for note in comparison.notes) == 3
+    assert sum("there is no front in" in note for note in comparison.notes) == 3
     text = told(comparison)
     assert "by B" in text
     assert max(map(len, text.splitlines())) <= 80

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from fakes import LATENCY, TARGET, make_design, make_recipe, make_record, write_study
 
+from nas.errors import StudyError
 from nas.measurements import Measurements, write_measurements
 from nas.outcome import How, Outcome, Quantity
 from nas.record import TrialRecord, write_record
@@ -196,3 +197,15 @@ def test_a_copied_record_counts_once(tmp_path: Path) -> None:
     reader = Reader(tmp_path / "s")
     assert numbers(reader) == [0, 1, 2]
     assert isinstance(reader.read().study, Study)
+
+
+def test_a_folder_that_may_not_be_read_is_no_empty_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_study(tmp_path / "s", RECORDS)
+
+    def refuse(folder: Path) -> None:  # the superuser may read anywhere
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    reader = Reader(tmp_path / "s")
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(StudyError, match=r"s/trials cannot be read: Permission denied \(make it readable\)"):
+        reader.read()
