@@ -166,8 +166,8 @@ class Knowledge:
                     objective.kind.unit,
                     How.PROXY,
                     objective.target,
-                    _widened(value, below, factor[column], objective),
-                    _widened(value, above, factor[column], objective),
+                    max(0.0, _widened(value, below, factor[column], objective)),
+                    min(_widened(value, above, factor[column], objective), 1.0 if objective.maximise else np.inf),
                     detail={"level": LEVEL, "inflation": factor[column]},
                 )
             )
