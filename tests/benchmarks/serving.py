@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,7 +136,14 @@ def bombard(address: tuple[str, int], pid: int, requests: list[bytes], classes: 
         classes: The class that each must be answered with.
         seconds: For how long.
     """
-    clients = [Client(address, request) for request in requests]
+    with ExitStack() as open_sockets:
+        clients = [Client(address, request) for request in requests]
+        for client in clients:
+            open_sockets.enter_context(client.socket)
+        return _bombarded(clients, pid, classes, seconds)
+
+
+def _bombarded(clients: list[Client], pid: int, classes: list[str], seconds: float) -> Load:
     answers: list[bytes | None] = [None] * len(clients)
     load, picker = Load(seconds), selectors.DefaultSelector()
     for index, client in enumerate(clients):
@@ -164,8 +172,6 @@ def bombard(address: tuple[str, int], pid: int, requests: list[bytes], classes: 
                 load.failed.append(f"{answer[0]} {answer[1][:200]!r}")
             client.send()
     load.client_cpu, load.server_cpu = time.process_time() - cpu, cpu_seconds(pid) - server_cpu
-    for client in clients:
-        client.socket.close()
     return load
 
 

@@ -178,16 +178,17 @@ def test_reports_are_written_and_a_fresh_start_deletes_them(tmp_path: Path) -> N
     lines = written(study)
     (ranking,) = rankings(study)
     assert lines[:2] == [ranking.summary, f"For example, {ranking.worst[0].words}."]
-    files = ("front.csv", "front.json", "pareto.png", "flops.png", "report.html")
-    assert [line for line in lines if line.startswith("wrote")] == lines[-5:]
-    assert lines[-5:] == [f"wrote {study.folder.path / name}" for name in files]
+    pictures = ("pareto.png", "pareto.svg", "pareto.pdf", "flops.png")
+    files = ("front.csv", "front.json", *pictures, "report.html")
+    assert [line for line in lines if line.startswith("wrote")] == lines[-len(files) :]
+    assert lines[-len(files) :] == [f"wrote {study.folder.path / name}" for name in files]
     assert study.folder.flops_picture in study.folder.own()
     with study.folder.claim():
         study.folder.clear()
-    assert not study.folder.flops_picture.exists()
+    assert not any((study.folder.path / name).exists() for name in files)
 
 
 def test_a_study_without_trials_prints_only_where_files_went(tmp_path: Path) -> None:
     lines = written(write_study(tmp_path / "none", []))
-    assert len(lines) == 5
+    assert len(lines) == 7
     assert all(line.startswith("wrote ") for line in lines)
