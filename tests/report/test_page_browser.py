@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import shlex
 import shutil
@@ -328,8 +329,11 @@ def impact_of(rule: dict[str, Any]) -> str | None:
     return rule["impact"] or max((check["impact"] for check in checks), key=list(WEIGHTS).index, default=None)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+LOOKS = [("light", WIDE), ("dark", PHONE), ("dark", WIDE), ("light", PHONE)]
+
+
+# Each colour scheme and each width once; all four pairs with NAS_SLOW=1.
+@pytest.mark.parametrize(("scheme", "viewport"), LOOKS if os.environ.get("NAS_SLOW") == "1" else LOOKS[:2])
 def test_it_is_accessible(browser: Any, report: Path, scheme: str, viewport: dict[str, int]) -> None:
     # The policy of the page lets no other script in, axe's neither.
     page = Opened(browser, report, color_scheme=scheme, viewport=viewport, bypass_csp=True)
