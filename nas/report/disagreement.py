@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -160,12 +161,21 @@ class Ranking:
         return f"Without FLOPs or latency here: {plural(self.left_out, 'measured trial')}." if self.left_out else ""
 
 
+_RANKINGS: WeakKeyDictionary[Study, list[Ranking]] = WeakKeyDictionary()
+
+
 def rankings(study: Study) -> list[Ranking]:
     """A ranking for each target that was measured: that of the first latency objective first.
 
     Of trials of the same design the first counts. Targets of the recipe that no trial was measured on are left out,
-    unless there is no other.
+    unless there is no other. They are reckoned once for a study that was opened: page, picture and terminal all ask.
     """
+    if study not in _RANKINGS:
+        _RANKINGS[study] = _rankings(study)
+    return _RANKINGS[study]
+
+
+def _rankings(study: Study) -> list[Ranking]:
     measured = study.measured
     found = [q.target for record in measured for q in record.quantities if q.target and _is_latency(q)]
     asked = latency_targets(study)
