@@ -324,6 +324,25 @@ class Study:
         )
         raise StudyError(f"there is no trial {number} in {self.folder.path}", last)
 
+    def measured_trial(self, number: int, otherwise: str) -> TrialRecord:
+        """The record of a trial that was measured itself.
+
+        Args:
+            number: The trial's.
+            otherwise: What is said of another, such as ``cannot be trained again``.
+
+        Raises:
+            StudyError: There is none of that number, it repeats another's design, or it was not measured.
+        """
+        record = self.record(number)
+        if (first := record.duplicate_of) is not None:
+            raise StudyError(f"trial {number} only repeats the design of trial {first}", f"--trial {first}")
+        if record.outcome is not Outcome.MEASURED:
+            reason = f": {record.reason.message}" if record.reason else ""
+            hint = f"name a measured one; 'nas front {self.folder.path}' lists the best"
+            raise StudyError(f"trial {number} {otherwise}, it ended as {record.outcome}{reason}", hint)
+        return record
+
     @cached_property
     def test_scores(self) -> Mapping[int, Mapping[str, Quantity]]:
         """Test accuracy of the finished front: trial number → quantity name → quantity. Empty before the end."""

@@ -80,27 +80,12 @@ def _chosen(study: Study, numbers: Sequence[int]) -> tuple[TrialRecord, ...]:
         if not study.front:
             raise StudyError(f"{study.folder.path} has no front yet", _without_front(study))
         return tuple(study.front)
-    return tuple(_measured(study, number) for number in dict.fromkeys(numbers))
+    return tuple(study.measured_trial(number, "cannot be trained again") for number in dict.fromkeys(numbers))
 
 
 def _without_front(study: Study) -> str:
     measured = any(record.outcome is Outcome.MEASURED for record in study.records)
     return "name a measured trial with --trial" if measured else "no trial was measured; let the search go on"
-
-
-def _measured(study: Study, number: int) -> TrialRecord:
-    record = study.record(number)
-    if record.duplicate_of is not None:
-        raise StudyError(
-            f"trial {number} only repeats the design of trial {record.duplicate_of}", f"--trial {record.duplicate_of}"
-        )
-    if record.outcome is not Outcome.MEASURED:
-        reason = f": {record.reason.message}" if record.reason else ""
-        raise StudyError(
-            f"trial {number} cannot be trained again, it ended as {record.outcome}{reason}",
-            f"name a measured one; 'nas front {study.folder.path}' lists the best",
-        )
-    return record
 
 
 def _budget(recipe: Recipe, asked: Asked) -> FullBudget:

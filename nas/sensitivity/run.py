@@ -13,7 +13,6 @@ from nas.errors import StudyError
 from nas.lineage import start_of
 from nas.measure.environment import has_fast_bfloat16, has_vnni
 from nas.networks import Inherits
-from nas.outcome import Outcome
 from nas.own_module import FAMILY as OWN_MODULE
 from nas.pipeline import Pipeline, own_network
 from nas.record import TrialRecord
@@ -65,18 +64,7 @@ def _chosen(study: Study, number: int | None) -> TrialRecord:
         if not study.front:
             raise StudyError(f"{study.folder.path} has no front yet", "name a measured trial with --trial")
         return max(study.front, key=lambda record: (record.value("accuracy"), -record.number))
-    record = study.record(number)
-    if record.duplicate_of is not None:
-        raise StudyError(
-            f"trial {number} only repeats the design of trial {record.duplicate_of}", f"--trial {record.duplicate_of}"
-        )
-    if record.outcome is not Outcome.MEASURED:
-        reason = f": {record.reason.message}" if record.reason else ""
-        raise StudyError(
-            f"trial {number} has no network to analyse, it ended as {record.outcome}{reason}",
-            f"name a measured one; 'nas front {study.folder.path}' lists the best",
-        )
-    return record
+    return study.measured_trial(number, "has no network to analyse")
 
 
 def _pipeline(study: Study, record: TrialRecord, dataset: Dataset) -> Pipeline:

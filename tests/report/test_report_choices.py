@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fakes import LATENCY, make_recipe, make_record
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from neighbours import neighbours
 
 from nas import report
 from nas.design import Design
@@ -67,12 +68,7 @@ def study_of(records: list[TrialRecord]) -> Study:
 def study() -> Study:
     """Neighbours in a small space, of which width and convolution decide; and some that fit no network."""
     rng, space = random.Random(0), load_space("convnet-small")
-    designs = [space.sample(rng)]
-    while len(designs) < 120:
-        values = space.flat(rng.choice(designs))
-        choice = rng.choice(space.choices)
-        neighbour = space.design(values | {choice.name: rng.choice(choice.values)})
-        designs += [neighbour] if neighbour not in designs else []
+    designs = neighbours(space, 120, rng)
     records = []
     for number, design in enumerate(designs):
         width = design.architecture["stem.width"]

@@ -14,6 +14,7 @@ import pytest
 from fakes import LATENCY, TARGET, make_recipe, make_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from neighbours import neighbours
 
 from nas.design import Design, Value
 from nas.outcome import How, Outcome, Quantity
@@ -249,12 +250,7 @@ def hangs_on(name: str, choice: str) -> bool:
 def test_a_known_truth_is_found_among_random_neighbours() -> None:
     """Separable convolutions take 0.6 of the time and lose half a point, whatever else; measured with noise."""
     rng, space = random.Random(0), load_space("convnet-small")
-    designs = [space.sample(rng)]
-    while len(designs) < 300:
-        values = space.flat(rng.choice(designs))
-        choice = rng.choice(space.choices)
-        neighbour = space.design(values | {choice.name: rng.choice(choice.values)})
-        designs += [neighbour] if neighbour not in designs else []
+    designs = neighbours(space, 300, rng)
     records = []
     for number, design in enumerate(designs):
         separable = design.architecture["stage1.conv"] == "separable"

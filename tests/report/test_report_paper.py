@@ -26,20 +26,6 @@ from nas.study import Study
 POINTS_AN_INCH = 72
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that is written."""
-    found: list[Figure] = []
-    save = Figure.savefig
-
-    def remember(self: Figure, *args, **more) -> None:
-        found.append(self)
-        save(self, *args, **more)
-
-    monkeypatch.setattr(Figure, "savefig", remember)
-    return found
-
-
 def foreseen(number: int, outcome: Outcome, accuracy: float, latency_ms: float) -> TrialRecord:
     """A trial that was given up, with what was known of it."""
     proxies = (

@@ -38,20 +38,6 @@ class Objective:
     best_share: float = 0.25
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that is written."""
-    found: list[Figure] = []
-    save = Figure.savefig
-
-    def remember(self: Figure, *args, **more) -> None:
-        found.append(self)
-        save(self, *args, **more)
-
-    monkeypatch.setattr(Figure, "savefig", remember)
-    return found
-
-
 def make_study(folder: Path) -> Study:
     records = [make_record(0, outcome=Outcome.FAILED), make_record(1, 0.6, 0.1), make_record(2, 0.5, 0.2)]
     records += [make_record(3, 0.7, 0.1), make_record(4, 0.65, 0.02)]
