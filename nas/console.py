@@ -56,6 +56,7 @@ class TerminalWatcher:
         )
         self.task = self.bar.add_task("", total=None, volume="", left=None, stage="starting")
         self.last_drawn = 0.0
+        self.stages: dict[int, str] = {}
 
     def __enter__(self) -> TerminalWatcher:
         self.bar.start()
@@ -75,15 +76,27 @@ class TerminalWatcher:
         self._update(study)
 
     def asked(self, number: int, design: Design) -> None:
-        self.bar.update(self.task, stage=f"trial {number}")
+        self.stages[number] = f"trial {number}"
+        self.bar.update(self.task, stage=self._stages())
 
-    def progress(self, stage: str, share: float) -> None:
+    def progress(self, stage: str, share: float, number: int | None = None) -> None:
+        words = f"{stage} {100 * share:.0f} %" if share else stage
+        if number is not None:
+            self.stages[number] = words
         now = time.monotonic()
         if now - self.last_drawn > 0.1:
             self.last_drawn = now
-            self.bar.update(self.task, stage=f"{stage} {100 * share:.0f} %" if share else stage)
+            self.bar.update(self.task, stage=words if number is None else self._stages())
+
+    def _stages(self) -> str:
+        """What is being done for the trials under way: of several each with its number."""
+        if len(self.stages) < 2:
+            return next(iter(self.stages.values()), "")
+        words = [f"{number} {self.stages[number].removeprefix('trial ')}" for number in sorted(self.stages)]
+        return ", ".join(words[:4]) + (" …" if len(words) > 4 else "")
 
     def told(self, record: TrialRecord, study: Study) -> None:
+        self.stages.pop(record.number, None)
         line = Text()
         line.append(f"{record.number:4d} ", style="bold")
         line.append(f"{record.outcome:10s} ", style=STYLES.get(record.outcome, ""))
@@ -131,7 +144,7 @@ class TerminalWatcher:
             completed=int(spent),  # in whole trials: what was stopped counts by its share
             left=min(lefts, default=None),
             volume=volume,
-            stage="",
+            stage=self._stages(),
         )
 
 

@@ -70,6 +70,10 @@ class Design:
     def __hash__(self) -> int:
         return hash(self.digest)
 
+    def __reduce__(self) -> tuple[type[Design], tuple[Any, ...]]:
+        """How it goes to another process: its views of the halves cannot."""
+        return Design, (self.family, dict(self.architecture), dict(self.compression))
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the canonical form, in hexadecimal."""

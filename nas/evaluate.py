@@ -6,6 +6,7 @@ a value with a reason, never an exception, so that it can not end a study.
 
 from __future__ import annotations
 
+import errno
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from nas.artifact import sizes
 from nas.data.dataset import Dataset
 from nas.design import Design
 from nas.errors import ArtifactError, DivergedError, InfeasibleDesignError, MeasureError, NasError, UnsupportedError
+from nas.lease import working
 from nas.measure.complexity import Complexity, count
 from nas.measure.latency import Measure
 from nas.measure.startup import measure_startup
@@ -36,6 +38,10 @@ from nas.sketch import Sketch
 from nas.stages import Progress, Trace
 from nas.store import Store, artifact_entry, sha256_bytes
 from nas.target import ONNX, Target
+
+# The kind of reason of an evaluation that had no room for a file: no fault of the design, and nothing to go on with.
+DISK_FULL = "disk full"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 # Fingerprint of the machine and the runtime that a target's numbers are from.
 Fingerprint = Callable[[Target], str]
@@ -162,7 +168,8 @@ class Evaluator:
                 files[form] = self.pipeline.sketch_in_form(form, made[0], request.design, request.seed)
             return []
 
-        self._timed(trace, "sketch", sketch)
+        with working():  # a measurement in another process waits for it
+            self._timed(trace, "sketch", sketch)
         quantities: list[Quantity] = []
         if request.clock:
             quantities += self._timed(trace, "measure", lambda: self._latencies(files, {}, notes))
@@ -275,7 +282,8 @@ class Evaluator:
         return quantities
 
     def _counts(self, network: nn.Module, file: bytes, notes: list[str]) -> tuple[list[Quantity], Complexity]:
-        complexity = count(network, self.pipeline.input_shape)
+        with working():
+            complexity = count(network, self.pipeline.input_shape)
         notes += complexity.notes
         quantities = [
             Quantity("macs", complexity.macs, "MAC", How.COUNTED),
@@ -312,7 +320,8 @@ class Evaluator:
         several designs were made from is measured once in a process.
         """
         whole = self.pipeline.uncompressed(request.design, request.seed, Trace(), request.inherits)
-        complexity = count(whole.network, self.pipeline.input_shape)
+        with working():
+            complexity = count(whole.network, self.pipeline.input_shape)
         quantities = [Quantity("uncompressed_macs", complexity.macs, "MAC", How.COUNTED)]
         digest = sha256_bytes(whole.artifact)
         for target in self.targets:
@@ -369,6 +378,9 @@ def _explain(error: Exception) -> tuple[Outcome, Reason]:
         return Outcome.FAILED, Reason("refused", message)
     if isinstance(error, MemoryError) or "can't allocate memory" in message or "out of memory" in message:
         return Outcome.FAILED, Reason("memory", "; ".join(message.splitlines()[:1]), transient=True)
+    if isinstance(error, OSError) and error.errno in _FULL:
+        where = f" at {error.filename}" if error.filename else ""
+        return Outcome.FAILED, Reason(DISK_FULL, f"the disk is full{where}", transient=True)
     if isinstance(error, OSError):
         return Outcome.FAILED, Reason("disk", message, transient=True)
     return Outcome.FAILED, Reason("error", f"{type(error).__name__}: {' '.join(message.split())[:300]}")

@@ -238,7 +238,8 @@ class Pipeline:
             return made.artifact, {"notes": list(made.notes), **made.detail}
 
         key = self.stages.key("symmetric", product.float_body.sha256, seed, options)
-        entry = self.stages.cached("symmetric", key, trace, compute)
+        trains = config is not None and Quantise().trains(config)
+        entry = self.stages.cached("symmetric", key, trace, compute, brief=not trains)
         return Formed(entry.blob, notes=tuple(entry.detail["notes"]))
 
     def uncompressed_in_form(self, form: str, whole: Uncompressed) -> bytes:
@@ -372,7 +373,7 @@ class Pipeline:
             model, detail = technique.apply(parent.model, config, tools)
             return save_network(model), detail
 
-        entry = self.stages.cached(technique.name, key, trace, compute)
+        entry = self.stages.cached(technique.name, key, trace, compute, brief=not technique.trains(config))
         # The structure from the detail and the weights from the blob, also where both were just made: so that a
         # network from the cache cannot differ.
         model = technique.restore(copy.deepcopy(parent.model), entry.detail, tools)
@@ -391,7 +392,8 @@ class Pipeline:
         seed = tools.seed if technique.trains(config) else 0
         options = self._options(technique, config, tools, teacher_key)
         key = self.stages.key(technique.name, body.sha256, seed, options)
-        return self.stages.cached(technique.name, key, trace, lambda: technique.apply(body.blob, config, tools))
+        brief = not technique.trains(config)
+        return self.stages.cached(technique.name, key, trace, lambda: technique.apply(body.blob, config, tools), brief)
 
     def _finished(self, body: Entry) -> bytes:
         return export.attach_front_end(body.blob, self.dataset.input, self.normalisation)
@@ -438,7 +440,8 @@ class Pipeline:
             return body, {"parity_max_difference": self._parity(network.model, body)}
 
         options = {"exporter": export.EXPORTER, "opset": export.OPSET}
-        return self.stages.cached("export", self.stages.key("export", network.key, 0, options), trace, compute)
+        key = self.stages.key("export", network.key, 0, options)
+        return self.stages.cached("export", key, trace, compute, brief=True)
 
     def _parity(self, model: nn.Module, body: bytes) -> float:
         images = self.data.normalise(self.data.images[:PARITY_IMAGES]).cpu()

@@ -64,9 +64,10 @@ class ProgressBar:
     def asked(self, number: int, design: Design) -> None:
         self._say(f"trial {number}")
 
-    def progress(self, stage: str, share: float) -> None:
+    def progress(self, stage: str, share: float, number: int | None = None) -> None:
         if time.monotonic() - self._drawn >= OFTEN:
-            self._say(f"{stage} {100 * share:.0f} %" if share else stage)
+            trial = "" if number is None else f"trial {number}: "
+            self._say(trial + (f"{stage} {100 * share:.0f} %" if share else stage))
 
     def share(self, what: str, share: float) -> None:
         """Moves the bar to a share of the whole, from 0 to 1, and says what runs."""

@@ -35,6 +35,7 @@ from nas.recipe_sections import (
     TeacherConfig,
     Texts,
     TrainingConfig,
+    WorkersConfig,
     as_tuple,
     one_of,
 )
@@ -81,6 +82,7 @@ class Recipe(Section):
     guided: GuidedConfig = GuidedConfig()
     supernet: SupernetConfig = SupernetConfig()
     warm_start: Annotated[tuple[FilePath, ...], BeforeValidator(as_tuple)] = ()
+    workers: WorkersConfig = WorkersConfig()
     cache_limit_mb: Positive = 2000
 
     @model_validator(mode="before")
@@ -180,7 +182,7 @@ class Recipe(Section):
 
     @property
     def identity(self) -> str:
-        """Digest of all that a study's results depend on: everything but its end and the cache size."""
+        """Digest of all that a study's results depend on: everything but its end, its workers and the cache size."""
         return sha256_of(self.comparable())
 
     def comparable(self) -> dict[str, Any]:
@@ -191,6 +193,7 @@ class Recipe(Section):
         """
         data = self.to_json()
         data.pop("cache_limit_mb")
+        data.pop("workers")
         for own in data["own_objectives"].values():
             own["source"] = parse_own(own["source"], Path()).label
         data["prior"] = None if self.prior is None else "given"

@@ -276,3 +276,18 @@ class SupernetConfig(Section):
 
     share: Fraction = 0.4
     subnets: Annotated[int, Field(ge=3)] = 4
+
+
+class WorkersConfig(Section):
+    """Where trials are evaluated, and what that may cost; no part of what a study's results depend on but threads.
+
+    ``count`` processes of their own evaluate at the same time and divide the cores among them; 0 evaluates in the
+    search's own process, one trial after the other. Each may take ``memory_mb`` of memory, and ``minutes`` for one
+    evaluation; what takes more costs its trial. An evaluation that failed for a cause that is not the design's is
+    begun ``attempts`` times at most.
+    """
+
+    count: Annotated[int, Field(ge=0, le=1024)] = 0
+    memory_mb: Positive | None = None
+    minutes: Annotated[Number, Field(gt=0)] | None = None
+    attempts: Positive = 2

@@ -41,6 +41,20 @@ _JSON_TYPES: Mapping[str, type | UnionType] = {
     "environment": dict,
     "started_at": str,
     "seconds": int | float,
+    "attempts": int,
+    "peak_memory_bytes": int | None,
+}
+
+
+# What stands for fields that records of earlier versions have not.
+_ABSENT: Mapping[str, Any] = {
+    "forms": {},
+    "parent": None,
+    "inherits": None,
+    "epochs": None,
+    "spared": False,
+    "attempts": 1,
+    "peak_memory_bytes": None,
 }
 
 
@@ -94,7 +108,11 @@ class TrialRecord:
         manifest: What the artifact takes and gives (see ``nas.artifact``).
         environment: The machine and its software.
         started_at: ISO 8601, UTC.
-        seconds: Wall time of the whole trial.
+        seconds: Wall time since the trial before ended, so that those of all trials add up to the search's; without
+            others at the same time that is the trial's own.
+        attempts: How often an evaluation of it was begun: more than once where a worker died, or a cause had nothing to
+            do with the design.
+        peak_memory_bytes: The most resident memory that the process had which trained and compressed it.
         notes: Things a reader should know, in words.
     """
 
@@ -120,6 +138,8 @@ class TrialRecord:
     environment: Mapping[str, Any] = field(default_factory=dict)
     started_at: str = ""
     seconds: float = 0.0
+    attempts: int = 1
+    peak_memory_bytes: int | None = None
     notes: tuple[str, ...] = ()
 
     def quantity(self, key: str) -> Quantity | None:
@@ -192,8 +212,7 @@ class TrialRecord:
         values["labels"] = {name: Realisation(label) for name, label in values["labels"].items()}
         values["stages"] = tuple(StageResult(**item) for item in values["stages"])
         values["notes"] = tuple(values["notes"])
-        # Records from before there were any.
-        values = {"forms": {}, "parent": None, "inherits": None, "epochs": None, "spared": False} | values
+        values = {**_ABSENT, **values}
         for name, kind in _JSON_TYPES.items():
             value = values[name]
             if isinstance(value, bool) is not (kind is bool) or not isinstance(value, kind):

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from nas.compress import forms
 from nas.compress.registry import GRAPH_TECHNIQUES, NETWORK_TECHNIQUES
 from nas.design import sha256_of
+from nas.lease import working
 from nas.record import StageResult
 from nas.store import Entry, Store
 from nas.train import Numerics
@@ -69,14 +71,31 @@ class Stages:
             }
         )
 
-    def cached(self, stage: str, key: str, trace: Trace, compute: Callable[[], tuple[bytes, dict[str, Any]]]) -> Entry:
-        """The stage's result from the cache, or computed and stored; noted in the trace either way."""
+    def cached(
+        self,
+        stage: str,
+        key: str,
+        trace: Trace,
+        compute: Callable[[], tuple[bytes, dict[str, Any]]],
+        brief: bool = False,
+    ) -> Entry:
+        """The stage's result from the cache, or computed and stored; noted in the trace either way.
+
+        Args:
+            stage: Its name.
+            key: Its key.
+            trace: Notes it.
+            compute: Gives the result and its detail.
+            brief: Whether it computes for moments only and trains nothing, so that whoever measures may wait for it as
+                a whole; trainings let them in between batches.
+        """
         started, before = time.perf_counter(), len(trace.stages)
         trace.progress(stage, 0.0)
         entry = self.store.get(key)
         cached = entry is not None
         if entry is None:
-            blob, detail = compute()
+            with working() if brief else nullcontext():
+                blob, detail = compute()
             entry = self.store.put(key, blob, detail)
         inner = sum(result.seconds for result in trace.stages[before:])  # of stages run for this one, noted themselves
         trace.stages.append(StageResult(stage, key, time.perf_counter() - started - inner, cached, entry.detail))

@@ -458,13 +458,14 @@ def fails_with(error: BaseException) -> Callable[..., Any]:
         (NasError("a file differs"), Outcome.FAILED, "refused", "a file differs", False, False),
         (SpaceError("no choice"), Outcome.FAILED, "refused", "no choice", False, False),
         (
-            OSError(28, "No space left on device"),
+            OSError(28, "No space left on device", "cache/blobs/x"),
             Outcome.FAILED,
-            "disk",
-            "[Errno 28] No space left on device",
+            "disk full",
+            "the disk is full at cache/blobs/x",
             True,
             True,
         ),
+        (OSError(5, "Input/output error"), Outcome.FAILED, "disk", "[Errno 5] Input/output error", True, True),
         (MemoryError(), Outcome.FAILED, "memory", "MemoryError", True, True),
         (
             RuntimeError("CUDA out of memory. Tried to allocate\nmuch"),

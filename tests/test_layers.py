@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent / "nas"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "packages", "divergence"),
     ("compression", "objectives", "outcome", "target"),
-    ("design",),
+    ("design", "workers"),
     ("choice", "own_code"),
     ("own_module", "own_family"),
     ("space", "describe", "front", "store", "artifact", "scoring", "lease", "surrogate", "recipe_sections"),

@@ -100,7 +100,7 @@ def test_a_torn_file_is_named(content: bytes, tmp_path: Path) -> None:
 
 
 # A record has a reason only where it was not measured, and older ones say nothing of what came later.
-OPTIONAL = ("reason", "forms", "parent", "inherits", "epochs", "spared")
+OPTIONAL = ("reason", "forms", "parent", "inherits", "epochs", "spared", "attempts", "peak_memory_bytes")
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,10 @@ def search(
         list[Path] | None,
         typer.Option(metavar="STUDY", help="Folder of an earlier study to learn from, on any data; may be repeated."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Evaluate in so many processes at once, which divide the cores."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would do, and what a trial would cost; write nothing.")
     ] = False,
@@ -47,7 +51,8 @@ def search(
 ) -> None:
     """Search for the front of speed against accuracy.
 
-    Run again, it continues to the budget; Ctrl-C stops it and loses nothing that was finished.
+    Run again, it continues to the budget. Ctrl-C finishes the trials under way and stops; a second one stops at
+    once. Neither loses what was finished.
 
     Examples:
 
@@ -58,11 +63,15 @@ def search(
         nas search studies/fashion-mnist.yaml --dry-run
 
         nas search mine.yaml --warm-start studies/fashion-mnist --patience 5
+
+        nas search studies/fashion-mnist.yaml --workers 2
     """
     from nas.recipe import load_recipe
 
     chosen = with_limits(load_recipe(recipe), trials, minutes, patience)
     chosen = with_ways(chosen, strategy, sampler, warm_start or [])
+    if workers is not None:
+        chosen = chosen.model_copy(update={"workers": chosen.workers.model_copy(update={"count": workers})})
     path = output or recipe.with_suffix("")
     if dry_run:
         show_dry_run(chosen, path, fresh)
@@ -136,10 +145,12 @@ def run_study(recipe: Recipe, path: Path, fresh: bool = False, yes: bool = False
     with console.status("loading torch and the data …"):
         from nas.console import TerminalWatcher
         from nas.search.run import search as run_search
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+        from nas.search.stopping import Stopping
     try:
         with TerminalWatcher(console) as watcher:
-            study, ended = run_search(recipe, path, watcher, fresh=fresh)
+            stopping = Stopping(lambda: watcher.note("finishing what is under way; Ctrl-C again stops at once"))
+            with stopping.listen():
+                study, ended = run_search(recipe, path, watcher, fresh=fresh, stopping=stopping)
     except KeyboardInterrupt:
         console.print(f"\nStopped. What was finished is kept in {path}; the same command goes on from there:")
         console.print(f"  {typed_again()}", soft_wrap=True)

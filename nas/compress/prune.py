@@ -30,6 +30,7 @@ from nas.compress.stages import check_stages, stage_of
 from nas.compress.technique import Account, NetworkTechnique, Tools
 from nas.design import Design
 from nas.errors import UnsupportedError
+from nas.lease import working
 from nas.outcome import Realisation
 
 # Vector units work in blocks of eight channels, so widths are rounded to this where the layer is wide enough.
@@ -115,8 +116,9 @@ def prune(
     cuts = _Cuts(_prunable_copy(model), ratio, stages, rounding, input_shape)
     judge = criterion or Magnitude(1)
     for step in range(1, steps + 1):
-        judge.prepare(cuts.model)
-        cuts.make(judge, step / steps)
+        with working():  # a measurement in another process waits for it
+            judge.prepare(cuts.model)
+            cuts.make(judge, step / steps)
         if step < steps and between is not None:
             between(cuts.model, step)
             cuts.model.zero_grad(set_to_none=True)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from nas.search.loop import Watcher
 
 OFTEN = 1.0  # seconds between two tellings of how far the same stage has come
+
+
+@dataclass
+class _Trial:
+    """A trial under way, and how far it has come."""
+
+    design: Design
+    stage: str = ""
+    share: float = 0.0
 
 
 class Announced:
@@ -38,6 +47,7 @@ class Announced:
         self.folder = folder
         self.clock = clock
         self.running = Running(os.getpid(), clock())
+        self.trials: dict[int, _Trial] = {}
         self._told = 0.0
 
     def __enter__(self) -> Self:
@@ -53,22 +63,43 @@ class Announced:
         self.watcher.note(text)
 
     def began(self, study: Study) -> None:
-        self._tell(Running(os.getpid(), self.clock()))
+        self.trials.clear()
+        self._rest()
         self.watcher.began(study)
 
     def asked(self, number: int, design: Design) -> None:
-        # From the end of the trial before: choosing the design is a part of the trial's time.
-        self._tell(replace(self.running, stage="", share=0.0, number=number, design=design))
+        self.trials[number] = _Trial(design)
+        self._tell(self._now())
         self.watcher.asked(number, design)
 
-    def progress(self, stage: str, share: float) -> None:
-        if stage != self.running.stage or self.clock() - self._told >= OFTEN:
-            self._tell(replace(self.running, stage=stage, share=share))
-        self.watcher.progress(stage, share)
+    def progress(self, stage: str, share: float, number: int | None = None) -> None:
+        trial = self.trials.get(number) if number is not None else None
+        before = self.running.stage if trial is None else trial.stage
+        if trial is not None:
+            trial.stage, trial.share = stage, share
+        if stage != before or self.clock() - self._told >= OFTEN:
+            self._tell(replace(self.running, stage=stage, share=share) if trial is None else self._now())
+        self.watcher.progress(stage, share, number)
 
     def told(self, record: TrialRecord, study: Study) -> None:
-        self._tell(Running(os.getpid(), self.clock()))
+        self.trials.pop(record.number, None)
+        self._rest()
         self.watcher.told(record, study)
+
+    def _rest(self) -> None:
+        """Told from the end of a trial on: choosing the next design is a part of that one's time."""
+        self.running = Running(os.getpid(), self.clock())
+        self._tell(self._now())
+
+    def _now(self) -> Running:
+        """What runs: the trial that was begun first, and the others beside it."""
+        blank = Running(self.running.pid, self.running.began)
+        if not self.trials:
+            return blank
+        first, *others = sorted(self.trials)
+        trial = self.trials[first]
+        beside = {number: self.trials[number].stage for number in others}
+        return replace(blank, stage=trial.stage, share=trial.share, number=first, design=trial.design, beside=beside)
 
     def _tell(self, running: Running) -> None:
         self.running, self._told = running, self.clock()

@@ -23,9 +23,8 @@ REPEATS_IN_A_ROW = 5
 RANDOM_DRAWS = 1000
 # So many proposals are looked at for one that is new where a choice is not open yet.
 PROPOSALS = 5
-# How often a design that a study begins with is tried, where it fails for a cause that is not its own: the speeds of
-# the whole study are told against the baseline.
-STARTS_TRIED = 3
+# How often a design is tried that fails for a cause that is not its own.
+TRIED = 3
 
 
 class Asking:
@@ -56,14 +55,19 @@ class Asking:
         self.guide = guide
         self.given = given
 
-    def next(self, records: Sequence[TrialRecord]) -> Asked:
-        """The next design, of which a trial is started."""
-        if (start := self._start(records)) is not None:
+    def next(self, records: Sequence[TrialRecord], pending: Sequence[Design] = ()) -> Asked:
+        """The next design, of which a trial is started.
+
+        Args:
+            records: All trials that ended.
+            pending: What is being evaluated at this moment.
+        """
+        if (start := self._start(records, pending)) is not None:
             design, origin = start
             return self.bridge.ask(fixed=self.space.flat(design), origin=origin)
         last = records[-REPEATS_IN_A_ROW:]
         repeats = len(last) == REPEATS_IN_A_ROW and all(record.outcome is Outcome.DUPLICATE for record in last)
-        if repeats and (unseen := self._unseen(records)) is not None:
+        if repeats and (unseen := self._unseen(records, pending)) is not None:
             return self.bridge.ask(fixed=self.space.flat(unseen), origin="unseen")
         distils = any(choice.name == "distillation" and len(choice.values) > 1 for choice in self.space.choices)
         # With nobody to learn from yet that choice is not open.
@@ -82,7 +86,7 @@ class Asking:
                 passed.append(whole)  # with what is fixed it is one that was evaluated
             return design
 
-        chosen = self.guide.choose(records, proposed, self.teacher(records) is not None)
+        chosen = self.guide.choose(records, proposed, self.teacher(records) is not None, pending)
         return self.bridge.ask(fixed=self.space.flat(chosen.design), origin=chosen.origin, parent=chosen.parent)
 
     def teacher(self, records: Sequence[TrialRecord]) -> AnyTeacher | None:
@@ -98,14 +102,13 @@ class Asking:
         giver = self.guide.shared if self.guide is not None else None
         return Teacher(best.number, best.design, start_of(best, records, giver))
 
-    def _start(self, records: Sequence[TrialRecord]) -> tuple[Design, str] | None:
+    def _start(self, records: Sequence[TrialRecord], pending: Sequence[Design]) -> tuple[Design, str] | None:
         """The next of the designs that space, prior and others start with, and its origin; None where all were tried.
 
         One that a full disk or a killed process ended is tried again.
         """
-        tried = Counter(record.design.digest for record in records if worth_another_try(record))
         seen = {record.design.digest for record in records if not worth_another_try(record)}
-        seen |= {digest for digest, count in tried.items() if count >= STARTS_TRIED}
+        seen |= given_up(records) | {design.digest for design in pending}
         own: list[tuple[Design | None, str]] = [
             (self.space.baseline, "baseline"),
             *((design, "first") for design in self.space.first),
@@ -119,16 +122,18 @@ class Asking:
                 return design, origin
         return None
 
-    def _unseen(self, records: Sequence[TrialRecord]) -> Design | None:
+    def _unseen(self, records: Sequence[TrialRecord], pending: Sequence[Design]) -> Design | None:
         """A design that no trial had, drawn at random; then one that was given up; None where all were evaluated."""
+        busy = {design.digest for design in pending}
         seen = {record.design.digest for record in records if not worth_another_try(record)}
+        seen |= given_up(records) | busy
         draw = random.Random(f"{self.recipe.seed}-{len(records)}")
         taught = self.teacher(records) is not None
         for _ in range(RANDOM_DRAWS):
             design = self.space.sample(draw)
             if design.digest not in seen and (taught or not design.step("distillation")):
                 return design
-        for passed in (seen, settled(records)):
+        for passed in (seen, settled(records) | busy):
             rest = (d for d in self.space.designs() if d.digest not in passed)
             if (left := next((d for d in rest if taught or not d.step("distillation")), None)) is not None:
                 return left
@@ -138,7 +143,14 @@ class Asking:
 def settled(records: Sequence[TrialRecord]) -> set[str]:
     """Digests of the designs that were evaluated to the end: not given up, nor failed for no fault of theirs."""
     open_still = (Outcome.SCREENED, Outcome.STOPPED, Outcome.DUPLICATE)
-    return {r.design.digest for r in records if r.outcome not in open_still and not worth_another_try(r)}
+    ended = {r.design.digest for r in records if r.outcome not in open_still and not worth_another_try(r)}
+    return ended | given_up(records)
+
+
+def given_up(records: Sequence[TrialRecord]) -> set[str]:
+    """Digests of the designs that failed so often for causes that seemed not to be theirs that they are let be."""
+    tried = Counter(record.design.digest for record in records if worth_another_try(record))
+    return {digest for digest, count in tried.items() if count >= TRIED}
 
 
 def worth_another_try(record: TrialRecord) -> bool:

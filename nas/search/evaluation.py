@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,63 +17,62 @@ from nas.store import write_atomically
 from nas.study import StudyFolder
 
 Evaluate = Callable[[EvalRequest, Progress | None], EvalResult]
+# Gives requests, is sent what came of each, and returns the trial's record.
+Steps = Generator[EvalRequest, EvalResult, TrialRecord]
 
 
 class Evaluation:
-    """Evaluates trials of one search.
+    """Evaluates trials of one search, step by step; whoever carries the steps out may have several trials under way.
 
     Args:
         folder: Where raw samples and tracebacks go.
-        evaluate: Evaluates a design, to the end or to a rung; never raises for what a design did.
-        progress: Hears how far a stage has come.
+        records: Gives all trials that ended, at the moment.
         guide: Says which trials are given up, and when; None where all are evaluated to the end.
     """
 
-    def __init__(self, folder: StudyFolder, evaluate: Evaluate, progress: Progress, guide: Guide | None = None) -> None:
+    def __init__(
+        self, folder: StudyFolder, records: Callable[[], Sequence[TrialRecord]], guide: Guide | None = None
+    ) -> None:
         self.folder = folder
-        self.evaluate = evaluate
-        self.progress = progress
+        self.records = records
         self.guide = guide
 
-    def run(self, record: TrialRecord, request: EvalRequest, records: Sequence[TrialRecord]) -> TrialRecord:
-        """What came of a trial.
+    def steps(self, record: TrialRecord, request: EvalRequest) -> Steps:
+        """The evaluations that a trial takes, one after the other; what they told decides about the next.
 
         Args:
             record: The trial, not evaluated yet.
             request: Its evaluation, to the end.
-            records: All trials that ended.
         """
         if self.guide is not None:
-            ended = self._before_the_end(self.guide, record, request, records)
-            if ended.outcome is not Outcome.MEASURED:
-                return ended
-            record = ended
-        result = self.evaluate(request, self.progress)
+            record = yield from self._before_the_end(self.guide, record, request)
+            if record.outcome is not Outcome.MEASURED:
+                return record
+        result = yield request
         return self._with_result(record, result)
 
-    def _before_the_end(
-        self, guide: Guide, record: TrialRecord, request: EvalRequest, records: Sequence[TrialRecord]
-    ) -> TrialRecord:
+    def _before_the_end(self, guide: Guide, record: TrialRecord, request: EvalRequest) -> Steps:
         """The trial with what was learned of it before its whole evaluation; its outcome says whether that is due."""
+        records = self.records()
         record = replace(record, outcome=Outcome.MEASURED, quantities=guide.foresee(records, record.design))
         if guide.may_give_up(records, record):
-            record = self._screened(guide, record, records)
+            record = self._screened(guide, record)
             if record.outcome is Outcome.MEASURED and not record.spared and guide.foresees(records):
-                record = self._partly(record, replace(request, until=0))
+                record = yield from self._partly(record, replace(request, until=0))
                 if record.outcome is Outcome.STOPPED:
-                    record = self._screened(guide, record, records)
+                    record = self._screened(guide, record)
         for epochs in guide.gates(records, record) if record.outcome is Outcome.MEASURED else ():
-            record = self._partly(record, replace(request, until=epochs))
+            record = yield from self._partly(record, replace(request, until=epochs))
             if record.outcome is not Outcome.STOPPED:
                 return record
-            if (reason := guide.judge(records, record, epochs)) is not None:
+            if (reason := guide.judge(self.records(), record, epochs)) is not None:
                 return replace(record, reason=reason, epochs=epochs)
             record = replace(record, outcome=Outcome.MEASURED)
         return record
 
-    def _screened(self, guide: Guide, record: TrialRecord, records: Sequence[TrialRecord]) -> TrialRecord:
+    def _screened(self, guide: Guide, record: TrialRecord) -> TrialRecord:
         """The trial screened out, or spared, or with nothing against it."""
-        reason = guide.hopeless(records, record)
+        reason = guide.hopeless(self.records(), record)
         if reason is None:
             return replace(record, outcome=Outcome.MEASURED)
         if reason.kind == "constraint":
@@ -82,9 +81,10 @@ class Evaluation:
             return replace(record, outcome=Outcome.MEASURED, spared=True)
         return replace(record, outcome=Outcome.SCREENED, reason=reason)
 
-    def _partly(self, record: TrialRecord, request: EvalRequest) -> TrialRecord:
+    def _partly(self, record: TrialRecord, request: EvalRequest) -> Steps:
         """The trial with what a partial evaluation told."""
-        return self._with_result(record, self.evaluate(request, self.progress))
+        result = yield request
+        return self._with_result(record, result)
 
     def _with_result(self, record: TrialRecord, result: EvalResult) -> TrialRecord:
         """The record with what an evaluation found, beside what was known before.

@@ -122,20 +122,28 @@ class Guide:
                 self.say(f"no surrogate can be fitted ({error.message}); the sampler decides alone until one can")
             return None
 
-    def choose(self, records: Sequence[TrialRecord], asked: Callable[[], Design], teacher: bool) -> Proposal:
+    def choose(
+        self,
+        records: Sequence[TrialRecord],
+        asked: Callable[[], Design],
+        teacher: bool,
+        pending: Sequence[Design] = (),
+    ) -> Proposal:
         """The proposal that is worth most for its time.
 
         Args:
             records: All trials.
             asked: Gives the sampler's proposal.
             teacher: Whether distilled designs have somebody to learn from.
+            pending: What is being evaluated at this moment: no other trial of it is proposed.
         """
         known = self.knowledge(records)
-        promotions = self.promotions(records)
+        busy = {design.digest for design in pending}
+        promotions = [proposal for proposal in self.promotions(records) if proposal.design.digest not in busy]
         if known is None:
             # Nothing tells what they are worth: a training that may go on goes on first, as in successive halving.
             return promotions[0] if promotions else Proposal(asked(), "asked")
-        fans = self.fans.unseen(records, _seen(records), teacher) if self.recipe.guided.fans else []
+        fans = self.fans.unseen(records, _seen(records) | busy, teacher) if self.recipe.guided.fans else []
         if len({record.design.architecture_digest for record in records}) < STARTUP_TRIALS:
             # Surrogates of few architectures expect much of everything, and then most of what is cheapest; but
             # architectures are what they have to learn of. What costs no training is welcome at once.

@@ -1,36 +1,48 @@
 """The study loop: ask, evaluate, record, tell; until the budget is spent or every design has been seen.
 
-A record is on the disk before the sampler hears of its trial, so a process that dies loses at most the trial in
-flight, and the next start takes that one up again.
+One thread owns the study, the sampler and the guide; evaluations run wherever the executor has them, several at once.
+A record is on the disk before the sampler hears of its trial, so a process that dies loses at most the trials under
+way, and the next start takes them up again.
 """
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from nas.design import Design
-from nas.evaluate import EvalRequest
+from nas.errors import StudyError
+from nas.evaluate import DISK_FULL, EvalRequest, EvalResult
 from nas.gains import finalists
+from nas.lease import working
 from nas.lineage import start_of
 from nas.outcome import Outcome
 from nas.pipeline import AnyTeacher, Teacher
 from nas.recipe import Recipe
 from nas.record import StageResult, TrialRecord, utc_now, write_record
-from nas.search.asking import Asking, settled, worth_another_try
-from nas.search.evaluation import Evaluate, Evaluation
+from nas.search.asking import Asking, given_up, settled, worth_another_try
+from nas.search.evaluation import Evaluation, Steps
 from nas.search.guide import Guide
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.search.plan import flat_since
 from nas.search.samplers import SamplerHints
+from nas.search.stopping import Stopping
 from nas.space import SearchSpace
 from nas.study import Study, StudyFolder, read_trials
 from nas.teacher.given import GivenTeacher
 from nas.wording import plural
+from nas.workers.executor import Done, Executor, Lost
+
+# Kinds of errors that say that there is no room for a file.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Watcher(Protocol):
@@ -43,10 +55,10 @@ class Watcher(Protocol):
         """The search starts, perhaps from records that are there already."""
 
     def asked(self, number: int, design: Design) -> None:
-        """A trial starts."""
+        """A trial starts; several may run at once."""
 
-    def progress(self, stage: str, share: float) -> None:
-        """A stage of the trial has come so far, 0 to 1."""
+    def progress(self, stage: str, share: float, number: int | None = None) -> None:
+        """A stage of a trial has come so far, 0 to 1; without a number it is work for the search as a whole."""
 
     def told(self, record: TrialRecord, study: Study) -> None:
         """A trial ended."""
@@ -59,6 +71,29 @@ class Ended:
     why: str
 
 
+@dataclass
+class _Trial:
+    """A trial under way.
+
+    Args:
+        record: Without what is found yet.
+        steps: What it still has to go through.
+        request: The evaluation that runs.
+        tell: Whether the sampler is to hear of it.
+        attempt: Which one of that evaluation, from 1.
+        attempts: Of all its evaluations, the most.
+        peak: The most memory that one of them took, in bytes; None where that is not known.
+    """
+
+    record: TrialRecord
+    steps: Steps
+    request: EvalRequest
+    tell: bool
+    attempt: int = 1
+    attempts: int = 1
+    peak: int | None = None
+
+
 class Loop:
     """One search in one folder; the caller has claimed it.
 
@@ -66,7 +101,7 @@ class Loop:
         folder: The study's folder.
         recipe: What is searched, and the budget.
         space: Where designs come from.
-        evaluate: Evaluates one design; never raises for what a design did.
+        executor: Evaluates designs, never raising for what a design did; it is closed at the end.
         environment: The machine and its software, kept with each record.
         watcher: Hears of every trial.
         given: The teacher that the recipe names, if any; else distilled designs learn from the study's own best.
@@ -74,6 +109,7 @@ class Loop:
         guide: Weighs what comes next and gives up what is not worth it; without, each design that the sampler proposes
             is evaluated to the end.
         charged: Work done before the first trial, such as the training of a supernet: the first record carries it.
+        stopping: Says whether a person wants it to end.
         clock: Tells the seconds.
     """
 
@@ -82,18 +118,20 @@ class Loop:
         folder: StudyFolder,
         recipe: Recipe,
         space: SearchSpace,
-        evaluate: Evaluate,
+        executor: Executor[EvalRequest, EvalResult],
         environment: dict[str, Any],
         watcher: Watcher,
         given: GivenTeacher | None = None,
         starts: Sequence[tuple[Design, str]] = (),
         guide: Guide | None = None,
         charged: StageResult | None = None,
+        stopping: Stopping | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder = folder
         self.recipe = recipe
         self.space = space
+        self.executor = executor
         self.environment = environment
         self.watcher = watcher
         self.guide = guide
@@ -101,21 +139,58 @@ class Loop:
         self.charged = None if any(_carries(record, charged) for record in self.records) else charged
         self.bridge = Bridge(folder.storage, recipe, space, self._hints)
         self.asking = Asking(self.bridge, recipe, space, starts, guide, given)
-        self.evaluation = Evaluation(folder, evaluate, watcher.progress, guide)
+        self.evaluation = Evaluation(folder, lambda: self.records, guide)
+        self.stopping = stopping or Stopping()
         self.clock = clock
-        self.trial_began = clock()
+        self.trial_ended = clock()
+        self.under_way: dict[int, _Trial] = {}
+        self.waiting: deque[tuple[Asked, bool]] = deque()
 
     def run(self) -> Ended:
-        """Searches until budget or space is exhausted. Ctrl-C passes through and loses nothing finished."""
-        self._reconcile()
-        self.watcher.began(self._study())
-        for asked in self.bridge.told_without_record({record.number for record in self.records}):
-            self._finish(asked, tell=False)
-        for number in self.bridge.running():
-            self._finish(self.bridge.resume(number))
-        while (ended := self._ended()) is None:
-            self._finish(self.asking.next(self.records))
-        return ended
+        """Searches until budget or space is exhausted.
+
+        Raises:
+            KeyboardInterrupt: A person stopped it; what was finished is kept.
+            StudyError: The disk is full, or the folder cannot be written: what was finished is kept there too.
+        """
+        with closing(self.executor), self._writing(), self.stopping.once_trials_run():
+            self._reconcile()
+            self.watcher.began(self._study())
+            known = {record.number for record in self.records}
+            self.waiting.extend((asked, False) for asked in self.bridge.told_without_record(known))
+            self.waiting.extend((self.bridge.resume(number), True) for number in self.bridge.running())
+            while True:
+                ended = self._fill()
+                if not self.under_way:
+                    if self.stopping.asked:
+                        raise KeyboardInterrupt
+                    if ended is not None:
+                        return ended
+                else:
+                    self._advance(self.executor.wait(self._progress))
+
+    def _fill(self) -> Ended | None:
+        """Starts trials as long as there are slots and a budget; says why there are no more."""
+        while len(self.under_way) < self.executor.slots and not self.stopping.asked:
+            # What was asked before comes first, but for what another trial is finding out at this moment.
+            position = next((at for at, (asked, _) in enumerate(self.waiting) if not self._twin(asked)), None)
+            if position is not None:
+                asked, tell = self.waiting[position]
+                del self.waiting[position]
+                self._start(asked, tell)
+                continue
+            if len(self.waiting) >= self.executor.slots:
+                return None
+            if (ended := self._ended()) is not None:
+                return ended
+            with working():  # nothing of ours computes while a worker measures
+                asked = self.asking.next(self.records, [trial.record.design for trial in self.under_way.values()])
+            self.waiting.append((asked, True))
+        return None
+
+    def _twin(self, asked: Asked) -> bool:
+        """Whether a trial of the same design is under way."""
+        return any(trial.record.design.digest == asked.design.digest for trial in self.under_way.values())
 
     def _hints(self) -> SamplerHints:
         """What the sampler may know beside what it is told."""
@@ -134,14 +209,16 @@ class Loop:
                 self._tell(known[number])
 
     def _ended(self) -> Ended | None:
+        """Why no further trial is started; None where one is. Trials under way count as whole ones."""
         budget, study = self.recipe.budget, self._study()
-        if budget.trials is not None and study.spent >= budget.trials:
+        if budget.trials is not None and study.spent + len(self.under_way) + len(self.waiting) >= budget.trials:
             return Ended(f"the budget of {plural(budget.trials, 'trial')} is spent")
         if budget.minutes is not None:
-            left = 60 * budget.minutes - study.seconds
-            if left <= 0 or left < 0.5 * _median_seconds(study.counted):
+            left = 60 * budget.minutes - study.seconds - (self.clock() - self.trial_ended)
+            if left <= 0 or left < 0.5 * self.executor.slots * _median_seconds(study.counted):
                 return Ended(f"the budget of {budget.minutes:g} minutes is spent")
-        if len(settled(self.records)) >= self.space.size():
+        designs = {trial.record.design.digest for trial in self.under_way.values()}
+        if len(settled(self.records) | designs) >= self.space.size():
             return Ended(f"every design of the search space was evaluated: {self.space.size():,}")
         if budget.patience_minutes is not None:
             flat = flat_since(study.records, self.recipe)
@@ -149,8 +226,13 @@ class Loop:
                 return Ended(f"the hypervolume has been flat for {budget.patience_minutes:g} minutes")
         return None
 
-    def _finish(self, asked: Asked, tell: bool = True) -> None:
-        """Evaluates what was asked, keeps its record, tells the sampler unless it has heard."""
+    def _start(self, asked: Asked, tell: bool) -> None:
+        """Starts the trial of what was asked, or ends it at once where it needs no evaluation.
+
+        Args:
+            asked: The design and its number.
+            tell: Whether the sampler is to hear of it; it has heard of a trial whose record was lost.
+        """
         design = asked.design
         teacher = self.asking.teacher(self.records) if design.step("distillation") else None
         record = TrialRecord(
@@ -161,19 +243,62 @@ class Loop:
             environment=self.environment, started_at=utc_now(),
         )  # fmt: skip
         if (original := self._original(record)) is not None:
-            record = replace(record, duplicate_of=original.number)
+            self._finish(replace(record, duplicate_of=original.number), tell)
+            return
+        self.watcher.asked(asked.number, design)
+        inherits = None
+        if self.guide is not None:
+            record = replace(record, inherits=self.guide.label(self.records, record))
+            inherits = start_of(record, self.records, self.guide.shared)
+        request = EvalRequest(asked.number, design, self.recipe.seed, teacher, inherits=inherits)
+        steps = self.evaluation.steps(record, request)
+        trial = self.under_way[asked.number] = _Trial(record, steps, request, tell)
+        self._next_step(trial, None)
+
+    def _next_step(self, trial: _Trial, result: EvalResult | None) -> None:
+        """Hands what came of an evaluation to its trial, and starts the next one that it wants, or ends it."""
+        number = trial.record.number
+        try:
+            with working():  # surrogates may have to be fitted
+                trial.request = trial.steps.send(result) if result is not None else next(trial.steps)
+        except StopIteration as stop:
+            del self.under_way[number]
+            self._finish(replace(stop.value, attempts=trial.attempts, peak_memory_bytes=trial.peak), trial.tell)
         else:
-            self.watcher.asked(asked.number, design)
-            inherits = None
-            if self.guide is not None:
-                record = replace(record, inherits=self.guide.label(self.records, record))
-                inherits = start_of(record, self.records, self.guide.shared)
-            request = EvalRequest(asked.number, design, self.recipe.seed, teacher, inherits=inherits)
-            record = self.evaluation.run(record, request, self.records)
+            trial.attempt = 1
+            self.executor.submit(number, trial.request)
+
+    def _advance(self, ended: Done[EvalResult] | Lost) -> None:
+        """Goes on with the trial of which an evaluation ended; tries again what failed for a cause that may be gone.
+
+        Raises:
+            StudyError: The disk is full, so that the trial is for the next start.
+        """
+        trial = self.under_way[ended.job]
+        match ended:
+            case Lost(reason=reason):
+                result = EvalResult(Outcome.FAILED, reason)
+            case Done(result=result, peak_memory_bytes=peak):
+                trial.peak = max((known for known in (trial.peak, peak) if known is not None), default=None)
+        if result.reason is not None and result.reason.kind == DISK_FULL:
+            raise StudyError(result.reason.message, "make room; the same command goes on")
+        again = result.reason is not None and result.reason.transient
+        if again and trial.attempt < self.recipe.workers.attempts:
+            trial.attempt += 1
+            trial.attempts = max(trial.attempts, trial.attempt)
+            self.executor.submit(ended.job, trial.request)
+        else:
+            self._next_step(trial, result)
+
+    def _progress(self, job: int, stage: str, share: float) -> None:
+        self.watcher.progress(stage, share, job)
+
+    def _finish(self, record: TrialRecord, tell: bool) -> None:
+        """Keeps the record of a trial that ended, and tells the sampler unless it has heard."""
         # From the end of the trial before, so that the trials' seconds add up to the search's: asking counts too.
         now = self.clock()
-        record = replace(record, seconds=now - self.trial_began)
-        self.trial_began = now
+        record = replace(record, seconds=now - self.trial_ended)
+        self.trial_ended = now
         if self.charged is not None:
             seconds = record.seconds + self.charged.seconds
             record = replace(record, stages=(self.charged, *record.stages), seconds=seconds)
@@ -185,6 +310,18 @@ class Loop:
         study = self._study()
         self._trim_cache(study)
         self.watcher.told(record, study)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns what a folder raises that cannot be written into an error that says how to mend it.
+
+        Raises:
+            StudyError: Instead of an OSError.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(error, self.folder.path) from error
 
     def _original(self, asked: TrialRecord) -> TrialRecord | None:
         """The trial that evaluated the same design (with the same teacher) before.
@@ -198,6 +335,8 @@ class Loop:
             same = record.design.digest == asked.design.digest and record.teacher == asked.teacher
             if same and record.outcome not in unsettled and not worth_another_try(record):
                 return record
+        if asked.design.digest in given_up(self.records):
+            return next(r for r in reversed(self.records) if r.design.digest == asked.design.digest and r.reason)
         return None
 
     def _tell(self, record: TrialRecord) -> None:
@@ -210,6 +349,14 @@ class Loop:
         """Keeps the cache within its limit; the artifacts of front and baseline always stay."""
         kept = [sha for record in finalists(study) for sha in (record.artifact_sha256, *record.forms.values())]
         study.store.evict({sha for sha in kept if sha})
+
+
+def unwritable(error: OSError, folder: Path) -> StudyError:
+    """What to say where a file of a study cannot be written."""
+    if error.errno in _FULL:
+        return StudyError(f"the disk is full at {folder}", "make room; the same command goes on")
+    where = error.filename or folder
+    return StudyError(f"{where} cannot be written: {error.strerror or error}", "mend that; the same command goes on")
 
 
 def _carries(record: TrialRecord, charged: StageResult | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -59,9 +59,9 @@ class Prepared:
     numerics: Numerics
     own: OwnNetwork | None
     given: GivenTeacher | None
-    prior: Sensitivity | None
-    warm: Warm | None
-    notes: tuple[str, ...]
+    prior: Sensitivity | None = None
+    warm: Warm | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def starts(self) -> list[tuple[Design, str]]:
@@ -100,6 +100,33 @@ def prepare(recipe: Recipe, measurer: Measurer, progress: Progress, folder: Stud
     Raises:
         NasError: The recipe, space or data cannot be used.
     """
+    count = recipe.workers.count
+    prepared = load(recipe, measurer, max(1, usable_cores() // count) if count else usable_cores())
+    notes = [_summary(prepared)]
+    if prepared.own is not None:
+        notes.append(_own_summary(prepared.own, recipe))
+    if prepared.given is not None:
+        notes.append(_teacher_words(prepared.given, prepared.dataset, prepared.numerics, progress))
+    prior = _prior(recipe, folder, fresh)
+    if prior:
+        first = len(first_designs(prepared.space, prior))
+        notes.append(f"prior: trial {prior.trial} of {prior.study}; begins with {plural(first, 'design')} of it")
+    warm = load_warm(_others(recipe, folder), prepared.space, recipe) if recipe.warm_start else None
+    notes += warm.notes if warm else ()
+    return replace(prepared, prior=prior, warm=warm, notes=tuple(notes))
+
+
+def load(recipe: Recipe, measurer: Measurer, threads: int) -> Prepared:
+    """Loads and checks what evaluations need of all that a recipe names.
+
+    Args:
+        recipe: What to search.
+        measurer: Says what this machine can measure.
+        threads: That training may use where the recipe names no number.
+
+    Raises:
+        NasError: The recipe, space or data cannot be used.
+    """
     space = load_space(recipe.space)
     families.check_space(space)
     check_teaching(space, recipe)
@@ -107,22 +134,12 @@ def prepare(recipe: Recipe, measurer: Measurer, progress: Progress, folder: Stud
     targets = tuple(Target.parse(name) for name in recipe.all_targets)
     here = {target.name: measurer.environment_id(target) for target in targets}  # refuses what cannot be measured
     dataset = data.load(recipe.data)
-    numerics = numerics_for(recipe.training, has_fast_bfloat16(), usable_cores())
+    numerics = numerics_for(recipe.training, has_fast_bfloat16(), threads)
     own = own_network(space.module, dataset)
-    notes = [_summary(recipe, space, dataset, numerics)]
-    if own is not None:
-        notes.append(_own_summary(own, recipe))
     given = None
     if recipe.teacher is not None:
         given = load_teacher(recipe.teacher, dataset, normalisation_for(own, dataset), numerics)
-        notes.append(_teacher_words(given, dataset, numerics, progress))
-    prior = _prior(recipe, folder, fresh)
-    if prior:
-        count = len(first_designs(space, prior))
-        notes.append(f"prior: trial {prior.trial} of {prior.study}; begins with {plural(count, 'design')} of it")
-    warm = load_warm(_others(recipe, folder), space, recipe) if recipe.warm_start else None
-    notes += warm.notes if warm else ()
-    return Prepared(recipe, space, targets, here, dataset, numerics, own, given, prior, warm, tuple(notes))
+    return Prepared(recipe, space, targets, here, dataset, numerics, own, given)
 
 
 def _others(recipe: Recipe, folder: StudyFolder) -> Sequence[Path]:
@@ -187,14 +204,17 @@ def _teacher_words(given: GivenTeacher, dataset: Dataset, numerics: Numerics, pr
     return note
 
 
-def _summary(recipe: Recipe, space: SearchSpace, dataset: Dataset, numerics: Numerics) -> str:
+def _summary(prepared: Prepared) -> str:
     """What is about to be searched, in two lines."""
+    recipe, space, dataset, numerics = prepared.recipe, prepared.space, prepared.dataset, prepared.numerics
     counts = ", ".join(
         f"{len(split.labels):,} {name}"
         for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
     )
     shape = "×".join(str(size) for size in dataset.input.shape)
     trains = f"{numerics.precision} on {numerics.device}, {plural(numerics.threads, 'thread')}"
+    if recipe.workers.count:
+        trains = f"{plural(recipe.workers.count, 'worker')}, each {trains}"
     return (
         f"{recipe.data.source}: {counts} images of {shape}, {len(dataset.class_names)} classes\n"
         f"{space.name}: {size_words(space.size())} designs, sampled by {recipe.sampler}; training in {trains}"

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nas.estimate.estimator import Estimator
-from nas.evaluate import Estimate, Evaluator
-from nas.measure.complexity import Complexity
 from nas.measure.measurer import Measurer
-from nas.outcome import Quantity
-from nas.pipeline import Pipeline
 from nas.recipe import Recipe
 from nas.remeasure.surroundings import surroundings_of
 from nas.search.announced import Announced
 from nas.search.confirm import confirm
+from nas.search.evaluators import evaluator_for
 from nas.search.loop import Ended, Loop, Watcher
 from nas.search.optuna_bridge import storage_errors
-from nas.search.prepare import Prepared, prepare
+from nas.search.prepare import prepare
+from nas.search.stopping import Stopping
 from nas.search.strategy import carry_out, decide
+from nas.search.work import local_workers
 from nas.store import Store
 from nas.study import Study, StudyFolder, check_one_machine, read_trials
-from nas.target import ONNX, Target
+from nas.workers.here import Here
 
 
 def search(
-    recipe: Recipe, path: Path, watcher: Watcher, fresh: bool = False, measurer: Measurer | None = None
+    recipe: Recipe,
+    path: Path,
+    watcher: Watcher,
+    fresh: bool = False,
+    measurer: Measurer | None = None,
+    stopping: Stopping | None = None,
 ) -> tuple[Study, Ended]:
     """Runs a study to the end of its budget, or takes up the one that lies in the folder.
 
@@ -34,7 +36,8 @@ def search(
         path: The study's folder.
         watcher: Hears of every trial.
         fresh: Delete what the folder holds and start over; the caller has asked.
-        measurer: Measures latencies; one of its own by default, which ends with the search.
+        measurer: Measures latencies; one of its own by default, which ends with the search. Workers have their own.
+        stopping: Says whether a person wants it to end.
 
     Returns:
         The study, and why it ended.
@@ -44,7 +47,7 @@ def search(
     """
     if measurer is None:
         with Measurer() as own_measurer:
-            return search(recipe, path, watcher, fresh, own_measurer)
+            return search(recipe, path, watcher, fresh, own_measurer, stopping)
     folder = StudyFolder(path)
     prepared = prepare(recipe, measurer, watcher.progress, folder, fresh)
     for note in prepared.notes:
@@ -63,47 +66,15 @@ def search(
                 folder,
                 recipe,
                 prepared.space,
-                evaluator.evaluate,
+                local_workers(prepared, folder) if recipe.workers.count else Here(evaluator.evaluate),
                 surroundings_of(measurer, prepared.targets),
                 watcher,
                 prepared.given,
                 strategy.starts,
                 strategy.guide,
                 strategy.charged,
+                stopping,
             ).run()
         giver = strategy.guide.shared if strategy.guide is not None else None
         study = confirm(path, pipeline, prepared.dataset, measurer, watcher, prepared.given, giver)
     return study, ended
-
-
-def evaluator_for(prepared: Prepared, pipeline: Pipeline, measurer: Measurer) -> Evaluator:
-    """What evaluates designs with a real clock."""
-    return Evaluator(
-        prepared.recipe,
-        prepared.dataset,
-        pipeline,
-        pipeline.store,
-        measurer.measure,
-        measurer.outputs,
-        measurer.environment_id,
-        estimates_for(prepared.targets, prepared.here),
-    )
-
-
-def estimates_for(targets: Sequence[Target], here: Mapping[str, str]) -> Estimate | None:
-    """What this machine's calibrations estimate of an artifact; None where there are none (see ``nas calibrate``).
-
-    Args:
-        targets: What latencies are measured on.
-        here: Fingerprint of this machine and the runtime, by target.
-    """
-    found = {target.name: Estimator.load(target, here[target.name]) for target in targets if target.form == ONNX}
-    estimators = {name: estimator for name, estimator in found.items() if estimator is not None}
-    if not estimators:
-        return None
-
-    def estimate(content: bytes, complexity: Complexity, target: Target) -> Sequence[Quantity]:
-        estimator = estimators.get(target.name)
-        return estimator.quantities(content, complexity) if estimator is not None else ()
-
-    return estimate

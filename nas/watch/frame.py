@@ -110,6 +110,9 @@ class Frame:
         lines = [_line("Now", words)]
         if running.design is not None:
             lines.append(_line("", Text(describe(running.design), style="dim")))
+        if running.beside:
+            others = ", ".join(f"trial {number}: {stage or 'begun'}" for number, stage in running.beside.items())
+            lines.append(_line("", Text(f"beside it {others}", style="cyan")))
         return lines
 
 

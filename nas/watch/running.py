@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Running:
         share: How much of the stage is done, 0 to 1.
         number: Of the trial that runs; None between trials.
         design: What that trial evaluates.
+        beside: Other trials that run at the same time, and what is being done for each.
     """
 
     pid: int
@@ -40,6 +41,7 @@ class Running:
     share: float = 0.0
     number: int | None = None
     design: Design | None = None
+    beside: Mapping[int, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -50,6 +52,7 @@ class Running:
             "share": self.share,
             "number": self.number,
             "design": None if self.design is None else self.design.to_json(),
+            "beside": {str(number): stage for number, stage in self.beside.items()},
         }
 
     @classmethod
@@ -69,6 +72,7 @@ class Running:
             share=float(data["share"]),
             number=None if number is None else int(number),
             design=None if design is None else Design.from_json(design),
+            beside={int(number): str(stage) for number, stage in data.get("beside", {}).items()},
         )
 
 

@@ -38,6 +38,7 @@ from nas.search.plan import rung_epochs
 from nas.space import SearchSpace
 from nas.stages import Progress
 from nas.study import Study, StudyFolder
+from nas.workers.here import Here
 
 TARGET = "onnxruntime-cpu-1t-b1"
 LATENCY = f"latency_ms@{TARGET}"
@@ -142,7 +143,7 @@ class Silent:
     def note(self, text: str) -> None: ...
     def began(self, study: Study) -> None: ...
     def asked(self, number: int, design: Design) -> None: ...
-    def progress(self, stage: str, share: float) -> None: ...
+    def progress(self, stage: str, share: float, number: int | None = None) -> None: ...
     def told(self, record: TrialRecord, study: Study) -> None: ...
 
 
@@ -156,7 +157,7 @@ def run(world: World, recipe: Recipe, guided: bool) -> list[TrialRecord]:
         with place.claim():
             place.start(recipe, {"space": world.space.digest, "data": "table"})
             evaluate = Replayed(world, clock)
-            loop = Loop(place, recipe, world.space, evaluate, {}, Silent(), guide=guide, clock=clock)
+            loop = Loop(place, recipe, world.space, Here(evaluate), {}, Silent(), guide=guide, clock=clock)
             loop.run()
             return loop.records
 

@@ -17,6 +17,7 @@ from nas.space import SearchSpace
 from nas.stages import Progress
 from nas.study import Study, StudyFolder
 from nas.teacher.given import GivenTeacher
+from nas.workers.here import Here
 
 
 def make_space() -> SearchSpace:
@@ -84,7 +85,7 @@ class Memory:
     def asked(self, number: int, design: Design) -> None:
         pass
 
-    def progress(self, stage: str, share: float) -> None:
+    def progress(self, stage: str, share: float, number: int | None = None) -> None:
         pass
 
     def told(self, record: TrialRecord, study: Study) -> None:
@@ -107,5 +108,5 @@ def run_loop(
     space = space or make_space()
     with folder.claim():
         folder.start(recipe, {"space": space.digest, "data": "none"})
-        ended = Loop(folder, recipe, space, evaluate, {}, Memory(), given).run()
+        ended = Loop(folder, recipe, space, Here(evaluate), {}, Memory(), given).run()
     return Study.open(path), ended

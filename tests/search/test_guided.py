@@ -22,6 +22,7 @@ from nas.search.plan import rung_epochs
 from nas.space import SearchSpace
 from nas.stages import Progress
 from nas.study import Study, StudyFolder
+from nas.workers.here import Here
 
 EPOCHS = 9
 TRIALS = 18
@@ -83,7 +84,7 @@ def run_guided(
     guide = Guide(space, recipe, rung_epochs(EPOCHS, recipe.guided.reduction))
     with folder.claim():
         folder.start(recipe, {"space": space.digest, "data": "none"})
-        ended = Loop(folder, recipe, space, evaluate, {}, Memory(), guide=guide).run()
+        ended = Loop(folder, recipe, space, Here(evaluate), {}, Memory(), guide=guide).run()
     return Study.open(path), ended
 
 

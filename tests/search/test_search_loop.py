@@ -18,7 +18,7 @@ from nas.outcome import Outcome, Reason
 from nas.recipe import SAMPLERS
 from nas.recipe_sections import TeacherConfig
 from nas.record import TrialRecord, record_path
-from nas.search.asking import STARTS_TRIED
+from nas.search.asking import TRIED
 from nas.search.optuna_bridge import Bridge
 from nas.space import SearchSpace
 from nas.stages import Progress
@@ -253,7 +253,7 @@ def test_a_transient_failure_is_tried_again(tmp_path: Path) -> None:
             return result
 
     space = SearchSpace("one", "convnet", "", (Choice("stem.width", "architecture", (8, 16)), make_space().choices[2]))
-    study, _ = run_loop(tmp_path / "s", fake_recipe("random", trials=12), Flaky(), space)
+    study, _ = run_loop(tmp_path / "s", fake_recipe("random", trials=12, workers={"attempts": 1}), Flaky(), space)
     first = study.records[0]
     assert first.outcome is Outcome.FAILED
     assert any(r.outcome is Outcome.MEASURED and r.design.digest == first.design.digest for r in study.records)
@@ -271,12 +271,13 @@ def test_a_baseline_that_a_killed_process_ended_is_tried_again(tmp_path: Path, f
                 return EvalResult(Outcome.FAILED, Reason("measuring", "died (SIGKILL)", transient=True))
             return replace(result, outcome=Outcome.MEASURED)
 
-    study, _ = run_loop(tmp_path / "s", fake_recipe("random", trials=6), Killed(), replace(space, baseline=baseline))
+    recipe = fake_recipe("random", trials=6, workers={"attempts": 1})
+    study, _ = run_loop(tmp_path / "s", recipe, Killed(), replace(space, baseline=baseline))
     tried = [record for record in study.records if record.origin == "baseline"]
     assert [record.number for record in tried] == list(range(origins))
     assert {record.design.digest for record in tried} == {baseline.digest}
     measured = baseline_of(study)
-    assert (measured.number if measured else None) == (failures if failures < STARTS_TRIED else None)
+    assert (measured.number if measured else None) == (failures if failures < TRIED else None)
 
 
 def test_the_folder_holds_no_half_written_file(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from nas.record import record_path
 from nas.search.loop import Loop
 from nas.space import SearchSpace
 from nas.study import Study, StudyFolder
+from nas.workers.here import Here
 
 
 def space_with_baseline() -> SearchSpace:
@@ -34,7 +35,7 @@ def run_loop(path: Path, evaluate: FakeEvaluate, sampler: str = "tpe", trials: i
     folder, recipe, space = StudyFolder(path), fake_recipe(sampler, trials=trials), space_with_baseline()
     with folder.claim():
         folder.start(recipe, {"space": space.digest, "data": "none", "prior": "a digest"})
-        Loop(folder, recipe, space, evaluate, {}, Memory(), starts=[(design, "prior") for design in PRIORS]).run()
+        Loop(folder, recipe, space, Here(evaluate), {}, Memory(), starts=[(design, "prior") for design in PRIORS]).run()
     return Study.open(path)
 
 

@@ -16,6 +16,7 @@ from nas.search.loop import Loop
 from nas.stages import Progress
 from nas.study import Study, StudyFolder
 from nas.watch.running import RUNNING_FILE, Running, read_running, write_running
+from nas.workers.here import Here
 
 DESIGN = make_design(weight_bits=8)
 
@@ -79,7 +80,7 @@ def test_the_other_watcher_hears_all_of_it(tmp_path: Path) -> None:
         def asked(self, number: int, design: Design) -> None:
             heard.append(number)
 
-        def progress(self, stage: str, share: float) -> None:
+        def progress(self, stage: str, share: float, number: int | None = None) -> None:
             heard.append((stage, share))
 
     listener, study = Listener(), write_study(tmp_path, [make_record(0)])
@@ -127,6 +128,6 @@ def test_every_trial_of_a_real_loop_is_announced_while_it_runs(tmp_path: Path) -
     with folder.claim(), Announced(Memory(), folder.path) as watcher:
         folder.start(recipe, {"space": space.digest, "data": "none"})
         evaluate = Looking()
-        Loop(folder, recipe, space, evaluate, {}, watcher).run()
+        Loop(folder, recipe, space, Here(evaluate), {}, watcher).run()
     assert seen == [request.number for request in evaluate.requests]
     assert len(Study.open(folder.path).records) >= 6

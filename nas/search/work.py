@@ -1,0 +1,97 @@
+"""What a worker of a search does: it loads what the recipe names once, then evaluates whatever it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nas.errors import StudyError
+from nas.evaluate import EvalRequest, EvalResult
+from nas.measure.measurer import Measurer
+from nas.recipe import Recipe, parse_recipe, resolved
+from nas.search.evaluators import evaluator_for
+from nas.search.prepare import Prepared, load
+from nas.stages import Progress
+from nas.store import Store
+from nas.study import StudyFolder
+from nas.teacher.given import GivenTeacher
+from nas.workers.local import LocalWorkers
+from nas.workers.worker import Setup
+
+MODULE = "nas.search.worker"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request on its way to a worker, which has the teacher that the recipe names itself.
+
+    Args:
+        request: The request, without such a teacher.
+        given: Whether it has one.
+    """
+
+    request: EvalRequest
+    given: bool
+
+
+def packed(request: EvalRequest) -> Sent:
+    """What is sent of a request."""
+    given = isinstance(request.teacher, GivenTeacher)
+    return Sent(replace(request, teacher=None) if given else request, given)
+
+
+def options_for(prepared: Prepared, folder: StudyFolder) -> dict[str, Any]:
+    """What ``evaluator`` needs to evaluate as this process would."""
+    return {
+        "recipe": prepared.recipe.to_json(),
+        "folder": str(folder.path.resolve()),
+        "inputs": dict(prepared.inputs),
+        "threads": prepared.numerics.threads,
+    }
+
+
+def local_workers(prepared: Prepared, folder: StudyFolder) -> LocalWorkers[EvalRequest, EvalResult]:
+    """The workers on this machine that the recipe asks for."""
+    workers = prepared.recipe.workers
+    memory = None if workers.memory_mb is None else workers.memory_mb * 10**6
+    setup = Setup(options_for(prepared, folder), memory)
+    seconds = None if workers.minutes is None else 60 * workers.minutes
+    return LocalWorkers(MODULE, setup, workers.count, seconds, packed, prepared.numerics.threads)
+
+
+def evaluator(
+    recipe: Mapping[str, Any], folder: str, inputs: Mapping[str, str], threads: int
+) -> Callable[[Sent, Progress | None], EvalResult]:
+    """What a worker evaluates with; called in the worker.
+
+    Args:
+        recipe: As ``Recipe.to_json`` gives it, its paths absolute.
+        folder: The study's.
+        inputs: Digests of what the recipe names, as the search found them.
+        threads: That training may use.
+
+    Raises:
+        NasError: Something that the recipe names cannot be loaded, or is not what the search found any more.
+    """
+    parsed = parse_recipe(dict(recipe), "the recipe")
+    parsed = parsed.model_copy(update=resolved(parsed, Path("/")))  # its paths are absolute: what they name is noted
+    prepared, measurer = _prepared(parsed, threads)
+    for name in ("space", "data", "teacher", "module"):
+        if name in inputs and prepared.inputs.get(name) != inputs[name]:
+            raise StudyError(f"the {name} changed since the search began", "start the search again")
+    pipeline = prepared.pipeline(Store(StudyFolder(Path(folder)).cache, parsed.cache_limit_mb * 10**6))
+    evaluate = evaluator_for(prepared, pipeline, measurer).evaluate
+
+    def work(sent: Sent, progress: Progress | None) -> EvalResult:
+        request = replace(sent.request, teacher=prepared.given) if sent.given else sent.request
+        return evaluate(request, progress)
+
+    return work
+
+
+def _prepared(recipe: Recipe, threads: int) -> tuple[Prepared, Measurer]:
+    """What the recipe names, and a measurer that lasts as long as this process."""
+    measurer = Measurer()
+    return load(recipe, measurer, threads), measurer

@@ -1,0 +1,86 @@
+"""Processes of ours that work for this one: started so that they end with it, read when they died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO
+
+_PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+
+
+def with_our_package(environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables with which a process finds this package, wherever this one has it from."""
+    path = os.pathsep.join(filter(None, [str(_PACKAGE_PARENT), environment.get("PYTHONPATH", "")]))
+    return {**environment, "PYTHONPATH": path}
+
+
+def start_module(
+    module: str, descriptor: int, output: IO[bytes], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Starts ``python -m module DESCRIPTOR`` with its end of a connection.
+
+    Whatever it prints goes to a file, not to the terminal. Linux ends it together with the *thread* that started it, if
+    it asks for that. Where that is not the main one, a thread that lasts as long as this process starts it.
+
+    Args:
+        module: What to run.
+        descriptor: An open file that it inherits.
+        output: For what it prints.
+        environment: Its environment variables.
+    """
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            # -P keeps the caller's folder off the module path, where a file could pass for a package.
+            [sys.executable, "-P", "-m", module, str(descriptor)],
+            pass_fds=[descriptor],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            # Ctrl-C in the terminal is for the search, which then ends this process itself.
+            start_new_session=True,
+        )
+
+    if threading.current_thread() is threading.main_thread():
+        return start()
+    started: SimpleQueue[subprocess.Popen[bytes] | BaseException] = SimpleQueue()
+
+    def start_and_stay() -> None:
+        try:
+            started.put(start())
+        except BaseException as error:
+            started.put(error)
+        else:
+            threading.Event().wait()
+
+    threading.Thread(target=start_and_stay, name=f"starts {module}", daemon=True).start()
+    process = started.get()
+    if isinstance(process, BaseException):
+        raise process
+    return process
+
+
+def how_it_ended(status: int | None) -> str:
+    """An exit status in words: the signal's name, or the number."""
+    if status is None or status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
+
+
+def last_line(output: IO[bytes]) -> str:
+    """The last line that a process wrote, shortened; empty where it wrote nothing."""
+    output.seek(0, os.SEEK_END)
+    output.seek(max(0, output.tell() - 4000))
+    lines = output.read().decode(errors="replace").strip().splitlines()
+    return lines[-1].strip()[:300] if lines else ""
