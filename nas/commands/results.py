@@ -27,6 +27,8 @@ def front(study: StudyArgument) -> None:
     print_front(console, opened)
     for path in write_front_files(opened):
         console.print(f"wrote {path}", soft_wrap=True)
+    if not opened.front:
+        raise typer.Exit(1)
 
 
 def report(study: StudyArgument) -> None:

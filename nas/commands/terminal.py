@@ -89,7 +89,7 @@ def progress_bar(console: Console) -> Progress:
 
 
 def print_front(console: Console, study: Study) -> None:
-    """The front as a table, or why there is none."""
+    """The front as a table, or why there is none and what to do."""
     from nas.report.table import front_table
     from nas.wording import plural
 
@@ -98,10 +98,15 @@ def print_front(console: Console, study: Study) -> None:
         return
     if study.measured:
         console.print(f"no front: none of {plural(len(study.measured), 'measured trial')} meets the constraints")
+        hint = f"'nas report {study.folder.path}' shows by how much they miss; relax them, or let the search go on"
+        console.print(hint, style="dim", soft_wrap=True)
         return
     outcomes = Counter(str(record.outcome) for record in study.records)
     ended = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "no trials yet"
     console.print(f"no front: nothing was measured ({ended})")
+    failed = f"'nas report {study.folder.path}' says what failed and what to do"
+    hint = failed if outcomes else "run 'nas search' with its recipe again: it goes on there"
+    console.print(hint, style="dim", soft_wrap=True)
 
 
 def write_reports(console: Console, study: Study) -> None:

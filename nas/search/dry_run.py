@@ -12,7 +12,8 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.costs import Costs, costs_of, duration, steps_of
 from nas.search.plan import Plan, epochs_begun, plan
-from nas.search.prepare import Prepared, prepare
+from nas.search.prepare import prepare
+from nas.search.prepared import Prepared
 from nas.search.probe import probe_costs
 from nas.search.rule import supernet_seconds
 from nas.space import SearchSpace

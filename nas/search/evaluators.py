@@ -10,7 +10,7 @@ from nas.measure.complexity import Complexity
 from nas.measure.measurer import Measurer
 from nas.outcome import Quantity
 from nas.pipeline import Pipeline
-from nas.search.prepare import Prepared
+from nas.search.prepared import Prepared
 from nas.target import ONNX, Target
 
 

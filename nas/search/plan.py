@@ -96,7 +96,7 @@ def plan(recipe: Recipe, space: SearchSpace, costs: Costs, records: Sequence[Tri
     factor, seconds = _begun(recipe, costs, rungs, by_number)
     left = _designs_left(space, records)
     low, median, high = (int(share * factor * count) for count in whole)
-    needed = min(left, median) * seconds / share
+    needed = min(left, median) * seconds / share / at_once(recipe, costs)
     if not records and median:
         needed += costs.baseline - costs.mean_trial
     notes = [*costs.notes, *_notes(recipe, records, left, median, costs)]
@@ -138,7 +138,8 @@ def trials_that_fit(recipe: Recipe, costs: Costs, records: Sequence[TrialRecord]
     Their mean cost is drawn anew from the designs that costs are known of (a bootstrap), since it is the mean that
     many trials together depend on. Where only trials are limited all three are the same.
     """
-    by_number, seconds = _trials_left(recipe, records), _seconds_left(recipe, records)
+    by_number = _trials_left(recipe, records)
+    seconds = _seconds_left(recipe, records) * at_once(recipe, costs)
     if math.isinf(seconds):
         return (int(by_number),) * 3
     if not records:  # the baseline comes first, whatever it takes
@@ -149,6 +150,14 @@ def trials_that_fit(recipe: Recipe, costs: Costs, records: Sequence[TrialRecord]
     first = 0 if records else 1
     low, median, high = (int(min(by_number, first + seconds / float(mean))) for mean in (dear, middle, cheap))
     return low, median, high
+
+
+def at_once(recipe: Recipe, costs: Costs) -> float:
+    """How many trials' worth of work is done in the time of one: workers train at the same time, but only one of them
+    measures at a time, and the others wait meanwhile.
+    """
+    count = max(1, recipe.workers.count)
+    return count * costs.mean_trial / (costs.mean_trial + (count - 1) * costs.mean("measure"))
 
 
 def _seconds_left(recipe: Recipe, records: Sequence[TrialRecord]) -> float:

@@ -67,7 +67,7 @@ def search(
                 recipe,
                 prepared.space,
                 local_workers(prepared, folder) if recipe.workers.count else Here(evaluator.evaluate),
-                surroundings_of(measurer, prepared.targets),
+                surroundings_of(measurer, prepared.targets) | {"training": prepared.numerics.to_json()},
                 watcher,
                 prepared.given,
                 strategy.starts,

@@ -23,7 +23,7 @@ from nas.proxies import INHERITED_ACCURACY, rung_key
 from nas.recipe import Recipe
 from nas.record import StageResult
 from nas.search.evaluation import Evaluate
-from nas.search.prepare import Prepared
+from nas.search.prepared import Prepared
 from nas.space import SearchSpace
 from nas.stages import Progress
 from nas.study import StudyFolder

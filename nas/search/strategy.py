@@ -20,7 +20,7 @@ from nas.search.guide import Guide
 from nas.search.knowledge import Cues, row_of
 from nas.search.loop import Watcher
 from nas.search.plan import Course, plan, plan_without_costs, rungs_of
-from nas.search.prepare import Prepared
+from nas.search.prepared import Prepared
 from nas.search.rough import rough_costs
 from nas.search.shared_network import budget_of, train_shared
 from nas.store import write_atomically
@@ -81,7 +81,7 @@ def decide(
     Raises:
         StudyError: What was decided earlier cannot be read.
     """
-    decided = _kept(folder)
+    decided = kept_plan(folder)
     if decided is None:
         steps = steps_of(len(prepared.dataset.train), prepared.recipe)
         planned: Course | None = plan_without_costs(prepared.recipe, prepared.space, records, steps)
@@ -149,7 +149,7 @@ def cues_of(prepared: Prepared) -> Cues | None:
     return cues
 
 
-def _kept(folder: StudyFolder) -> Decided | None:
+def kept_plan(folder: StudyFolder) -> Decided | None:
     """What was decided earlier; None where nothing was.
 
     Raises:

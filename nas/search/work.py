@@ -12,7 +12,7 @@ from nas.evaluate import EvalRequest, EvalResult
 from nas.measure.measurer import Measurer
 from nas.recipe import Recipe, parse_recipe, resolved
 from nas.search.evaluators import evaluator_for
-from nas.search.prepare import Prepared, load
+from nas.search.prepared import Prepared, load
 from nas.stages import Progress
 from nas.store import Store
 from nas.study import StudyFolder

@@ -22,12 +22,14 @@ from nas.front import hypervolume, reference_from
 from nas.outcome import How, Outcome, Quantity, Reason
 from nas.own_module import FAMILY, OwnModule
 from nas.recipe import Recipe
+from nas.recipe_sections import WorkersConfig
 from nas.record import StageResult, TrialRecord
 from nas.search.costs import PARTS, Costs, DesignCost, Spread, costs_of, duration
 from nas.search.dry_run import DryRun
 from nas.search.plan import (
     GROWTH,
     Plan,
+    at_once,
     epochs_begun,
     flat_since,
     plan,
@@ -222,6 +224,15 @@ def test_minutes_hold_the_baseline_and_then_trials_of_the_mean_cost() -> None:
     low, median, high = trials_that_fit(recipe_of(minutes=100), costs_from(4.0, 8.0, 12.0, 16.0, baseline=0.0))
     assert 6000 / 16 < low < median < high < 6000 / 4
     assert median == pytest.approx(600, rel=0.05)
+
+
+@pytest.mark.parametrize(("workers", "speed"), [(0, 1.0), (1, 1.0), (2, 2 * 10 / (10 + 4)), (4, 4 * 10 / (10 + 12))])
+def test_workers_train_at_the_same_time_but_measure_one_after_the_other(workers: int, speed: float) -> None:
+    recipe = recipe_of(minutes=100).model_copy(update={"workers": WorkersConfig(count=workers)})
+    costs = costs_from(10.0)
+    assert at_once(recipe, costs) == pytest.approx(speed)
+    low, median, high = trials_that_fit(recipe, costs)
+    assert low == median == high == 1 + int((6000 * speed - 10) / 10)
 
 
 def test_what_is_spent_is_not_spent_again() -> None:

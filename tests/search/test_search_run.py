@@ -26,7 +26,7 @@ from nas.gains import finalists
 from nas.outcome import Outcome
 from nas.recipe import Recipe, parse_recipe
 from nas.recipe_sections import TeacherConfig
-from nas.search.prepare import check_teaching
+from nas.search.prepared import check_teaching
 from nas.search.run import search
 from nas.space import SearchSpace
 from nas.store import sha256_bytes
