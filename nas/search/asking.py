@@ -14,6 +14,7 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.guide import Guide
 from nas.search.optuna_bridge import Asked, Bridge
+from nas.search.samplers import STARTUP_TRIALS
 from nas.space import SearchSpace
 from nas.teacher.given import GivenTeacher
 
@@ -93,7 +94,7 @@ class Asking:
         """The given one; else the trained float network of the most accurate trial so far, the earlier of equals."""
         if self.given is not None:
             return self.given
-        if self.guide is not None and self.guide.opening.baseline_waits(records):
+        if self.guide is not None and self._first_teacher_is_to_come(records):
             return None  # what there is by then is too small to teach
         measured = [record for record in records if record.outcome is Outcome.MEASURED]
         if not measured:
@@ -101,6 +102,15 @@ class Asking:
         best = max(measured, key=lambda record: (record.value("accuracy"), -record.number))
         giver = self.guide.shared if self.guide is not None else None
         return Teacher(best.number, best.design, start_of(best, records, giver))
+
+    def _first_teacher_is_to_come(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether the baseline will be the first good teacher; others teach where it never comes."""
+        assert self.guide is not None
+        opening = self.guide.opening
+        if not opening.baseline_waits(records):
+            return False
+        measured = sum(record.outcome is Outcome.MEASURED for record in records)
+        return not opening.baseline_is_left_out(records) or measured < STARTUP_TRIALS
 
     def _start(self, records: Sequence[TrialRecord], pending: Sequence[Design]) -> tuple[Design, str] | None:
         """The next of the designs that space, prior and others start with, and its origin; None where all were tried.

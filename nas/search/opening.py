@@ -21,6 +21,8 @@ from nas.space import SearchSpace
 DEAR, BASELINE_AFTER = 3.0, 2.0
 # … and when this share of the budget's time has gone at the latest.
 BASELINE_LATEST = 0.25
+# One that would take more than this share of the whole budget is left out: what it teaches is not worth so much.
+BASELINE_MOST = 0.25
 # Designs drawn to tell what the space's cost.
 DRAWN = 16
 # After so many trials that trained nothing it comes as well.
@@ -44,21 +46,36 @@ class Opening:
     def baseline_waits(self, records: Sequence[TrialRecord]) -> bool:
         """Whether the space's baseline is so dear that other designs come first.
 
-        It is tried all the same, as speeds are told against it and as the first good teacher, unless time runs out.
+        It is tried all the same, as speeds are told against it and as the first good teacher, unless time runs out or
+        it alone would take much of the budget.
         """
         baseline, minutes = self.space.baseline, self.recipe.budget.minutes
         if baseline is None or minutes is None or self.rough is None:
             return False
         if any(record.design.digest == baseline.digest for record in records) or not self._baseline_is_dear:
             return False
-        trainings = [(record, training_seconds(record, self.recipe.budget.epochs)) for record in records]
-        rates = [s / float(self.rough([record.design])[0]) for record, s in trainings if s is not None]
-        if not rates:
+        seconds = self._baseline_seconds(records)
+        if seconds is None:
             return len(records) < UNTRAINED  # nothing could be trained: it may be for want of an easy design
-        # The least rate: small networks take longer for what they compute than large ones.
-        seconds = min(rates) * float(self.rough([baseline])[0])
+        if seconds > BASELINE_MOST * 60 * minutes:
+            return True
         spent = sum(record.seconds for record in records)
         return spent < min(BASELINE_AFTER * seconds, BASELINE_LATEST * 60 * minutes)
+
+    def baseline_is_left_out(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether it waits for good, as it would take too much of the budget."""
+        minutes = self.recipe.budget.minutes
+        seconds = self._baseline_seconds(records) if minutes is not None and self.baseline_waits(records) else None
+        return minutes is not None and seconds is not None and seconds > BASELINE_MOST * 60 * minutes
+
+    def _baseline_seconds(self, records: Sequence[TrialRecord]) -> float | None:
+        """How long the baseline would train, by what others took; None where none was trained."""
+        assert self.rough is not None
+        assert self.space.baseline is not None
+        trainings = [(record, training_seconds(record, self.recipe.budget.epochs)) for record in records]
+        rates = [s / float(self.rough([record.design])[0]) for record, s in trainings if s is not None]
+        # The least rate: small networks take longer for what they compute than large ones.
+        return min(rates) * float(self.rough([self.space.baseline])[0]) if rates else None
 
     def begins_with(self) -> Design:
         """What to begin with while the baseline waits: of some designs at random a cheap one, but not the cheapest."""

@@ -12,7 +12,7 @@ from search_fakes import make_space
 
 from nas.design import Design
 from nas.record import StageResult, TrialRecord
-from nas.search.opening import BASELINE_AFTER, BASELINE_LATEST, Opening
+from nas.search.opening import BASELINE_AFTER, BASELINE_LATEST, BASELINE_MOST, Opening
 from nas.space import SearchSpace
 
 RATE = 2.0  # seconds of training for each unit of the rough cost
@@ -60,6 +60,18 @@ def test_a_dear_baseline_waits_until_others_took_twice_as_long() -> None:
     assert not deciding.baseline_waits(records)
 
 
+def test_one_that_would_take_much_of_the_budget_is_left_out() -> None:
+    seconds = RATE * 64
+    deciding = opening(minutes=seconds / 60 / (BASELINE_MOST - 0.05))
+    tight = opening(minutes=seconds / 60 / (BASELINE_MOST + 0.05))
+    records = [trial(number) for number in range(200)]
+    assert not deciding.baseline_waits(records)
+    assert not deciding.baseline_is_left_out(records)
+    assert tight.baseline_waits(records), "however long the others took"
+    assert tight.baseline_is_left_out(records)
+    assert not tight.baseline_is_left_out([]), "nobody knows yet what it would take"
+
+
 def test_once_it_was_tried_nothing_waits() -> None:
     assert not opening().baseline_waits([trial(0, width=64)])
 
@@ -93,8 +105,9 @@ def test_meanwhile_it_begins_with_a_cheap_design_that_needs_no_teacher() -> None
 
 
 def test_it_waits_for_a_quarter_of_the_time_at_most() -> None:
-    slow = [trial(number, width=64) for number in range(3)]
-    slow = [replace(record, design=trial(0).design) for record in slow]  # a small network that takes very long
-    assert opening(minutes=60.0).baseline_waits(slow)
+    # By what they took the baseline takes 140 of 600 s, so by itself it would come after 280 s.
+    stages = (StageResult("train", "t", 140 * 8 / 64, False),)
+    slow = [replace(trial(number), stages=stages) for number in range(3)]
+    assert opening(minutes=10.0).baseline_waits(slow)
     spent = [replace(record, seconds=BASELINE_LATEST * 600.0 / 3) for record in slow]
     assert not opening(minutes=10.0).baseline_waits(spent)
