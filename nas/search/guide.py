@@ -97,7 +97,7 @@ class Guide:
         self.shared = shared
         self.finetunes = finetunes
         self.rough = rough
-        self.opening = Opening(space, recipe, rough)
+        self.opening = Opening(space, recipe, rough, say)
         self.objectives = recipe.parsed_objectives
         self.maximise = [objective.maximise for objective in self.objectives]
         self.logs = [objective.kind.log_axis for objective in self.objectives]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -36,12 +36,21 @@ class Opening:
         space: What designs are of.
         recipe: The budget, the seed.
         rough: What trainings cost against each other; None where that is not known, and the baseline comes first.
+        say: Told once where the baseline is left out.
     """
 
-    def __init__(self, space: SearchSpace, recipe: Recipe, rough: RoughCosts | None) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        recipe: Recipe,
+        rough: RoughCosts | None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.space = space
         self.recipe = recipe
         self.rough = rough
+        self.say = say
+        self._said = False
 
     def baseline_waits(self, records: Sequence[TrialRecord]) -> bool:
         """Whether the space's baseline is so dear that other designs come first.
@@ -58,9 +67,18 @@ class Opening:
         if seconds is None:
             return len(records) < UNTRAINED  # nothing could be trained: it may be for want of an easy design
         if seconds > BASELINE_MOST * 60 * minutes:
+            self._left_out(seconds, minutes)
             return True
         spent = sum(record.seconds for record in records)
         return spent < min(BASELINE_AFTER * seconds, BASELINE_LATEST * 60 * minutes)
+
+    def _left_out(self, seconds: float, minutes: float) -> None:
+        if not self._said:
+            self._said = True
+            self.say(
+                f"the baseline would train for about {seconds / 60:.2g} of {minutes:g} minutes and is left out: speeds "
+                "are told against none"
+            )
 
     def baseline_is_left_out(self, records: Sequence[TrialRecord]) -> bool:
         """Whether it waits for good, as it would take too much of the budget."""

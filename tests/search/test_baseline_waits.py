@@ -67,7 +67,12 @@ def test_one_that_would_take_much_of_the_budget_is_left_out() -> None:
     records = [trial(number) for number in range(200)]
     assert not deciding.baseline_waits(records)
     assert not deciding.baseline_is_left_out(records)
+    said: list[str] = []
+    tight.say = said.append
     assert tight.baseline_waits(records), "however long the others took"
+    assert tight.baseline_waits(records)
+    assert len(said) == 1, "once"
+    assert "left out" in said[0]
     assert tight.baseline_is_left_out(records)
     assert not tight.baseline_is_left_out([]), "nobody knows yet what it would take"
 
