@@ -23,6 +23,7 @@ from nas.commands.inspection import profile, spaces
 from nas.commands.measure import measure
 from nas.commands.pick import pick
 from nas.commands.plot import plot
+from nas.commands.reproduce import reproduce
 from nas.commands.results import front, report
 from nas.commands.search import search
 from nas.commands.sensitivity import sensitivity
@@ -61,7 +62,7 @@ def _common(
 
 # In the order in which a person meets them.
 for command in (
-    *(search, compress, watch, front, report, plot, compare, pick, finalize),
+    *(search, compress, watch, front, report, plot, compare, pick, finalize, reproduce),
     *(predict, verify, serve),
     *(measure, calibrate, doctor, dashboard),
     *(sensitivity, profile, spaces),

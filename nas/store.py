@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas.errors import StudyError
+from nas.safety.json_text import read_json
+
 _DIGEST = re.compile("[0-9a-f]{64}")
 # A file that is being written aside is done within moments; one of this age belongs to a process that died.
 _ABANDONED_SECONDS = 3600
@@ -79,7 +82,13 @@ class Store:
         self.limit_bytes = limit_bytes
 
     def blob_path(self, sha256: str) -> Path:
-        """Where a blob of that digest lies, whether or not it is there."""
+        """Where a blob of that digest lies, whether or not it is there.
+
+        Raises:
+            StudyError: It is no digest: what comes from a damaged file must not lead out of the folder.
+        """
+        if not _DIGEST.fullmatch(sha256):
+            raise StudyError(f"a file in the cache {self.folder} has no name such as {sha256!r:.80}")
         return self.folder / "blobs" / sha256
 
     def put(self, key: str, blob: bytes, detail: Mapping[str, Any]) -> Entry:
@@ -101,12 +110,19 @@ class Store:
         blob = self.read_blob(digest)
         return None if blob is None else Entry(blob, digest, detail)
 
+    def digest(self, key: str) -> str | None:
+        """The digest of what is stored under a key, as its index has it; None where nothing is. Touches nothing."""
+        try:
+            return _read_index(self.folder / "keys" / f"{key}.json")[0]
+        except (OSError, ValueError):
+            return None
+
     def read_blob(self, sha256: str) -> bytes | None:
         """A blob by its digest, checked against it; None where it is absent or damaged.
 
         A damaged blob is removed, and one that is read counts as used; whoever may only read does neither.
         """
-        if not _DIGEST.fullmatch(sha256):  # what comes from a damaged file must not lead out of the folder
+        if not _DIGEST.fullmatch(sha256):
             return None
         path = self.blob_path(sha256)
         try:
@@ -129,7 +145,7 @@ class Store:
         Args:
             keep: Digests that stay whatever the size, such as the front's artifacts.
         """
-        blobs = [(path.stat(), path) for path in self.folder.glob("blobs/*") if not path.name.startswith(".")]
+        blobs = [(path.lstat(), path) for path in self.folder.glob("blobs/*") if _DIGEST.fullmatch(path.name)]
         excess = sum(stat.st_size for stat, _ in blobs) - self.limit_bytes
         removed = 0
         for stat, path in sorted(blobs, key=lambda item: item[0].st_mtime_ns):
@@ -170,7 +186,10 @@ def _read_index(path: Path) -> tuple[str, Mapping[str, Any]]:
         OSError: It cannot be read.
         ValueError: It is damaged.
     """
-    index = json.loads(path.read_text())
+    try:
+        index = read_json(path, StudyError)
+    except StudyError as error:
+        raise ValueError(error.message) from error
     if not isinstance(index, dict):
         raise ValueError(f"{path} is no index")
     digest, detail = index.get("sha256"), index.get("detail")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent / "nas"
 # Each line imports from the lines above it alone; names on one line do not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "packages", "divergence"),
-    ("compression", "objectives", "outcome", "target"),
+    ("compression", "objectives", "outcome", "target", "safety"),
     ("design", "workers"),
     ("choice", "own_code"),
     ("own_module", "own_family"),
@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("report", "deploy", "remeasure"),
     ("sensitivity", "finalize", "watch"),
     ("search", "doctor"),
+    ("reproduce",),
     ("console", "progress_bar"),
     ("commands", "api"),
     ("cli",),
@@ -68,6 +69,7 @@ SINGLE_WITH_TORCH = (
     *("nas.measure.startup_probe", "nas.doctor.identity_probe"),
     *(f"nas.measure.runtimes.{name}" for name in ("program_torch", "eager_torch", "cuda_torch", "inductor_torch")),
     *("nas.measure.runtimes.registry", "nas.measure.server"),  # the measuring process loads the runtime that it is for
+    "nas.reproduce.run",
     *("nas.finalize.training", "nas.finalize.run", "nas.finalize.table"),
     *("nas.sensitivity.analysis", "nas.sensitivity.parts", "nas.sensitivity.run"),
 )

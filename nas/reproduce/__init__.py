@@ -1,0 +1,1 @@
+"""``nas reproduce``: one trial evaluated again from scratch, and how far what comes of it agrees."""
