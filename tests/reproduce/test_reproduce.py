@@ -63,7 +63,7 @@ def of_kind(path: Path, wanted: Any) -> TrialRecord:
 
 
 KINDS = {
-    "plain": lambda r: not r.design.compression,
+    "plain": lambda r: r.origin == "baseline",
     "pruned and in few bits": lambda r: r.design.step("pruning_ratio") and r.design.step("weight_bits") != 32,
     "distilled": lambda r: r.teacher_trial is not None,
 }
