@@ -30,6 +30,7 @@ from nas.commands.sensitivity import sensitivity
 from nas.commands.terminal import make_console
 from nas.commands.watch import watch
 from nas.errors import NasError
+from nas.safety.printable import printable
 
 app = typer.Typer(
     name="nas",
@@ -81,6 +82,8 @@ def main() -> NoReturn:
         _fail(error.message, error.hint, error.exit_code, error)
     except KeyboardInterrupt:
         sys.exit(130)
+    except MemoryError as error:
+        _fail(f"memory does not suffice: {error or 'the system gave no more'}", "give it less to do at once", 1, error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -97,6 +100,7 @@ def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
 def _fail(message: str, hint: str, code: int, error: BaseException) -> NoReturn:
     if os.environ.get("NAS_DEBUG"):
         traceback.print_exception(error)
+    message, hint = printable(message), printable(hint)
     console: Any = make_console(stderr=True)
     from rich.text import Text
 

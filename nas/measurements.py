@@ -24,6 +24,7 @@ import numpy as np
 from nas.errors import NasError, StudyError
 from nas.outcome import Outcome, Quantity
 from nas.record import TrialRecord
+from nas.safety.json_text import read_json
 from nas.store import write_atomically
 
 VERSION = 1
@@ -124,7 +125,7 @@ def read_measurements(folder: Path) -> list[Measurements]:
     found = []
     for path in sorted(folder.glob("[0-9]*.json")):
         try:
-            found.append(Measurements.from_json(json.loads(path.read_text())))
+            found.append(Measurements.from_json(read_json(path)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, NasError) as error:
             problem = f"{error} is missing" if isinstance(error, KeyError) else error
             raise StudyError(f"{path} cannot be read: {problem}", "delete it; 'nas measure' measures again") from error

@@ -39,6 +39,9 @@ from nas.recipe_sections import (
     as_tuple,
     one_of,
 )
+from nas.safety.files import read_bytes
+from nas.safety.limits import MOST_YAML_BYTES
+from nas.safety.yaml_text import load_yaml
 from nas.target import Place, Target
 
 SAMPLERS = ("predictor", "tpe", "nsga2", "gp", "random")
@@ -224,7 +227,7 @@ def load_recipe(path: Path) -> Recipe:
         RecipeError: The file is missing, is no YAML mapping, or breaks a rule; the message names file and field.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path, MOST_YAML_BYTES, RecipeError).decode()
     except IsADirectoryError:
         beside = path.with_suffix(".yaml")
         hint = f"did you mean {beside}?" if beside.is_file() else "name the YAML file"
@@ -235,8 +238,8 @@ def load_recipe(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"the recipe {path} cannot be read: {error}") from None
     try:
-        data = yaml.load(text, _UniqueKeys)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-13-45
+        data = load_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
         problem = " ".join(str(error).split()).replace('in "<unicode string>", line', "in line")
         raise RecipeError(f"the recipe {path} is not valid YAML: {problem}") from None
     if not isinstance(data, dict):
@@ -249,21 +252,6 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(
             f"{path}: 'data.path', 'teacher.path', 'prior', 'warm_start' or 'space' cannot be resolved: {error}"
         ) from None
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Reads YAML as ``safe_load`` does, but refuses a key that stands twice, where YAML would let the last one win."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.composer.ComposerError(None, None, f"the key '{key.value}' stands twice", key.start_mark)
-            seen.add(key.value)
-        return node
 
 
 def resolved(recipe: Recipe, folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from nas.design import Design
 from nas.errors import NasError, StudyError
 from nas.objectives import Constraint
 from nas.outcome import Outcome, Quantity, Realisation, Reason
+from nas.safety.json_text import read_json
 from nas.store import write_atomically
 from nas.target import ONNX
 
@@ -251,7 +252,7 @@ def read_records(trials_folder: Path) -> list[TrialRecord]:
 
 def _read(path: Path) -> TrialRecord:
     try:
-        record = TrialRecord.from_json(json.loads(path.read_text()))
+        record = TrialRecord.from_json(read_json(path))
         if path != record_path(path.parent, record.number):  # a copy by hand would count the trial twice
             raise ValueError(f"it holds trial {record.number}, which its name does not say")
         return record

@@ -57,6 +57,9 @@ from nas.own_code import is_own
 from nas.own_family import declare_family
 from nas.own_module import FAMILY as OWN_MODULE
 from nas.own_module import OwnModule, parse_module
+from nas.safety.files import read_bytes
+from nas.safety.limits import MOST_YAML_BYTES
+from nas.safety.yaml_text import DoubleKeyError, load_yaml
 
 __all__ = [
     "Choice",
@@ -291,35 +294,18 @@ def load_space(name_or_path: str, near: Path | None = None) -> SearchSpace:
 
 def _read_space(path: Path) -> SearchSpace:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path, MOST_YAML_BYTES, SpaceError).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise SpaceError(f"the search space {path} cannot be read: {error}") from None
     try:
-        _refuse_double_keys(yaml.compose(text, Loader=yaml.SafeLoader), set())
-        return parse_space(path.stem, yaml.safe_load(text), path.resolve().parent)
+        return parse_space(path.stem, load_yaml(text), path.resolve().parent)
+    except DoubleKeyError as error:
+        problem = f"key '{error.key}' stands twice in the mapping that starts in line {error.line}"
+        raise SpaceError(f"search space {path}: {problem}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         raise SpaceError(f"the search space {path} is no YAML: {' '.join(str(error).split())}") from None
     except SpaceError as error:
         raise SpaceError(f"search space {path}: {error.message}", error.hint) from None
-
-
-def _refuse_double_keys(node: yaml.Node | None, seen: set[int]) -> None:
-    """Refuses a mapping that has a key twice, of which YAML would silently keep the last."""
-    if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.SequenceNode):
-        children = list(node.value)
-    else:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise SpaceError(
-                    f"key '{key}' stands twice in the mapping that starts in line {node.start_mark.line + 1}"
-                )
-        children = [value for _, value in node.value]
-    for child in children:
-        _refuse_double_keys(child, seen)
 
 
 KEYS = ("family", "description", "architecture", "module", "compression", "baseline", "first")

@@ -42,6 +42,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes files that were being written aside, anywhere in a folder of which nobody else writes just now."""
+    for path in folder.rglob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Flushes a folder's entries to the disk, so that a rename in it outlasts a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -24,6 +24,7 @@ from nas.measurements import environments, measured_anew, read_measurements, tim
 from nas.outcome import Outcome, Quantity
 from nas.recipe import Recipe, load_recipe
 from nas.record import TrialRecord, read_records, record_path
+from nas.safety.json_text import read_json
 from nas.store import Store, write_atomically
 from nas.target import ONNX, Place
 
@@ -198,7 +199,7 @@ class StudyFolder:
             StudyError: The file that holds them is damaged.
         """
         try:
-            return {str(name): str(digest) for name, digest in json.loads(self.inputs.read_text()).items()}
+            return {str(name): str(digest) for name, digest in read_json(self.inputs, StudyError).items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError) as error:
@@ -347,7 +348,7 @@ class Study:
     def test_scores(self) -> Mapping[int, Mapping[str, Quantity]]:
         """Test accuracy of the finished front: trial number → quantity name → quantity. Empty before the end."""
         try:
-            data = json.loads(self.folder.test_scores.read_text())
+            data = read_json(self.folder.test_scores, StudyError)
             return {
                 int(number): {item["name"]: Quantity.from_json(item) for item in items}
                 for number, items in data.items()

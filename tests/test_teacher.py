@@ -296,7 +296,7 @@ def test_a_file_that_is_not_there(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("t.onnx", {}, "cannot be loaded: ONNX Runtime cannot load the model"),
+        ("t.onnx", {}, "cannot be read: it is no ONNX file"),
         ("t.pt", {}, "is no TorchScript file"),
         ("t.pt2", {}, "is no exported program"),
         ("t.safetensors", OWN, "cannot be used: .*t.safetensors cannot be read as safetensors"),

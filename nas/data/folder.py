@@ -7,6 +7,7 @@ path/test/cat/2.png             'val', that is the test set) and 'val' (also 'va
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from nas.data.images import EXTENSIONS, read_header, read_image
 from nas.data.source import RawData, Samples, required_path, source
 from nas.errors import DataError
 from nas.recipe_sections import DataConfig
+from nas.safety.arrays import check_data_bytes
 
 VALIDATION_FOLDERS = ("val", "valid", "validation")
 
@@ -101,6 +103,7 @@ def _input_of(files: list[Path], config: DataConfig) -> InputSpec:
 
 
 def _read(files: Labelled, input: InputSpec) -> Samples:
+    check_data_bytes(f"the images below {files[0][0].parent.parent}", len(files) * math.prod(input.shape))
     images = np.empty((len(files), *input.shape), dtype=np.uint8)
     for index, (path, _) in enumerate(files):
         images[index] = read_image(path, input)

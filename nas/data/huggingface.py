@@ -6,6 +6,8 @@ Read where it lies: nothing is looked up or downloaded. A directory of one data 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +15,11 @@ import numpy as np
 
 from nas.artifact import InputSpec, Resize
 from nas.data.arrays import as_images, as_labels
-from nas.data.images import GREY_MODES, image_pixels
+from nas.data.images import GREY_MODES, ImageBytes, read_header, read_image
 from nas.data.source import RawData, Samples, required_path, source
 from nas.errors import DataError, UnsupportedError, one_line, unknown_name
 from nas.recipe_sections import DataConfig
+from nas.safety.arrays import check_data_bytes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -141,11 +144,11 @@ def _pixels(
     """All images as arrays: grey if every image is, else RGB."""
     grey, sizes = True, set()
     for part, rows in parts.items():
-        for number, image in enumerate(rows[column]):
-            if image is None:
-                raise DataError(f"{root}: image {number} of {part} is missing", "remove the row")
-            grey &= image.mode in GREY_MODES
-            sizes.add((image.height, image.width))
+        mode = rows.features[column].mode
+        for image in _encoded(root, part, rows, column):
+            header = read_header(image)
+            grey &= header.grey if mode is None else mode in GREY_MODES
+            sizes.add((header.height, header.width))
     if config.resize is None and len(sizes) > 1:
         first, other = sorted(sizes)[:2]
         raise DataError(
@@ -159,13 +162,28 @@ def _pixels(
     height, width = config.resize or next(iter(sizes))
     channels = 1 if grey else 3
     shape = (height, width, channels) if config.layout == "NHWC" else (channels, height, width)
+    check_data_bytes(root, sum(len(rows) for rows in parts.values()) * math.prod(shape))
     input = InputSpec("uint8", shape, config.layout, resize)
     return {
-        part: np.stack(
-            [
-                image_pixels(image, input, f"{root}, image {number} of {part}")
-                for number, image in enumerate(rows[column])
-            ]
-        )
+        part: np.stack([read_image(image, input) for image in _encoded(root, part, rows, column)])
         for part, rows in parts.items()
     }, resize
+
+
+def _encoded(root: Path, part: str, rows: Dataset, column: str) -> Iterator[ImageBytes]:
+    """The image files that a column holds, not decoded by the library, which lets any decoder at them.
+
+    Raises:
+        DataError: An image is missing, or is only named: a file elsewhere, or an address that would be asked for it.
+    """
+    import datasets
+
+    for number, item in enumerate(rows.cast_column(column, datasets.Image(decode=False))[column]):
+        name = f"{root}, image {number} of {part}"
+        if item is None:
+            raise DataError(f"{root}: image {number} of {part} is missing", "remove the row")
+        if not item["bytes"]:
+            raise DataError(
+                f"{name} is not in the data set, which only says where it lies", "write it with save_to_disk"
+            )
+        yield ImageBytes(item["bytes"], name)

@@ -10,15 +10,20 @@ import gzip
 import math
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from nas.data.source import RawData, Samples, required_path, source
 from nas.errors import DataError
 from nas.recipe_sections import DataConfig
+from nas.safety.arrays import check_data_bytes
+from nas.safety.files import require_plain
+from nas.safety.limits import most_data_bytes
 
 UNSIGNED_BYTE = 0x08
 GZIP_MAGIC = b"\x1f\x8b"
+AT_ONCE = 2**24  # bytes
 
 
 @source("idx")
@@ -51,36 +56,55 @@ def read_idx(path: Path, dimensions: tuple[int, ...]) -> np.ndarray:
     Raises:
         DataError: The file cannot be read, is damaged, of another kind, or of another length than its header says.
     """
-    content = _content(path)
-    if len(content) < 4 or content[:2] != b"\0\0":
-        start = content[:4].hex(" ") or "(nothing)"
-        raise DataError(f"{path} is no IDX file: it must begin with two zero bytes, but begins with {start}")
-    kind, rank = content[2], content[3]
-    if kind != UNSIGNED_BYTE:
-        raise DataError(f"{path} must hold unsigned bytes (type 0x08), but its header says type 0x{kind:02x}")
-    if rank not in dimensions:
-        raise DataError(f"{path} must have {' or '.join(map(str, dimensions))} dimensions, but its header says {rank}")
-    header = 4 + 4 * rank
-    if len(content) < header:
-        raise DataError(f"{path} ends inside its header, after {len(content)} bytes", "download it again")
-    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, offset=4))
-    held, said = len(content) - header, math.prod(shape)
-    if held != said:
-        raise DataError(
-            f"{path} must hold {said} values, as its header says ({'×'.join(map(str, shape))}), but holds {held}",
-            "download it again",
-        )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()  # a copy, since this view is read-only
-
-
-def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
+        require_plain(path, DataError)
+        with path.open("rb") as file:
+            if not file.peek(2).startswith(GZIP_MAGIC):
+                return _array(path, file, dimensions)
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                try:
+                    return _array(path, unpacked, dimensions)
+                except DataError:
+                    unpacked.read(AT_ONCE)  # says so where what was unpacked is wrong because the file is damaged
+                    raise
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is a damaged gzip file: {error}", "download it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _array(path: Path, stream: IO[bytes] | gzip.GzipFile, dimensions: tuple[int, ...]) -> np.ndarray:
+    """The array that a stream holds, of which no more is read than its header states and one value."""
+    start = stream.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0":
+        raise DataError(
+            f"{path} is no IDX file: it must begin with two zero bytes, but begins with {start.hex(' ') or '(nothing)'}"
+        )
+    kind, rank = start[2], start[3]
+    if kind != UNSIGNED_BYTE:
+        raise DataError(f"{path} must hold unsigned bytes (type 0x08), but its header says type 0x{kind:02x}")
+    if rank not in dimensions:
+        raise DataError(f"{path} must have {' or '.join(map(str, dimensions))} dimensions, but its header says {rank}")
+    sizes = stream.read(4 * rank)
+    if len(sizes) < 4 * rank:
+        raise DataError(f"{path} ends inside its header, after {4 + len(sizes)} bytes", "download it again")
+    shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4", rank))
+    said = math.prod(shape)
+    parts, held, most = [], 0, min(said, most_data_bytes())
+    # In parts, since the header may state far more than the file holds, and then one more value, which must not be
+    # there: what a compressed file unpacks to may be without end.
+    while held <= most and (part := stream.read(min(AT_ONCE, most + 1 - held))):
+        parts.append(part)
+        held += len(part)
+    if most < held <= said:
+        check_data_bytes(path, said)
+    if held != said:
+        more = f"{held} or more" if held > said else held
+        raise DataError(
+            f"{path} must hold {said} values, as its header says ({'×'.join(map(str, shape))}), but holds {more}",
+            "download it again",
+        )
+    return np.frombuffer(bytearray().join(parts), np.uint8).reshape(shape)  # of a bytearray, which can be written to
 
 
 def _read_part(folder: Path, part: str) -> Samples | None:

@@ -5,6 +5,7 @@ Values are those that Pillow decodes: no scaling, no rotation by EXIF, alpha dro
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ import numpy as np
 
 from nas.artifact import InputSpec
 from nas.errors import DataError, NasError, unknown_name
+from nas.safety.files import require_plain
+from nas.safety.limits import MOST_IMAGE_PIXELS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,6 +28,9 @@ EXTENSIONS = frozenset(
 )
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
 MODES = {1: "L", 3: "RGB"}
+# Pillow's decoders that are let near a file, whatever its name says; others start programs (EPS: Ghostscript), or are
+# seldom looked after.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,18 @@ class Header:
     width: int
 
 
-def read_header(path: Path) -> Header:
+class ImageBytes(io.BytesIO):
+    """An image file's content, which calls itself by a name in messages, as a path does."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.called = name
+
+    def __str__(self) -> str:
+        return self.called
+
+
+def read_header(path: Path | ImageBytes) -> Header:
     """Size and kind of an image file.
 
     Raises:
@@ -46,14 +63,14 @@ def read_header(path: Path) -> Header:
         return Header(image.mode in GREY_MODES, image.height, image.width)
 
 
-def read_image(path: Path, input: InputSpec) -> np.ndarray:
+def read_image(path: Path | ImageBytes, input: InputSpec) -> np.ndarray:
     """One image as the artifact takes it, batch dimension left out.
 
     The image is first brought to the spec's channels (1: grey, by ITU-R 601-2 luma; 3: RGB), then, where the spec says
     how, resized.
 
     Args:
-        path: The image file.
+        path: The image file, or its content.
         input: What the artifact takes; uint8, with 1 or 3 channels.
 
     Returns:
@@ -81,8 +98,10 @@ def image_pixels(image: Image, input: InputSpec, name: str) -> np.ndarray:
     if resize is not None and resize.filter.upper() not in Image.Resampling.__members__:
         filters = [known.lower() for known in Image.Resampling.__members__]
         raise DataError(unknown_name("resize filter", resize.filter, filters))
+    _check_pixels(name, image.height, image.width)
     image = _converted(name, image, MODES[channels])
     if resize is not None:
+        _check_pixels(f"{name}, resized,", resize.height, resize.width)
         image = image.resize((resize.width, resize.height), Image.Resampling[resize.filter.upper()])
     if (image.height, image.width) != (height, width):
         raise DataError(
@@ -107,14 +126,17 @@ def _converted(name: str, image: Image, mode: str) -> Image:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image]:
+def _opened(path: Path | ImageBytes) -> Iterator[Image]:
     """An open image; whatever goes wrong with it inside the block is a DataError that names the file."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            if isinstance(path, Path):
+                require_plain(path, DataError)
+            with Image.open(path, formats=FORMATS) as image:
+                _check_pixels(str(path), image.height, image.width)
                 yield image
     except NasError:
         raise
@@ -123,10 +145,28 @@ def _opened(path: Path) -> Iterator[Image]:
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, not an image", "name the files in it") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise DataError(
-            f"{path} has more pixels than are safe to decode ({Image.MAX_IMAGE_PIXELS:,})", "make it smaller"
-        ) from None
+        raise DataError(_too_many(str(path)), "make it smaller") from None
     except UnidentifiedImageError:
         raise DataError(f"{path} cannot be read as an image", "remove it, or save it as PNG or JPEG") from None
     except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
         raise DataError(f"{path} cannot be read as an image: {error}", "remove it, or save it anew") from error
+
+
+def _check_pixels(name: str, height: int, width: int) -> None:
+    """Holds an image's size to the limit; by hand, since Pillow's own can be switched off by any other code.
+
+    Raises:
+        DataError: It has more pixels.
+    """
+    if height * width > _most_pixels():
+        raise DataError(_too_many(name), "make it smaller")
+
+
+def _too_many(name: str) -> str:
+    return f"{name} has more pixels than are safe to decode ({_most_pixels():,})"
+
+
+def _most_pixels() -> int:
+    from PIL import Image
+
+    return min(MOST_IMAGE_PIXELS, Image.MAX_IMAGE_PIXELS or MOST_IMAGE_PIXELS)

@@ -13,6 +13,7 @@ from nas.data.arrays import as_images, as_labels
 from nas.data.source import RawData, Samples, required_path, source
 from nas.errors import DataError, unknown_name
 from nas.recipe_sections import Arrays, DataConfig
+from nas.safety.arrays import check_npz
 
 FILE_STARTS = (b"PK\x03\x04", b"PK\x05\x06", npy_format.MAGIC_PREFIX)  # of zip archives, as .npz is, and of .npy
 
@@ -43,13 +44,15 @@ def _load(path: Path, names: Arrays) -> dict[str, np.ndarray]:
     try:
         # Opened here, since numpy leaves a file that it opened and could not read for the garbage collector to close.
         with path.open("rb") as stream:
-            if not stream.peek(1).startswith(FILE_STARTS):
+            start = stream.peek(1)
+            if not start.startswith(FILE_STARTS):
                 raise DataError(f"{path} is no .npz file", "write it with numpy.savez")
-            file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
+            if start.startswith(npy_format.MAGIC_PREFIX):  # not loaded to see it: its size was not looked at
                 raise DataError(f"{path} holds a single array (.npy)", "save images and labels with numpy.savez")
-            with file:
-                return {name: file[name] for name in _wanted(path, names, file.files)}
+            with np.load(stream, allow_pickle=False) as file:
+                wanted = _wanted(path, names, file.files)
+                check_npz(stream, wanted, path)
+                return {name: file[name] for name in wanted}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         if "allow_pickle" in str(error):
             raise DataError(

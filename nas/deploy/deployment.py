@@ -22,7 +22,11 @@ from nas.design import Design
 from nas.errors import ArtifactError, NasError, one_line
 from nas.gains import Comparison, latency_gain, mac_gain
 from nas.outcome import Quantity, Realisation
+from nas.safety.files import read_bytes
+from nas.safety.limits import MOST_JSON_BYTES, MOST_ONNX_BYTES
+from nas.safety.onnx_file import check_onnx
 from nas.store import sha256_bytes
+from nas.target import TORCH_PROGRAM
 
 VERSION = 2
 READABLE = (1, VERSION)  # the first knew ONNX Runtime on the CPU alone
@@ -110,7 +114,7 @@ class Deployment:
         """
         path = self.model_path
         try:
-            content = path.read_bytes()
+            content = read_bytes(path, MOST_ONNX_BYTES, ArtifactError)
         except OSError as error:
             raise ArtifactError(f"{path} cannot be read: {error.strerror}", "deploy again with 'nas pick'") from error
         if sha256_bytes(content) != self.sha256:
@@ -118,6 +122,8 @@ class Deployment:
                 f"{path} was changed after it was deployed: its SHA-256 is not the one in {DEPLOYMENT_FILE}",
                 "deploy again with 'nas pick'",
             )
+        if self.serving.form != TORCH_PROGRAM:
+            check_onnx(content, str(path))
         return content
 
     def to_json(self) -> dict[str, Any]:
@@ -234,7 +240,7 @@ def read_description(folder: Path) -> Deployment:
     """
     path = folder / DEPLOYMENT_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path, MOST_JSON_BYTES, ArtifactError).decode()
     except (FileNotFoundError, NotADirectoryError):
         message = f"{folder} is no deployment: it holds no {DEPLOYMENT_FILE}"
         raise ArtifactError(message, "write one with 'nas pick'") from None

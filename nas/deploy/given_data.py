@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from nas.deploy.predict import fitted
 from nas.errors import DataError
 from nas.recipe import load_recipe
 from nas.recipe_sections import DataConfig
+from nas.safety.arrays import check_data_bytes
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def _of_folder(path: Path, deployment: Deployment) -> Split:
     if not files:
         raise DataError(f"{root} holds no images in sub-folders, one for each class")
     labels = _numbers(np.array([name for _, name in files]), deployment.class_names, root)
+    check_data_bytes(root, len(files) * math.prod(deployment.input.shape))
     return Split(np.stack([read_image(file, deployment.input) for file, _ in files]), labels)
 
 

@@ -14,6 +14,8 @@ from nas.deploy.deployment import Deployment
 from nas.deploy.model import checked_model, is_onnx
 from nas.deploy.running import Runner
 from nas.errors import DataError
+from nas.safety.arrays import read_npy
+from nas.safety.files import require_plain
 from nas.serving import Outputs
 from nas.target import usable_cores
 
@@ -143,11 +145,10 @@ def fitted(array: np.ndarray, input: InputSpec, name: str) -> np.ndarray:
 
 def _load(path: Path) -> np.ndarray:
     try:
-        array = np.load(path, allow_pickle=False)
+        require_plain(path, DataError)
+        with path.open("rb") as stream:
+            return read_npy(stream, path.stat().st_size, path)
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} cannot be read as .npy: {error}", "write it with numpy.save, numbers only") from error
-    if not isinstance(array, np.ndarray):  # an .npz by another name
-        raise DataError(f"{path} is no .npy file: it holds several arrays", "save one array with numpy.save")
-    return array

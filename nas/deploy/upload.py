@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
 
 from nas.artifact import InputSpec
-from nas.data.images import read_image
+from nas.data.images import FORMATS, ImageBytes, read_image
 from nas.deploy.deployment import image_mode
 from nas.deploy.predict import fitted
 from nas.errors import DataError, NasError, one_line
-
-# Pillow's decoders that are let near what is sent; others start programs, or are seldom looked after.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
+from nas.safety.json_text import parse_json
 
 NPY_VERSION = b"\x01\x00"
 
@@ -39,17 +35,6 @@ class UploadError(NasError):
     def __init__(self, status: int, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
         self.status = status
-
-
-class _File(io.BytesIO):
-    """A file's content that calls itself by a name, as a path does."""
-
-    def __init__(self, content: bytes, name: str) -> None:
-        super().__init__(content)
-        self.called = name
-
-    def __str__(self) -> str:
-        return self.called
 
 
 def read_upload(content: bytes, kind: str, input: InputSpec, name: str = "the upload") -> np.ndarray:
@@ -119,8 +104,8 @@ def _read_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 def _read_json(content: bytes, input: InputSpec, name: str) -> np.ndarray:
     """An array of numbers, bare or under the key ``images`` or ``image``."""
     try:
-        data = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        data = parse_json(content)
+    except ValueError as error:
         raise UploadError(400, f"{name} is no JSON: {one_line(error)}") from error
     if isinstance(data, dict):
         data = next((data[key] for key in ("images", "image") if key in data), None)
@@ -130,6 +115,8 @@ def _read_json(content: bytes, input: InputSpec, name: str) -> np.ndarray:
 
 
 def _numbers(data: list[Any], input: InputSpec, name: str) -> np.ndarray:
+    if not _numbers_alone(data):  # before numpy makes room for each to be as long as the longest text among them
+        raise UploadError(422, f"{name} must hold numbers only, and some")
     try:
         array = np.array(data)
     except (ValueError, OverflowError) as error:
@@ -141,6 +128,19 @@ def _numbers(data: list[Any], input: InputSpec, name: str) -> np.ndarray:
     if array.dtype.kind == "f" or array.min() < 0 or array.max() > 255:
         raise UploadError(422, f"{name} must hold whole numbers from 0 to 255, as the model takes pixels")
     return array.astype(np.uint8)
+
+
+def _numbers_alone(data: list[Any]) -> bool:
+    """Whether lists hold nothing but lists and, in the end, numbers."""
+    waiting = [data]
+    while waiting:
+        rows = waiting.pop()
+        kinds = set(map(type, rows))
+        if list in kinds and len(kinds) == 1:
+            waiting += rows
+        elif not kinds <= {int, float, bool}:
+            return False
+    return True
 
 
 def _read_image(content: bytes, kind: str, input: InputSpec, name: str) -> np.ndarray:
@@ -158,14 +158,14 @@ def _read_image(content: bytes, kind: str, input: InputSpec, name: str) -> np.nd
         said = f" ({kind})" if kind else ""
         taken = ", ".join(FORMATS)
         raise UploadError(415, f"{name}{said} is no image that is taken", f"send {taken}, .npy or JSON") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         pixels = MOST_PIXELS + 1
     except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them stumble over
         raise UploadError(400, f"{name} is a damaged image: {one_line(error)}", "save it anew") from error
     if pixels > MOST_PIXELS:
         raise UploadError(413, f"{name} has more than {MOST_PIXELS:,} pixels", "make it smaller")
     try:
-        return read_image(cast(Path, _File(content, name)), input)  # Pillow reads it as it reads a path's file
+        return read_image(ImageBytes(content, name), input)
     except DataError as error:
         damaged = "cannot be read" in error.message
         raise UploadError(400 if damaged else 422, error.message, error.hint) from error

@@ -26,6 +26,7 @@ from nas.families.outputs import drop_idle_layers, give_logits_alone
 from nas.families.weights import digest_of_weights, load_weights
 from nas.own_code import explained, importable
 from nas.own_module import INCLUDED, OwnModule
+from nas.safety.programs import announce_source
 from nas.store import sha256_bytes
 
 
@@ -125,6 +126,7 @@ def _run_file(path: Path) -> ModuleType:
         ) from None
     except OSError as error:
         raise ModuleError(f"{path} cannot be read: {error.strerror}") from error
+    announce_source(str(path))
     name = f"own_module_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # a path that ends in .py has a loader
@@ -139,6 +141,7 @@ def _run_file(path: Path) -> ModuleType:
 
 
 def _import(name: str) -> ModuleType:
+    announce_source(name)
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from nas.design import canonical_json
 from nas.errors import ModuleError, one_line
+from nas.safety.limits import most_data_bytes, size_words
 
 # Under which key a checkpoint that holds more than the weights may keep them.
 CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")
@@ -51,6 +53,11 @@ def weights_in(content: bytes, path: Path) -> dict[str, Tensor]:
     for prefix in WRAPPER_PREFIXES:
         if weights and all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    for name, tensor in weights.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
+            raise ModuleError(
+                f"{path} holds '{name}' as another kind of tensor than plain numbers", "save it dense, and as floats"
+            )
     return weights
 
 
@@ -63,7 +70,10 @@ def _safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
 
 def _state_dict(file: bytes, path: Path) -> dict[str, Tensor]:
     try:
+        _check_unpacked(file, path)
         content = torch.load(io.BytesIO(file), map_location="cpu", weights_only=True)
+    except ModuleError:
+        raise
     except pickle.UnpicklingError as error:
         raise ModuleError(
             f"{path} holds more than tensors, which is not loaded since it could run code",
@@ -82,6 +92,22 @@ def _state_dict(file: bytes, path: Path) -> dict[str, Tensor]:
             f"{path} holds no state_dict but a {type(content).__name__}", "save network.state_dict() by torch.save"
         )
     return {str(name): tensor for name, tensor in content.items()}
+
+
+def _check_unpacked(file: bytes, path: Path) -> None:
+    """Refuses an archive whose files take more memory than there is: torch writes them as they are, not compressed."""
+    if zipfile.is_zipfile(io.BytesIO(file)):
+        with zipfile.ZipFile(io.BytesIO(file)) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > most_data_bytes():
+            raise ModuleError(f"{path} would take {size_words(size)} of memory, more than this machine has")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity; what torch cannot tell of floats of 8 bits is told of wider."""
+    if not tensor.is_floating_point():
+        return True
+    return bool((tensor.float() if tensor.itemsize == 1 else tensor).isfinite().all())
 
 
 def load_weights(network: nn.Module, path: Path, label: str) -> None:
@@ -112,7 +138,7 @@ def fit_weights(network: nn.Module, given: Mapping[str, Tensor], name: str, labe
         *(
             f"its '{key}' holds NaN or infinity"
             for key in own
-            if key in given and given[key].is_floating_point() and not bool(given[key].isfinite().all())
+            if key in given and given[key].shape == own[key].shape and not _is_finite(given[key])
         ),
     ]
     if problems:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nas.errors import NasError, StudyError
 from nas.finalized.runs import Finalized, History
+from nas.safety.json_text import read_json
 from nas.store import Store, write_atomically
 
 FOLDER = "finalized"
@@ -75,7 +76,7 @@ def read_finalized(study: Path) -> dict[int, Finalized]:
 
 def _read(path: Path) -> History:
     try:
-        history = History.from_json(json.loads(path.read_text()))
+        history = History.from_json(read_json(path))
         if path.name != history_path(path.parent.parent, history.trial).name:
             raise ValueError(f"it holds trial {history.trial}, which its name does not say")
         return history

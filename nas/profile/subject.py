@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import onnx
 from torch import nn
 
 from nas.artifact import InputSpec
@@ -15,8 +16,10 @@ from nas.compress.program import export_program
 from nas.data.normalise import Normalisation
 from nas.describe import describe
 from nas.design import Design, Value
-from nas.errors import NasError, SpaceError, unknown_name
+from nas.errors import ArtifactError, NasError, SpaceError, one_line, unknown_name
 from nas.profile.compute import Profile, profile_design, profile_onnx
+from nas.safety.json_text import read_json
+from nas.safety.onnx_file import check_onnx, read_onnx
 from nas.space import Choice, SearchSpace, list_spaces, load_space
 from nas.study import Study, StudyFolder
 from nas.target import TORCH_PROGRAM, Target
@@ -44,7 +47,29 @@ def profile_subject(
     if settings:
         raise NasError("--set is for a search space's choices", "drop it, or name a space such as convnet")
     path, title = _onnx_file(subject)
-    return profile_onnx(path, target, title=title)
+    content = read_onnx(path)
+    check_onnx(content, str(path))  # all of it, since it is measured from memory
+    with invalid_refused(content, str(path)):
+        return profile_onnx(path, target, title=title)
+
+
+@contextmanager
+def invalid_refused(content: bytes, source: str) -> Iterator[None]:
+    """Turns what counting stumbles over into an ArtifactError, where it is the model that is wrong.
+
+    Counting takes a valid model for granted: that a convolution has weights, that every node gives something.
+
+    Raises:
+        ArtifactError: Something was stumbled over, and the model breaks the rules of ONNX.
+    """
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError, StopIteration) as error:
+        try:
+            onnx.checker.check_model(content)
+        except Exception as problem:  # protobuf's, which has no home that lasts, beside the checker's own
+            raise ArtifactError(f"{source} is no valid ONNX model: {one_line(problem)}") from error
+        raise
 
 
 def _design(subject: str, settings: Sequence[str]) -> Design | None:
@@ -52,9 +77,9 @@ def _design(subject: str, settings: Sequence[str]) -> Design | None:
     path = Path(subject)
     if path.suffix == ".json" and path.is_file():
         try:
-            data = json.loads(path.read_text())
+            data = read_json(path)
             return Design.from_json(data.get("design", data))
-        except (ValueError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise NasError(f"{subject} holds no design: {error}") from None
     names = [space.name for space in list_spaces()]
     if subject in names or path.suffix in (".yaml", ".yml"):

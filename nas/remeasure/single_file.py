@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +12,12 @@ import numpy as np
 
 from nas.errors import ArtifactError, one_line
 from nas.measure.measurer import Measurer
-from nas.measure.startup import measure_startup
 from nas.outcome import Quantity
+from nas.safety.files import read_bytes
+from nas.safety.json_text import parse_json
+from nas.safety.limits import MOST_JSON_BYTES, MOST_ONNX_BYTES, size_words
+from nas.safety.onnx_file import check_onnx
+from nas.safety.programs import announce_program
 from nas.target import TORCH_PROGRAM, Target
 
 SUFFIXES = {".onnx": "an ONNX file", ".pt2": "an exported torch program"}
@@ -66,7 +69,7 @@ def measure_file(path: Path, target: Target, measurer: Measurer, images: np.ndar
     """
     check_form(path, target)
     latency, _ = measurer.measure(_content(path), target, images)
-    load, memory = measure_startup(path, target, images, measurer.environment_id(target))
+    load, memory = measurer.startup(path, target, images)
     return FileMeasured(target, latency, load, memory)
 
 
@@ -144,7 +147,7 @@ def _shape(path: Path, given: ModelInput, target: Target, sizes: Sequence[int] |
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, MOST_ONNX_BYTES, ArtifactError)
     except OSError as error:
         raise ArtifactError(f"the model {path} cannot be read: {error.strerror}") from error
 
@@ -153,8 +156,10 @@ def _input_of_onnx(path: Path) -> ModelInput:
     """The one input of an ONNX file; weights that older files list among the inputs are none."""
     import onnx
 
+    content = _content(path)
+    check_onnx(content, str(path))
     try:
-        graph = onnx.load_model_from_string(_content(path)).graph
+        graph = onnx.load_model_from_string(content).graph
     except Exception as error:  # protobuf's errors have no common base that onnx exports
         raise ArtifactError(f"{path} is no ONNX file: {one_line(error, 200)}") from error
     weights = {tensor.name for tensor in graph.initializer}
@@ -163,6 +168,8 @@ def _input_of_onnx(path: Path) -> ModelInput:
     tensor = inputs[0].type.tensor_type
     if not tensor.HasField("shape"):
         raise ArtifactError(f"{path} does not say what shape its input has", "export it with a shape")
+    if tensor.elem_type not in onnx.helper.get_all_tensor_dtypes():
+        raise ArtifactError(f"{path} takes inputs of a type that ONNX does not know")
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     if dtype.kind not in "fiub":
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
@@ -178,7 +185,9 @@ def _input_of_program(path: Path) -> ModelInput:
     try:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith("models/model.json"))
-            module = json.loads(archive.read(name))["graph_module"]
+            if (size := archive.getinfo(name).file_size) > MOST_JSON_BYTES:
+                raise ValueError(f"its graph takes {size_words(size)}")
+            module = parse_json(archive.read(name))["graph_module"]
         specs = [spec["user_input"]["arg"] for spec in module["signature"]["input_specs"] if "user_input" in spec]
         inputs = [spec["as_tensor"]["name"] for spec in specs]
         tensors: list[dict[str, Any]] = [module["graph"]["tensor_values"][name] for name in inputs]
@@ -186,6 +195,7 @@ def _input_of_program(path: Path) -> ModelInput:
     except (OSError, zipfile.BadZipFile, StopIteration, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is no exported torch program: {one_line(error, 200)}") from error
     _check_single(path, inputs)
+    announce_program(path)
     return found[0]
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from nas.errors import StudyError
 from nas.outcome import Quantity
+from nas.safety.json_text import read_json
 from nas.store import write_atomically
 
 HEADER = "measured-in.json"
@@ -69,8 +71,8 @@ class Unfinished:
 def _read(path: Path) -> Any:
     """What a JSON file holds; None where it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        return read_json(path, StudyError)
+    except (OSError, ValueError, StudyError):
         return None
 
 

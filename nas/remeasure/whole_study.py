@@ -10,7 +10,6 @@ import numpy as np
 from nas.data.dataset import Dataset
 from nas.errors import ArtifactError, MeasureError, StudyError
 from nas.measure.measurer import Measurer
-from nas.measure.startup import measure_startup
 from nas.measurements import Measurements, write_measurements
 from nas.outcome import Outcome, Quantity
 from nas.record import TrialRecord, record_path, utc_now
@@ -134,7 +133,7 @@ class _Task:
         if not recipe.needs_fresh_process or target.name not in recipe.all_targets or sha is None:
             return ()
         path = self.study.store.blob_path(sha)
-        return measure_startup(path, target, self.dataset.validation.images, self.fingerprints[target.name])
+        return self.measurer.startup(path, target, self.dataset.validation.images)
 
 
 def _check_targets(study: Study, targets: Sequence[Target]) -> None:

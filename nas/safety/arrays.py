@@ -78,10 +78,15 @@ def read_npy(stream: IO[bytes], size: int, where: object) -> np.ndarray:
     """
     start = stream.read(npy_format.MAGIC_LEN)
     if start[:-2] != npy_format.MAGIC_PREFIX:
-        raise DataError(f"{where} is no .npy file", "write it with numpy.save")
+        if start.startswith(b"PK"):
+            raise DataError(f"{where} is no .npy file: it holds several arrays", "save one array with numpy.save")
+        raise DataError(f"{where} cannot be read as .npy: it is none", "write it with numpy.save, numbers only")
     shape, dtype, header = _header(stream, start, str(where))
     if dtype.hasobject:
-        raise DataError(f"{where} holds Python objects, which are not loaded since they can run code")
+        raise DataError(
+            f"{where} cannot be read as .npy: it holds Python objects, which can run code, so that allow_pickle=False",
+            "write it with numpy.save, numbers only",
+        )
     _check_size(shape, dtype, size - header, str(where))
     stream.seek(0)
     array: np.ndarray = np.load(stream, allow_pickle=False)

@@ -26,6 +26,8 @@ MOST_GRAPH_DEPTH = 16
 MOST_ONNX_NODES = 50_000
 # Elements of one tensor that a model holds or a value that it declares.
 MOST_ELEMENTS = 2**40
+# Of a value of one dimension: onnx's inference of shapes takes each of its elements for a size that it may follow.
+MOST_VECTOR = 2**22
 
 # Pixels of one image, as Pillow's own limit: 90 million take 270 MB. Few bytes of a file may stand for more.
 MOST_IMAGE_PIXELS = 89_478_485

@@ -15,7 +15,14 @@ from pathlib import Path
 
 from nas.errors import ArtifactError, NasError
 from nas.safety.files import confined, read_bytes
-from nas.safety.limits import MOST_ELEMENTS, MOST_GRAPH_DEPTH, MOST_ONNX_BYTES, MOST_ONNX_NODES, size_words
+from nas.safety.limits import (
+    MOST_ELEMENTS,
+    MOST_GRAPH_DEPTH,
+    MOST_ONNX_BYTES,
+    MOST_ONNX_NODES,
+    MOST_VECTOR,
+    size_words,
+)
 from nas.safety.protocol_buffers import DamagedError, fields, integers_of, message_of, messages_at
 
 # A function's name, and that of the node that calls it: domain, name, overload.
@@ -228,8 +235,13 @@ class _Walk:
         """The declared shape of an input, an output or what lies between, where it is a tensor's."""
         for path in ((2, 1, 2), (2, 8, 2)):  # type, tensor or sparse tensor, shape
             for shape in messages_at(message, path):
-                dimensions = [value for dim in messages_at(shape, (1,)) for n, value in fields(dim) if n == 1]
-                self.sized([size for value in dimensions for size in integers_of(value)])
+                dimensions = list(messages_at(shape, (1,)))
+                sizes = [
+                    size for dim in dimensions for n, value in fields(dim) if n == 1 for size in integers_of(value)
+                ]
+                self.sized(sizes)
+                if len(dimensions) == 1 and sizes and sizes[-1] > MOST_VECTOR:
+                    raise self.refuse(f"states a value of one dimension and {sizes[-1]:,} elements")
 
     def sized(self, dimensions: list[int]) -> None:
         if any(size >= 2**63 for size in dimensions):  # below zero, as protocol buffers write it

@@ -13,6 +13,7 @@ from nas.errors import StudyError
 from nas.measure.measurer import Measurer
 from nas.pipeline import Pipeline
 from nas.record import StageResult, TrialRecord
+from nas.safety.json_text import read_json
 from nas.search.costs import steps_of
 from nas.search.dry_run import costs_for
 from nas.search.evaluation import Evaluate
@@ -156,7 +157,7 @@ def kept_plan(folder: StudyFolder) -> Decided | None:
         StudyError: It cannot be read.
     """
     try:
-        content = json.loads(folder.plan.read_text())
+        content = read_json(folder.plan, StudyError)
         shared = SupernetBudget(**content["supernet"]) if "supernet" in content else None
         return Decided(str(content["strategy"]), str(content["why"]), shared, content.get("way"))
     except FileNotFoundError:

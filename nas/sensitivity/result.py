@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -19,6 +18,7 @@ from typing import Any
 from nas.compression import IDENTITY, Value
 from nas.design import Design, sha256_of
 from nas.errors import NasError, RecipeError
+from nas.safety.json_text import read_json
 
 VERSION = 1
 
@@ -221,7 +221,7 @@ def load_sensitivity(path: Path) -> Sensitivity:
     """
     hint = "nas sensitivity STUDY --trial N writes one: STUDY/sensitivity-NNNNN.json"
     try:
-        return Sensitivity.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return Sensitivity.from_json(read_json(path))
     except OSError as error:
         raise RecipeError(f"the prior {path} cannot be read: {error.strerror or error}", hint) from None
     except (ValueError, KeyError, TypeError, AttributeError, NasError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from nas.lease import working
 from nas.outcome import Quantity
 from nas.packages import version_of
 from nas.recipe_sections import TeacherConfig
+from nas.safety.programs import announce_program
 from nas.scoring import score
 from nas.store import sha256_bytes
 from nas.teacher.networks import (
@@ -36,6 +39,8 @@ from nas.train import Numerics, seeded
 # Raised by one when the code here changes the logits that a file gives.
 VERSION = 1
 CHECK_IMAGES = 16
+# What runs code that its file holds.
+PROGRAMS = ("torchscript", "exported program")
 # By how much the classes' probabilities may miss a sum of 1, as those of a quantised softmax do.
 PROBABILITY_TOLERANCE = 0.02
 
@@ -159,6 +164,8 @@ def load_teacher(
     classes = len(dataset.class_names)
     with _named(config.path.name):
         content = read_file(config.path)
+        if config.kind in PROGRAMS and zipfile.is_zipfile(io.BytesIO(content)):  # else torch opens it not at all
+            announce_program(config.path)
         network = _open(config, content, dataset.input, classes, numerics)
         own = None if network.raw is not None else _own_normalisation(config, dataset.input) or normalisation
     teacher = GivenTeacher(config, content, dataset.input, classes, own)

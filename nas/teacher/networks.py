@@ -1,7 +1,7 @@
 """The files that a teacher may be, each opened as the same thing: a function from a batch of images to outputs.
 
-Load only files that you trust: a TorchScript file and an exported program are programs, and torch may unpickle parts
-of the latter. ONNX files and weights are data.
+ONNX files and weights are data. A TorchScript file and an exported program are programs: whoever made one can have it
+do anything, so that it is said on the terminal that one is run. Nothing is unpickled but weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import external_data_helper
 from torch import nn
 from torch.export import passes
 
@@ -26,6 +25,10 @@ from nas.errors import ArtifactError, NasError, TeacherError
 from nas.families import build
 from nas.families.weights import fit_weights, weights_in
 from nas.recipe_sections import TeacherConfig
+from nas.safety.files import read_bytes, require_plain
+from nas.safety.limits import MOST_ONNX_BYTES
+from nas.safety.onnx_file import check_external, check_onnx, external_data_of
+from nas.safety.programs import weights_only
 from nas.train import Numerics, seeded
 
 # Images at a time, where the file leaves it open.
@@ -60,22 +63,20 @@ def read_file(path: Path) -> bytes:
         TeacherError: It is not there or cannot be read.
     """
     try:
-        content = path.read_bytes()
-        if path.suffix.lower() == ".onnx" and _has_external_data(content):
+        if path.suffix.lower() != ".onnx":
+            require_plain(path, TeacherError)
+            return path.read_bytes()
+        content = read_bytes(path, MOST_ONNX_BYTES, TeacherError)
+        if external := external_data_of(content, "it"):
+            check_external(external, path.parent, "it")
             content = onnx.load(str(path)).SerializeToString(deterministic=True)
+    except ArtifactError as error:
+        raise TeacherError(f"cannot be read: {error.message}", error.hint) from error
     except FileNotFoundError as error:
         raise TeacherError(f"is not there: {error.filename or path}", "a path is relative to the recipe") from None
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise TeacherError(f"cannot be read: {last_line(error)}") from error
     return content
-
-
-def _has_external_data(content: bytes) -> bool:
-    try:
-        model = onnx.load_from_string(content)
-    except Exception:  # protobuf's error; the runtime says what is wrong with the file
-        return False
-    return any(external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer)
 
 
 def open_onnx(content: bytes, numerics: Numerics) -> Network:
@@ -88,6 +89,7 @@ def open_onnx(content: bytes, numerics: Numerics) -> Network:
         TeacherError: ONNX Runtime refuses the file, or inputs or outputs are others.
     """
     try:
+        check_onnx(content, "it")
         session = open_session(content, numerics.threads)
     except ArtifactError as error:
         raise TeacherError(f"cannot be loaded: {error.message}") from error
@@ -137,7 +139,9 @@ def open_exported_program(content: bytes, numerics: Numerics) -> Network:
     try:
         with _silent("torch.export"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on how torch reads its own file
-            program = passes.move_to_device_pass(torch.export.load(io.BytesIO(content)), numerics.device)
+            with weights_only():
+                loaded = torch.export.load(io.BytesIO(content))
+            program = passes.move_to_device_pass(loaded, numerics.device)
             module = program.module()
     except Exception as error:  # torch has no common base for what a damaged file causes
         raise TeacherError(f"is no exported program: {last_line(error)}", "save it by torch.export.save") from error

@@ -16,6 +16,7 @@ from typing import Any
 
 from nas.design import Design
 from nas.errors import NasError
+from nas.safety.json_text import read_json
 
 VERSION = 1
 RUNNING_FILE = "running.json"
@@ -90,6 +91,6 @@ def write_running(folder: Path, running: Running) -> None:
 def read_running(folder: Path) -> Running | None:
     """What a study's folder says of the search at work; None where it says nothing that can be read."""
     try:
-        return Running.from_json(json.loads((folder / RUNNING_FILE).read_text(encoding="utf-8")))
+        return Running.from_json(read_json(folder / RUNNING_FILE))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, NasError):
         return None

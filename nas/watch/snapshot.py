@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from nas.measurements import measured_anew, read_measurements, timed_in_turns
 from nas.outcome import Outcome
 from nas.recipe import Recipe, load_recipe
 from nas.record import TrialRecord, record_path
+from nas.safety.json_text import read_json
 from nas.study import LOCK_FILE, Study, StudyFolder
 from nas.watch.owner import owner_of
 from nas.watch.running import Running, read_running
@@ -137,7 +137,7 @@ class Reader:
 def _read(path: Path) -> TrialRecord | None:
     """A trial's record; None where it cannot be read."""
     try:
-        record = TrialRecord.from_json(json.loads(path.read_text()))
+        record = TrialRecord.from_json(read_json(path))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, NasError):
         return None
     return record if path == record_path(path.parent, record.number) else None

@@ -189,7 +189,7 @@ def test_a_teacher_that_guesses_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("teacher", "message"),
     [
-        (lambda: b"junk", "the teacher t.onnx cannot be loaded"),
+        (lambda: b"junk", "the teacher t.onnx cannot be read: it is no ONNX file"),
         (lambda: export_body(tiny_network(7), (1, 8, 8)), "the teacher t.onnx gives 7 classes, but the data has 10"),
         (
             lambda: export_body(tiny_network(10, 9), (1, 9, 9)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,13 @@ class Missing:
 
     message: str
     hint: str
+
+
+def not_installed(target: Target) -> Missing | None:
+    """Says that ONNX Runtime is missing: it is a dependency of this package, but a device may have the files alone."""
+    if find_spec("onnxruntime") is not None:
+        return None
+    return Missing(f"target '{target.name}': ONNX Runtime is not installed", target.kind.install[target.device])
 
 
 class Session(Protocol):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.errors import ArtifactError, one_line
+from nas.errors import ArtifactError, UnsupportedError, one_line
 from nas.measure.runtimes.base import HostTimed
 from nas.measure.runtimes.batches import check_batch, in_batches
 
@@ -39,8 +39,14 @@ class OnnxFile:
 
         Raises:
             ArtifactError: It is no ONNX file, or has not one input.
+            UnsupportedError: The package ``onnx``, a dependency of this one, is missing, as on a device.
         """
-        import onnx
+        try:
+            import onnx
+        except ImportError:
+            raise UnsupportedError(
+                "a GPU's models are read by the package onnx, which is missing", "pip install onnx"
+            ) from None
 
         try:
             model = onnx.load_from_string(content)

@@ -9,7 +9,7 @@ import numpy as np
 
 from nas.artifact import open_session
 from nas.errors import ArtifactError, one_line
-from nas.measure.runtimes.base import HostTimed, Missing, Session
+from nas.measure.runtimes.base import HostTimed, Missing, Session, not_installed
 from nas.measure.runtimes.identity import identity_onnx
 from nas.target import Target
 
@@ -52,7 +52,7 @@ class OnnxRuntime:
     """ONNX Runtime's own kernels on the CPU."""
 
     def missing(self, target: Target) -> Missing | None:
-        return None  # a dependency of this package
+        return not_installed(target)
 
     def load(self, content: bytes, target: Target) -> Session:
         return OnnxRuntimeSession(open_session(content, target.threads or 1))

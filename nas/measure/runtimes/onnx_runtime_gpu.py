@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.errors import ArtifactError, one_line
-from nas.measure.runtimes.base import Missing, Session
+from nas.measure.runtimes.base import Missing, Session, not_installed
 from nas.measure.runtimes.bound import BoundSession, OnnxFile
 from nas.measure.runtimes.identity import identity_onnx
 from nas.measure.runtimes.nvidia import UNKNOWN, Card, first_card
@@ -73,6 +73,8 @@ class OnnxRuntimeCuda:
         return self._read_card()
 
     def missing(self, target: Target) -> Missing | None:
+        if (nothing := not_installed(target)) is not None:
+            return nothing
         import onnxruntime
 
         version, available = onnxruntime.__version__, onnxruntime.get_available_providers()

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.fx.graph import CodeGen
 
 from nas.errors import ArtifactError, one_line
+from nas.safety.programs import weights_only
 
 # The file's own note of how the network wants its tensors to lie in memory. The weights themselves are stored
 # contiguous, as torch cannot tell a tensor in another order from a part of a larger one.
@@ -80,7 +81,8 @@ def load_program(content: bytes, device: str = "cpu", precision: str | None = No
     """
     extra = {LAYOUT_FILE: ""}
     try:
-        module = torch.export.load(io.BytesIO(content), extra_files=extra).module()
+        with weights_only():
+            module = torch.export.load(io.BytesIO(content), extra_files=extra).module()
     except MemoryError:  # the machine's fault, not the model's
         raise
     except Exception as error:  # torch raises whatever reading the archive raises
