@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,8 @@ from nas.target import ONNX, Target
 DISK_FULL = "disk full"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-# Fingerprint of the machine and the runtime that a target's numbers are from.
-Fingerprint = Callable[[Target], str]
+# Load time and peak memory of a model in fresh processes: (file, target, images) → both.
+Startup = Callable[[Path, Target, np.ndarray], tuple[Quantity, Quantity]]
 # What may be told of an artifact without running it: (file, its network's complexity, target) → estimates.
 Estimate = Callable[[bytes, Complexity, Target], Sequence[Quantity]]
 
@@ -101,8 +102,9 @@ class Evaluator:
         store: Where artifacts are kept.
         measure: How latency is measured; injected, so that tests need no clock.
         outputs: How other runtimes than ONNX Runtime on the CPU are run for their accuracy.
-        fingerprint: Of machine and runtime, kept with what is measured in processes of its own.
+        startup: How load time and peak memory are measured.
         estimate: What is estimated of each artifact, beside what is measured.
+        here: Whether models are measured on this machine, so that its ONNX Runtime tells what they compute.
 
     Raises:
         NasError: The file of an own objective cannot be run.
@@ -116,8 +118,9 @@ class Evaluator:
         store: Store,
         measure: Measure,
         outputs: Outputs | None = None,
-        fingerprint: Fingerprint | None = None,
+        startup: Startup = measure_startup,
         estimate: Estimate | None = None,
+        here: bool = True,
     ) -> None:
         self.recipe = recipe
         self.dataset = dataset
@@ -125,8 +128,9 @@ class Evaluator:
         self.store = store
         self.measure = measure
         self.outputs = outputs
-        self.fingerprint = fingerprint
+        self.startup = startup
         self.estimate = estimate
+        self.here = here
         self.services = services(recipe)
         self.own = OwnObjectives(recipe)
         self.targets = [Target.parse(name) for name in recipe.all_targets]
@@ -201,7 +205,8 @@ class Evaluator:
         samples: dict[str, np.ndarray] = {}
         measured = self._timed(trace, "measure", lambda: self._latencies(files, samples, notes))
         validation = self.dataset.validation
-        scores = Scores(files, validation.images, validation.labels, self.outputs, self.pipeline.numerics.threads)
+        threads = self.pipeline.numerics.threads
+        scores = Scores(files, validation.images, validation.labels, self.outputs, threads, here=self.here)
         serving: dict[str, Target] = {}
         quantities = self._timed(trace, "score", lambda: self._served(scores, measured, serving, notes))
         first = serving[self.services[0].name]
@@ -335,15 +340,7 @@ class Evaluator:
 
     def _startups(self, kept: Mapping[str, str]) -> list[Quantity]:
         images = self.dataset.validation.images
-        pairs = [
-            measure_startup(
-                self.store.blob_path(kept[target.form]),
-                target,
-                images,
-                self.fingerprint(target) if self.fingerprint else None,
-            )
-            for target in self.targets
-        ]
+        pairs = [self.startup(self.store.blob_path(kept[target.form]), target, images) for target in self.targets]
         return [quantity for pair in pairs for quantity in pair]
 
 

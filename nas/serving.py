@@ -110,6 +110,7 @@ class Scores:
         outputs: How other runtimes than ONNX Runtime on the CPU are run.
         threads: Threads of ONNX Runtime, which runs in this process: its outputs do not depend on them.
         prefix: Put before the quantities' names, such as ``"test_"``.
+        here: Whether ONNX Runtime on the CPU is this process's; on another machine it may compute otherwise.
     """
 
     def __init__(
@@ -120,7 +121,9 @@ class Scores:
         outputs: Outputs | None,
         threads: int,
         prefix: str = "",
+        here: bool = True,
     ) -> None:
+        self.here = here
         self.files = files
         self.images = images
         self.labels = labels
@@ -139,7 +142,7 @@ class Scores:
         key = target.arithmetic
         if key not in self._scores:
             file = self.files[target.form]
-            if key == DEFAULT.arithmetic:
+            if key == DEFAULT.arithmetic and self.here:
                 outputs = self._by_onnx_runtime(file)
             elif self.outputs is not None:
                 outputs = self.outputs(file, target, self.images)
@@ -154,7 +157,7 @@ class Scores:
         parts = []
         for start in range(0, len(self.images), BATCH):
             with working():
-                parts.append(probabilities(session, self.images[start : start + BATCH], BATCH))
+                parts.append(probabilities(session, self.images[start : start + BATCH]))
         return np.concatenate(parts)
 
     def is_right(self, target: Target) -> bool:

@@ -31,6 +31,7 @@ from nas.errors import (
 from nas.evaluate import EvalRequest, EvalResult, Evaluator
 from nas.families import load_own
 from nas.measure.complexity import count
+from nas.measure.startup import measure_startup
 from nas.outcome import How, Outcome, Quantity, Realisation, Reason
 from nas.own_module import INCLUDED, OwnModule
 from nas.pipeline import Pipeline, Teacher
@@ -78,7 +79,7 @@ def make_evaluator(folder: Path, measure: Any = None, outputs: Any = None, **cha
         store,
         measure or FakeMeasure(),
         outputs=outputs,
-        fingerprint=lambda target: "this-machine",
+        startup=lambda path, target, images: measure_startup(path, target, images, "this-machine"),
     )
 
 

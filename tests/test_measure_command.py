@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +25,15 @@ from nas.errors import NasError
 from nas.measure import measurer as measurer_module
 from nas.measure.clock import Policy
 from nas.measure.measurer import Measurer
+from nas.measure.remote.agent import Options, Running
+from nas.measure.remote.measurer import RemoteMeasurer
 from nas.measurements import read_measurements
 from nas.outcome import How, Quantity
-from nas.remeasure import single_file
 from nas.store import Store, sha256_bytes
 from nas.study import Study, StudyFolder
 from nas.target import Target
 
+TOKEN = "a-token-that-is-long-enough"
 TRIALS = {0: (0.80, 0.5), 1: (0.85, 0.1), 2: (0.90, 0.2), 3: (0.95, 0.4)}
 
 
@@ -207,7 +214,7 @@ def startup(monkeypatch: pytest.MonkeyPatch) -> None:
         load = Quantity("load_ms", 5.25, "ms", How.MEASURED, target.name)
         return load, Quantity("peak_memory_bytes", 45_100_000, "bytes", How.MEASURED, target.name)
 
-    monkeypatch.setattr(single_file, "measure_startup", measured)
+    monkeypatch.setattr(Measurer, "startup", lambda self, *arguments: measured(*arguments))
 
 
 class OfFiles(FakeMeasurer):
@@ -328,3 +335,111 @@ def test_a_real_study_from_another_machine(tmp_path: Path, monkeypatch: pytest.M
     assert small.detail["in_turns"] is True
     assert small.detail["overhead_ms"] > 0
     assert json.loads((StudyFolder(path).measurements / "0002.json").read_text())["kind"] == "front"
+
+
+# --- a device --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    """An agent that answers on this machine, and its token in the environment."""
+    monkeypatch.setenv("NAS_LEASE_FOLDER", str(tmp_path / "lease"))
+    monkeypatch.setenv("NAS_TOKEN", TOKEN)
+    (tmp_path / "received").mkdir()
+    agent = Running(Options(port=0, token=TOKEN), tmp_path / "received")
+    thread = threading.Thread(target=agent.run)
+    thread.start()
+    yield agent
+    agent.stop()
+    thread.join()
+
+
+@pytest.mark.parametrize("form", ["{url}", f"{ORT1}@{{url}}"])
+def test_a_file_is_measured_on_a_device(tmp_path: Path, device: Running, startup: None, form: str) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(tiny_artifact())
+    url = device.address.url
+    result = run(str(path), "--target", form.format(url=url), "--seconds", "0.05")
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    lines = result.output.splitlines()
+    assert lines[0] == f"{path}: inputs of 4×4×1 (uint8)"
+    assert any(line.split()[:1] == [ORT1] for line in lines)
+    assert any(line.startswith(f"device: {url}, which calls itself ") for line in lines)
+    assert any(line.startswith("environment ") and f"for {ORT1}: onnxruntime" in line for line in lines)
+    assert device.jobs.done >= 2
+
+
+def test_the_front_of_a_study_is_timed_on_a_device(tmp_path: Path, device: Running) -> None:
+    folder = tmp_path / "study"
+    entry = Store(folder / "cache", 10**9).put("artifact-00001", linear(8), {})
+    record = make_record(1, 0.9, 1.0, artifact_sha256=entry.sha256)
+    moved = (replace(q, environment_id="elsewhere") if q.key == LATENCY else q for q in record.quantities)
+    write_study(folder, [replace(record, quantities=tuple(moved))])
+    result = run(str(folder), "--target", device.address.url, "--seconds", "0.05")
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    latency = Study.open(folder).records[0].quantity(LATENCY)
+    assert latency is not None
+    assert latency.environment_id != "elsewhere"
+    assert latency.detail["in_turns"] is True
+    taken = read_measurements(StudyFolder(folder).measurements)
+    assert {found.environment["device"] for found in taken} == {device.address.url}
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        (None, "wants its token, but none is given"),
+        (TOKEN[::-1], "does not accept the token"),
+        ("short", "at least 16"),
+    ],
+)
+def test_a_token_that_is_missing_or_wrong(
+    tmp_path: Path, device: Running, monkeypatch: pytest.MonkeyPatch, token: str | None, message: str
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(tiny_artifact())
+    monkeypatch.delenv("NAS_TOKEN") if token is None else monkeypatch.setenv("NAS_TOKEN", token)
+    assert message in refused(str(path), "-t", device.address.url).message
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    assert (
+        "onnxruntime alone"
+        in refused(str(path), "-t", f"{OV1}@{device.address.url}", "--token-file", str(file)).message
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "nothing is named to be measured"),
+        (["--serve", "model.onnx"], "--serve measures what others send"),
+        (["--serve", "-t", ORT1], "--serve measures what others send"),
+        (["--serve", "--token-file", "/gone"], "the token file /gone cannot be read"),
+        (["--serve", "--host", "256.0.0.1"], "the agent cannot listen on 256.0.0.1"),
+        (["model.onnx", "-t", "http://a", "-t", "http://b"], "one command measures on one device"),
+        (["model.onnx", "-t", "http://user:word@a"], "no user or password"),
+    ],
+)
+def test_what_makes_no_sense_with_a_device(words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NAS_TOKEN", raising=False)
+    assert message in refused(*words).message
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_the_agent_serves_until_it_is_told_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: signal.Signals
+) -> None:
+    monkeypatch.delenv("NAS_TOKEN", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    command = [sys.executable, "-c", "import nas.cli; nas.cli.main()", "measure", "--serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline().strip()
+        words = line.replace(";", "").split()
+        url, token = words[words.index("at") + 1], words[-1]
+        with RemoteMeasurer(url, token) as measurer:
+            assert measurer.environment(Target.parse(ORT1))
+        process.send_signal(ending)
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (0, "stopped; requests answered: 1\n", "")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("nas-agent-")] == []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from nas.commands.terminal import make_console, print_front, progress_bar, sugge
 from nas.errors import RecipeError, StudyError, unknown_name
 
 if TYPE_CHECKING:
+    from nas.measure.measurer import Measurer
     from nas.recipe import Recipe
 
 
@@ -43,6 +45,15 @@ def search(
         int | None,
         typer.Option(min=0, metavar="N", help="Evaluate in so many processes at once, which divide the cores."),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Measure on the device where 'nas measure --serve' answers: http://DEVICE:8765."
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Holds the device's token; by default NAS_TOKEN does.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would do, and what a trial would cost; write nothing.")
     ] = False,
@@ -65,6 +76,8 @@ def search(
         nas search mine.yaml --warm-start studies/fashion-mnist --patience 5
 
         nas search studies/fashion-mnist.yaml --workers 2
+
+        nas search studies/fashion-mnist.yaml --target http://raspberry-pi:8765
     """
     from nas.recipe import load_recipe
 
@@ -73,10 +86,35 @@ def search(
     if workers is not None:
         chosen = chosen.model_copy(update={"workers": chosen.workers.model_copy(update={"count": workers})})
     path = output or recipe.with_suffix("")
-    if dry_run:
-        show_dry_run(chosen, path, fresh)
-    else:
-        run_study(chosen, path, fresh, yes)
+    with measured_on(target, token_file) as measurer:
+        if dry_run:
+            show_dry_run(chosen, path, fresh, measurer)
+        else:
+            run_study(chosen, path, fresh, yes, measurer)
+
+
+@contextmanager
+def measured_on(target: str | None, token_file: Path | None) -> Iterator[Measurer | None]:
+    """What measures on the device that was named; None for this machine.
+
+    Raises:
+        RecipeError: More than a device was named.
+        NasError: There is no token, or no agent answers.
+    """
+    if target is None:
+        yield None
+        return
+    from nas.measure.remote.address import needed_token, split_targets
+    from nas.measure.remote.measurer import RemoteMeasurer
+
+    targets, device = split_targets([target])
+    if device is None or targets:
+        raise RecipeError(
+            f"--target of a search is a device, but got '{target}'",
+            "write http://DEVICE:8765; what is measured there is for the recipe to name (objectives, targets)",
+        )
+    with RemoteMeasurer(device, needed_token(token_file, device)) as measurer:
+        yield measurer
 
 
 def with_limits(recipe: Recipe, trials: int | None, minutes: float | None, patience: float | None = None) -> Recipe:
@@ -107,7 +145,7 @@ def with_ways(recipe: Recipe, strategy: str | None, sampler: str | None, warm_st
     return recipe.model_copy(update=changes)
 
 
-def show_dry_run(recipe: Recipe, path: Path, fresh: bool = False) -> None:
+def show_dry_run(recipe: Recipe, path: Path, fresh: bool = False, measurer: Measurer | None = None) -> None:
     """Prints what a search would do.
 
     Raises:
@@ -120,11 +158,15 @@ def show_dry_run(recipe: Recipe, path: Path, fresh: bool = False) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its temporary folder goes with it
     with progress_bar(console) as bar:
         task = bar.add_task("looking at the machine and the data", total=1.0)
-        found = dry_run(recipe, path, lambda stage, share: bar.update(task, completed=share, description=stage), fresh)
+        found = dry_run(
+            recipe, path, lambda stage, share: bar.update(task, completed=share, description=stage), fresh, measurer
+        )
     console.print(render(found))
 
 
-def run_study(recipe: Recipe, path: Path, fresh: bool = False, yes: bool = False) -> None:
+def run_study(
+    recipe: Recipe, path: Path, fresh: bool = False, yes: bool = False, measurer: Measurer | None = None
+) -> None:
     """Runs a study to its budget and prints and writes what came of it.
 
     Args:
@@ -132,6 +174,7 @@ def run_study(recipe: Recipe, path: Path, fresh: bool = False, yes: bool = False
         path: The study's folder.
         fresh: Delete what the folder holds and start over.
         yes: Do so unasked.
+        measurer: Measures latencies; one of its own by default.
 
     Raises:
         NasError: The recipe, space, data or folder cannot be used.
@@ -150,7 +193,7 @@ def run_study(recipe: Recipe, path: Path, fresh: bool = False, yes: bool = False
         with TerminalWatcher(console) as watcher:
             stopping = Stopping(lambda: watcher.note("finishing what is under way; Ctrl-C again stops at once"))
             with stopping.listen():
-                study, ended = run_search(recipe, path, watcher, fresh=fresh, stopping=stopping)
+                study, ended = run_search(recipe, path, watcher, fresh, measurer, stopping)
     except KeyboardInterrupt:
         console.print(f"\nStopped. What was finished is kept in {path}; the same command goes on from there:")
         console.print(f"  {typed_again()}", soft_wrap=True)

@@ -15,8 +15,8 @@ from nas.errors import StudyError
 from nas.evaluate import EvalRequest, EvalResult, Evaluator
 from nas.finalize.plan import Plan
 from nas.finalized import ORIGIN, FullBudget, Run, artifact_store, finalized_folder
-from nas.measure.environment import has_fast_bfloat16, has_vnni
-from nas.measure.measurer import Measurer
+from nas.measure.environment import has_fast_bfloat16
+from nas.measure.measurer import Measurer, saturates
 from nas.outcome import Outcome, Quantity
 from nas.own_module import FAMILY as OWN_MODULE
 from nas.pipeline import AnyTeacher, Pipeline, Teacher, normalisation_for, own_network
@@ -73,10 +73,10 @@ class Trainer:
             given = load_teacher(recipe.teacher, dataset, normalisation_for(own, dataset), numerics)
         now = {"data": dataset.digest, "module": own and own.digest, "teacher": given and given.sha256}
         _check_unchanged(study, {name: digest for name, digest in now.items() if digest})
-        pipeline = Pipeline(recipe, dataset, study.store, numerics, reduce_range=not has_vnni(), own=own)
+        pipeline = Pipeline(recipe, dataset, study.store, numerics, reduce_range=saturates(measurer), own=own)
         artifacts = artifact_store(study.folder.path, recipe.cache_limit_mb * 10**6)
         evaluator = Evaluator(
-            recipe, dataset, pipeline, artifacts, measurer.measure, measurer.outputs, measurer.environment_id
+            recipe, dataset, pipeline, artifacts, measurer.measure, measurer.outputs, measurer.startup
         )
         here = {name: measurer.environment_id(Target.parse(name)) for name in recipe.all_targets}
         return cls(study, plan.budget, dataset, evaluator, measurer, here, given)
@@ -137,7 +137,8 @@ class Trainer:
         shas = {ONNX: record.artifact_sha256, **record.forms}
         files = {form: self.evaluator.store.read_blob(str(sha)) or b"" for form, sha in shas.items()}
         test = self.dataset.test
-        scores = Scores(files, test.images, test.labels, self.measurer.outputs, usable_cores(), "test_")
+        here = self.measurer.on_this_machine
+        scores = Scores(files, test.images, test.labels, self.measurer.outputs, usable_cores(), "test_", here)
         serving = [
             server_of(record.quantity(f"latency_ms@{service.name}")) or service.candidates[0]
             for service in services(self.study.recipe)

@@ -18,6 +18,8 @@ UNKNOWN = "unknown"
 
 # Instruction sets that decide how fast a network runs: vectors, 8-bit dot products, 16-bit floats, matrix tiles.
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+# 8-bit dot products, of either width of registers.
+VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 PACKAGES = ("numpy", "onnxruntime", "openvino", "onnx", "torch", "torch-pruning", "optuna", "ptflops", "nas-front")
 
 # A latency depends on these, on the runtime and, as far as is known, on nothing else here: the fingerprint is taken
@@ -90,7 +92,7 @@ def has_fast_bfloat16() -> bool:
 
 def has_vnni() -> bool:
     """Whether the processor has 8-bit dot products (VNNI), without which INT8 gains little."""
-    return bool(cpu_features() & {"avx512_vnni", "avx_vnni"})
+    return bool(cpu_features() & VNNI)
 
 
 def _read(path: Path) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from nas.measure.clock import Policy
-from nas.measure.environment import environment, environment_id
+from nas.measure.environment import VNNI, environment, environment_id, has_vnni
 from nas.measure.latency import Reading, batch_of
 from nas.measure.process import TIMEOUT_SECONDS, MeasuringProcess
-from nas.measure.protocol import Describe, Interleave, Measure, Outputs, Turns
+from nas.measure.protocol import Answerer, Describe, Interleave, Measure, Outputs, Turns
+from nas.measure.startup import measure_startup
 from nas.outcome import Quantity
 from nas.target import Target
 
@@ -27,18 +29,23 @@ PART_BYTES = 2**27
 class Measurer:
     """Measures models on targets, each runtime and number of threads in a process of its own that stays up.
 
-    Use it as a context manager, or close it.
+    Use it as a context manager, or close it. ``nas.measure.remote.measurer`` has one whose processes are on a device.
 
     Args:
         policy: When to stop sampling; the default policy where None.
         timeout_seconds: Longest that a measurement may take without getting on before its process is replaced.
+
+    ``machine`` tells of the machine that is measured on, see ``nas.measure.environment``.
     """
+
+    # Whether models run on the machine that asks: else its own ONNX Runtime says nothing of what they compute.
+    on_this_machine: ClassVar[bool] = True
 
     def __init__(self, policy: Policy | None = None, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self.policy = policy or Policy()
         self.timeout_seconds = timeout_seconds
-        self.machine = environment()
-        self._processes: dict[tuple[str, str, int | None], MeasuringProcess] = {}
+        self.machine: Mapping[str, Any] = environment()
+        self._processes: dict[tuple[str, str, int | None], Answerer] = {}
         self._environments: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Self:
@@ -54,12 +61,23 @@ class Measurer:
         for process in self._processes.values():
             process.close()
 
-    def process(self, target: Target) -> MeasuringProcess:
+    def process(self, target: Target) -> Answerer:
         """The process that measures a target."""
         key = (target.runtime, target.device, target.threads)
         if key not in self._processes:
-            self._processes[key] = MeasuringProcess(target.threads, self.timeout_seconds)
+            self._processes[key] = self._new_process(target)
         return self._processes[key]
+
+    def _new_process(self, target: Target) -> Answerer:
+        return MeasuringProcess(target.threads, self.timeout_seconds)
+
+    def check(self, target: Target) -> None:
+        """Refuses a target that the machine cannot have, before anything is asked of a process.
+
+        Raises:
+            UnsupportedError: It wants more threads than there are cores.
+        """
+        target.check_cores()
 
     def start_anew(self, target: Target) -> None:
         """Ends the process that measures a target: the next measurement there is a fresh process's."""
@@ -72,7 +90,7 @@ class Measurer:
             UnsupportedError: The target cannot be measured here.
         """
         if target.name not in self._environments:
-            target.check_cores()
+            self.check(target)
             self._environments[target.name] = self.process(target).ask(Describe(target))
         return self._environments[target.name]
 
@@ -101,6 +119,9 @@ class Measurer:
         reading: Reading = self.process(target).ask(request)
         return reading.quantity(fingerprint), reading.samples_ms
 
+    def _part_bytes(self) -> int:
+        return PART_BYTES
+
     def outputs(self, content: bytes, target: Target, images: np.ndarray, batch: int = 256) -> np.ndarray:
         """What the model gives for images as the target's runtime runs it (N×classes), in batches.
 
@@ -109,9 +130,9 @@ class Measurer:
         """
         if len(images) == 0:
             raise ValueError("there are no outputs without images")
-        target.check_cores()
+        self.check(target)
         process = self.process(target)
-        part = batch * max(1, PART_BYTES // (batch * max(1, images[0].nbytes)))
+        part = batch * max(1, self._part_bytes() // (batch * max(1, images[0].nbytes)))
         requests = (
             Outputs(content, target, np.ascontiguousarray(images[start : start + part]), batch)
             for start in range(0, len(images), part)
@@ -126,7 +147,28 @@ class Measurer:
         Raises:
             As ``measure``.
         """
-        target.check_cores()
+        self.check(target)
         request = Interleave(tuple(contents), target, batch_of(images, target.batch), rounds, turn)
         result: Turns = self.process(target).ask(request)
         return result
+
+    def startup(self, model: Path | bytes, target: Target, images: np.ndarray) -> tuple[Quantity, Quantity]:
+        """``load_ms`` and ``peak_memory_bytes``, in fresh processes; see ``nas.measure.startup``.
+
+        Args:
+            model: A file of the target's form, or its content.
+            target: What to load it on.
+            images: Inputs as the artifact takes them.
+
+        Raises:
+            As ``measure``.
+        """
+        return measure_startup(model, target, images, self.environment_id(target))
+
+
+def saturates(measurer: Measurer) -> bool:
+    """Whether products of 8-bit integers saturate in pairs where is measured: x86 without VNNI."""
+    if measurer.on_this_machine:
+        return not has_vnni()
+    machine = measurer.machine
+    return machine.get("machine") in ("x86_64", "AMD64") and not set(machine.get("features", ())) & VNNI

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -81,6 +81,23 @@ class Turns:
 
 
 Request = Describe | Measure | Outputs | Interleave
+
+
+class Answerer(Protocol):
+    """What requests are put to: a process on this machine (``nas.measure.process``), or one on a device
+    (``nas.measure.remote``)."""
+
+    def ask(self, request: Request) -> Any:
+        """Sends a request and waits for its answer.
+
+        Raises:
+            UnsupportedError: The target cannot be measured there.
+            ArtifactError: The model does not load or run, or does not take the images.
+            MeasureError: It came to nothing through no fault of the model's; another attempt may succeed.
+        """
+
+    def close(self) -> None:
+        """Ends the process: the next request starts another."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ ADVICE = {
     "disk": "Free space on the disk, or lower cache_limit_mb in the recipe; then run the same search again.",
     "worker": "The process that evaluated it died. A crash (SIGSEGV, SIGABRT) is the design's or a library's; SIGKILL "
     "mostly means that memory ran out: run fewer workers, or take the largest widths out of the space.",
-    "time": "It took longer than workers.minutes in the recipe allows: raise that, or take dear choices out of the space.",
+    "time": "It took longer than workers.minutes in the recipe allows: raise that, or take what is dear out.",
     "refused": "The message says which rule was broken and how to mend it.",
     "error": "An error that nothing foresaw, maybe in the runtime or here: its traceback lies in the study's folder "
     "'failures'. If it comes back with other designs, report it.",

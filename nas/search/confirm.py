@@ -14,7 +14,7 @@ from nas.pipeline import AnyTeacher, Pipeline, Teacher
 from nas.record import record_path
 from nas.remeasure import time_front
 from nas.search.loop import Watcher
-from nas.serving import Outputs, Scores, server_of, services
+from nas.serving import Scores, server_of, services
 from nas.stages import Trace
 from nas.store import artifact_entry, sha256_bytes, write_atomically
 from nas.study import Study
@@ -34,7 +34,7 @@ def confirm(
     """Restores, scores and times the finalists of the study in a folder, and gives the study as it then stands."""
     study = Study.open(path)
     restore_artifacts(study, pipeline, watcher, given, giver)
-    score_front(study, dataset, measurer.outputs)
+    score_front(study, dataset, measurer)
     time_front(study, measurer, dataset.validation.images, lambda share: watcher.progress("finalists", share))
     return Study.open(path)
 
@@ -80,7 +80,7 @@ def restore_artifacts(
             study.store.put(artifact_entry(record.number, form), made, {"trial": record.number})
 
 
-def score_front(study: Study, dataset: Dataset, outputs: Outputs) -> None:
+def score_front(study: Study, dataset: Dataset, measurer: Measurer) -> None:
     """Scores the finalists' artifacts on the test data, which no trial saw, and writes the scores into the folder.
 
     Each is scored by the runtime that serves it; where there are several, the lowest accuracy counts, as in a trial.
@@ -89,7 +89,9 @@ def score_front(study: Study, dataset: Dataset, outputs: Outputs) -> None:
     for record in finalists(study):
         files = {ONNX: study.artifact(record)}
         files |= {form: study.artifact(record, form) for form in record.forms}
-        scores = Scores(files, dataset.test.images, dataset.test.labels, outputs, usable_cores(), "test_")
+        images, labels = dataset.test.images, dataset.test.labels
+        here = measurer.on_this_machine
+        scores = Scores(files, images, labels, measurer.outputs, usable_cores(), "test_", here)
         serving = [
             server_of(record.quantity(f"latency_ms@{service.name}")) or service.candidates[0]
             for service in services(study.recipe)

@@ -20,59 +20,58 @@ Evaluate = Callable[[EvalRequest, Progress | None], EvalResult]
 # Gives requests, is sent what came of each, and returns the trial's record.
 Steps = Generator[EvalRequest, EvalResult, TrialRecord]
 
+# All trials that ended, at the moment of the call.
+Records = Callable[[], Sequence[TrialRecord]]
+
 
 class Evaluation:
     """Evaluates trials of one search, step by step; whoever carries the steps out may have several trials under way.
 
     Args:
         folder: Where raw samples and tracebacks go.
-        records: Gives all trials that ended, at the moment.
         guide: Says which trials are given up, and when; None where all are evaluated to the end.
     """
 
-    def __init__(
-        self, folder: StudyFolder, records: Callable[[], Sequence[TrialRecord]], guide: Guide | None = None
-    ) -> None:
+    def __init__(self, folder: StudyFolder, guide: Guide | None = None) -> None:
         self.folder = folder
-        self.records = records
         self.guide = guide
 
-    def steps(self, record: TrialRecord, request: EvalRequest) -> Steps:
+    def steps(self, record: TrialRecord, request: EvalRequest, records: Records) -> Steps:
         """The evaluations that a trial takes, one after the other; what they told decides about the next.
 
         Args:
             record: The trial, not evaluated yet.
             request: Its evaluation, to the end.
+            records: Gives the trials that ended, at the moment.
         """
         if self.guide is not None:
-            record = yield from self._before_the_end(self.guide, record, request)
+            record = yield from self._before_the_end(self.guide, record, request, records)
             if record.outcome is not Outcome.MEASURED:
                 return record
         result = yield request
         return self._with_result(record, result)
 
-    def _before_the_end(self, guide: Guide, record: TrialRecord, request: EvalRequest) -> Steps:
+    def _before_the_end(self, guide: Guide, record: TrialRecord, request: EvalRequest, records: Records) -> Steps:
         """The trial with what was learned of it before its whole evaluation; its outcome says whether that is due."""
-        records = self.records()
-        record = replace(record, outcome=Outcome.MEASURED, quantities=guide.foresee(records, record.design))
-        if guide.may_give_up(records, record):
-            record = self._screened(guide, record)
-            if record.outcome is Outcome.MEASURED and not record.spared and guide.foresees(records):
+        record = replace(record, outcome=Outcome.MEASURED, quantities=guide.foresee(records(), record.design))
+        if guide.may_give_up(records(), record):
+            record = self._screened(guide, record, records)
+            if record.outcome is Outcome.MEASURED and not record.spared and guide.foresees(records()):
                 record = yield from self._partly(record, replace(request, until=0))
                 if record.outcome is Outcome.STOPPED:
-                    record = self._screened(guide, record)
-        for epochs in guide.gates(records, record) if record.outcome is Outcome.MEASURED else ():
+                    record = self._screened(guide, record, records)
+        for epochs in guide.gates(records(), record) if record.outcome is Outcome.MEASURED else ():
             record = yield from self._partly(record, replace(request, until=epochs))
             if record.outcome is not Outcome.STOPPED:
                 return record
-            if (reason := guide.judge(self.records(), record, epochs)) is not None:
+            if (reason := guide.judge(records(), record, epochs)) is not None:
                 return replace(record, reason=reason, epochs=epochs)
             record = replace(record, outcome=Outcome.MEASURED)
         return record
 
-    def _screened(self, guide: Guide, record: TrialRecord) -> TrialRecord:
+    def _screened(self, guide: Guide, record: TrialRecord, records: Records) -> TrialRecord:
         """The trial screened out, or spared, or with nothing against it."""
-        reason = guide.hopeless(self.records(), record)
+        reason = guide.hopeless(records(), record)
         if reason is None:
             return replace(record, outcome=Outcome.MEASURED)
         if reason.kind == "constraint":

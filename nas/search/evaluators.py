@@ -23,8 +23,9 @@ def evaluator_for(prepared: Prepared, pipeline: Pipeline, measurer: Measurer) ->
         pipeline.store,
         measurer.measure,
         measurer.outputs,
-        measurer.environment_id,
+        measurer.startup,
         estimates_for(prepared.targets, prepared.here),
+        measurer.on_this_machine,
     )
 
 

@@ -7,13 +7,11 @@ way, and the next start takes them up again.
 
 from __future__ import annotations
 
-import errno
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,14 +33,12 @@ from nas.search.optuna_bridge import Asked, Bridge
 from nas.search.plan import flat_since
 from nas.search.samplers import SamplerHints
 from nas.search.stopping import Stopping
+from nas.search.writing import writing
 from nas.space import SearchSpace
 from nas.study import Study, StudyFolder, read_trials
 from nas.teacher.given import GivenTeacher
 from nas.wording import plural
 from nas.workers.executor import Done, Executor, Lost
-
-# Kinds of errors that say that there is no room for a file.
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Watcher(Protocol):
@@ -139,7 +135,7 @@ class Loop:
         self.charged = None if any(_carries(record, charged) for record in self.records) else charged
         self.bridge = Bridge(folder.storage, recipe, space, self._hints)
         self.asking = Asking(self.bridge, recipe, space, starts, guide, given)
-        self.evaluation = Evaluation(folder, lambda: self.records, guide)
+        self.evaluation = Evaluation(folder, guide)
         self.stopping = stopping or Stopping()
         self.clock = clock
         self.trial_ended = clock()
@@ -153,7 +149,7 @@ class Loop:
             KeyboardInterrupt: A person stopped it; what was finished is kept.
             StudyError: The disk is full, or the folder cannot be written: what was finished is kept there too.
         """
-        with closing(self.executor), self._writing(), self.stopping.once_trials_run():
+        with closing(self.executor), writing(self.folder.path), self.stopping.once_trials_run():
             self._reconcile()
             self.watcher.began(self._study())
             known = {record.number for record in self.records}
@@ -231,10 +227,15 @@ class Loop:
 
         Args:
             asked: The design and its number.
-            tell: Whether the sampler is to hear of it; it has heard of a trial whose record was lost.
+            tell: Whether the sampler is to hear of it; it has heard of a trial whose record was lost. That is evaluated
+                by what was known when it was asked.
         """
+
+        def known() -> list[TrialRecord]:
+            return self.records if tell else [record for record in self.records if record.number < asked.number]
+
         design = asked.design
-        teacher = self.asking.teacher(self.records) if design.step("distillation") else None
+        teacher = self.asking.teacher(known()) if design.step("distillation") else None
         record = TrialRecord(
             asked.number, asked.origin, design, Outcome.DUPLICATE, self.recipe.seed,
             parent=asked.parent,
@@ -248,10 +249,10 @@ class Loop:
         self.watcher.asked(asked.number, design)
         inherits = None
         if self.guide is not None:
-            record = replace(record, inherits=self.guide.label(self.records, record))
-            inherits = start_of(record, self.records, self.guide.shared)
+            record = replace(record, inherits=self.guide.label(known(), record))
+            inherits = start_of(record, known(), self.guide.shared)
         request = EvalRequest(asked.number, design, self.recipe.seed, teacher, inherits=inherits)
-        steps = self.evaluation.steps(record, request)
+        steps = self.evaluation.steps(record, request, known)
         trial = self.under_way[asked.number] = _Trial(record, steps, request, tell)
         self._next_step(trial, None)
 
@@ -311,18 +312,6 @@ class Loop:
         self._trim_cache(study)
         self.watcher.told(record, study)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Turns what a folder raises that cannot be written into an error that says how to mend it.
-
-        Raises:
-            StudyError: Instead of an OSError.
-        """
-        try:
-            yield
-        except OSError as error:
-            raise unwritable(error, self.folder.path) from error
-
     def _original(self, asked: TrialRecord) -> TrialRecord | None:
         """The trial that evaluated the same design (with the same teacher) before.
 
@@ -349,14 +338,6 @@ class Loop:
         """Keeps the cache within its limit; the artifacts of front and baseline always stay."""
         kept = [sha for record in finalists(study) for sha in (record.artifact_sha256, *record.forms.values())]
         study.store.evict({sha for sha in kept if sha})
-
-
-def unwritable(error: OSError, folder: Path) -> StudyError:
-    """What to say where a file of a study cannot be written."""
-    if error.errno in _FULL:
-        return StudyError(f"the disk is full at {folder}", "make room; the same command goes on")
-    where = error.filename or folder
-    return StudyError(f"{where} cannot be written: {error.strerror or error}", "mend that; the same command goes on")
 
 
 def _carries(record: TrialRecord, charged: StageResult | None) -> bool:

@@ -12,8 +12,8 @@ from nas.data.dataset import Dataset
 from nas.design import Design
 from nas.errors import RecipeError, SpaceError
 from nas.families import OwnNetwork
-from nas.measure.environment import has_fast_bfloat16, has_vnni
-from nas.measure.measurer import Measurer
+from nas.measure.environment import has_fast_bfloat16
+from nas.measure.measurer import Measurer, saturates
 from nas.pipeline import Pipeline, normalisation_for, own_network
 from nas.recipe import Recipe
 from nas.sensitivity.prior import first_designs
@@ -41,6 +41,7 @@ class Prepared:
         numerics: On what and in which precision networks train.
         own: The person's own network, for a space of one.
         given: The teacher that the recipe names.
+        reduce_range: Whether int8 weights use 7 bits, for processors whose int8 products saturate.
         prior: The sensitivity that it names.
         warm: What is taken from earlier studies.
         notes: What a person should know of all this, in words.
@@ -54,6 +55,7 @@ class Prepared:
     numerics: Numerics
     own: OwnNetwork | None
     given: GivenTeacher | None
+    reduce_range: bool
     prior: Sensitivity | None = None
     warm: Warm | None = None
     notes: tuple[str, ...] = ()
@@ -79,7 +81,7 @@ class Prepared:
 
     def pipeline(self, store: Store) -> Pipeline:
         """What makes artifacts, with a cache."""
-        return Pipeline(self.recipe, self.dataset, store, self.numerics, reduce_range=not has_vnni(), own=self.own)
+        return Pipeline(self.recipe, self.dataset, store, self.numerics, self.reduce_range, own=self.own)
 
 
 def load(recipe: Recipe, measurer: Measurer, threads: int) -> Prepared:
@@ -104,7 +106,7 @@ def load(recipe: Recipe, measurer: Measurer, threads: int) -> Prepared:
     given = None
     if recipe.teacher is not None:
         given = load_teacher(recipe.teacher, dataset, normalisation_for(own, dataset), numerics)
-    return Prepared(recipe, space, targets, here, dataset, numerics, own, given)
+    return Prepared(recipe, space, targets, here, dataset, numerics, own, given, saturates(measurer))
 
 
 def check_teaching(space: SearchSpace, recipe: Recipe) -> None:

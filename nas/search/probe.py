@@ -24,8 +24,7 @@ from nas.design import Design, Value
 from nas.errors import NasError, UnsupportedError
 from nas.evaluate import EvalRequest, EvalResult, Evaluator
 from nas.families import OwnNetwork
-from nas.measure.environment import has_vnni
-from nas.measure.measurer import Measurer
+from nas.measure.measurer import Measurer, saturates
 from nas.outcome import Outcome
 from nas.pipeline import AnyTeacher, Pipeline, Teacher
 from nas.recipe import Recipe
@@ -124,9 +123,16 @@ def probe_costs(
     brief = recipe.model_copy(update={"budget": shortened})
     with tempfile.TemporaryDirectory(prefix="nas-dry-run-") as folder:
         store = Store(Path(folder), recipe.cache_limit_mb * 10**6)
-        pipeline = Pipeline(brief, small, store, numerics, reduce_range=not has_vnni(), own=own)
+        pipeline = Pipeline(brief, small, store, numerics, reduce_range=saturates(measurer), own=own)
         evaluator = Evaluator(
-            brief, small, pipeline, store, measurer.measure, measurer.outputs, measurer.environment_id
+            brief,
+            small,
+            pipeline,
+            store,
+            measurer.measure,
+            measurer.outputs,
+            measurer.startup,
+            here=measurer.on_this_machine,
         )
 
         def warm_up(design: Design) -> None:

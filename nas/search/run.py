@@ -16,7 +16,8 @@ from nas.search.prepare import prepare
 from nas.search.stopping import Stopping
 from nas.search.strategy import carry_out, decide
 from nas.search.work import local_workers
-from nas.store import Store
+from nas.search.writing import writing
+from nas.store import Store, remove_unfinished
 from nas.study import Study, StudyFolder, check_one_machine, read_trials
 from nas.workers.here import Here
 
@@ -52,9 +53,10 @@ def search(
     prepared = prepare(recipe, measurer, watcher.progress, folder, fresh)
     for note in prepared.notes:
         watcher.note(note)
-    with folder.claim(), Announced(watcher, path) as watcher:
+    with folder.claim(), writing(path), Announced(watcher, path) as watcher:
         if fresh:
             folder.clear()
+        remove_unfinished(path)  # of a process that was killed
         folder.start(recipe, prepared.inputs)
         check_one_machine(folder, recipe, read_trials(folder, recipe), prepared.here)
         pipeline = prepared.pipeline(Store(folder.cache, recipe.cache_limit_mb * 10**6))
@@ -66,7 +68,7 @@ def search(
                 folder,
                 recipe,
                 prepared.space,
-                local_workers(prepared, folder) if recipe.workers.count else Here(evaluator.evaluate),
+                local_workers(prepared, folder, measurer) if recipe.workers.count else Here(evaluator.evaluate),
                 surroundings_of(measurer, prepared.targets) | {"training": prepared.numerics.to_json()},
                 watcher,
                 prepared.given,

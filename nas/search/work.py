@@ -10,7 +10,8 @@ from typing import Any
 from nas.errors import StudyError
 from nas.evaluate import EvalRequest, EvalResult
 from nas.measure.measurer import Measurer
-from nas.recipe import Recipe, parse_recipe, resolved
+from nas.measure.remote.measurer import RemoteMeasurer
+from nas.recipe import parse_recipe, resolved
 from nas.search.evaluators import evaluator_for
 from nas.search.prepared import Prepared, load
 from nas.stages import Progress
@@ -42,27 +43,33 @@ def packed(request: EvalRequest) -> Sent:
     return Sent(replace(request, teacher=None) if given else request, given)
 
 
-def options_for(prepared: Prepared, folder: StudyFolder) -> dict[str, Any]:
+def options_for(prepared: Prepared, folder: StudyFolder, measurer: Measurer) -> dict[str, Any]:
     """What ``evaluator`` needs to evaluate as this process would."""
+    remote = measurer if isinstance(measurer, RemoteMeasurer) else None
     return {
         "recipe": prepared.recipe.to_json(),
         "folder": str(folder.path.resolve()),
         "inputs": dict(prepared.inputs),
         "threads": prepared.numerics.threads,
+        "device": None if remote is None else (remote.address.url, remote.token),
     }
 
 
-def local_workers(prepared: Prepared, folder: StudyFolder) -> LocalWorkers[EvalRequest, EvalResult]:
+def local_workers(prepared: Prepared, folder: StudyFolder, measurer: Measurer) -> LocalWorkers[EvalRequest, EvalResult]:
     """The workers on this machine that the recipe asks for."""
     workers = prepared.recipe.workers
     memory = None if workers.memory_mb is None else workers.memory_mb * 10**6
-    setup = Setup(options_for(prepared, folder), memory)
+    setup = Setup(options_for(prepared, folder, measurer), memory)
     seconds = None if workers.minutes is None else 60 * workers.minutes
     return LocalWorkers(MODULE, setup, workers.count, seconds, packed, prepared.numerics.threads)
 
 
 def evaluator(
-    recipe: Mapping[str, Any], folder: str, inputs: Mapping[str, str], threads: int
+    recipe: Mapping[str, Any],
+    folder: str,
+    inputs: Mapping[str, str],
+    threads: int,
+    device: tuple[str, str] | None = None,
 ) -> Callable[[Sent, Progress | None], EvalResult]:
     """What a worker evaluates with; called in the worker.
 
@@ -71,13 +78,15 @@ def evaluator(
         folder: The study's.
         inputs: Digests of what the recipe names, as the search found them.
         threads: That training may use.
+        device: Address and token of the agent that measures; None for this machine.
 
     Raises:
         NasError: Something that the recipe names cannot be loaded, or is not what the search found any more.
     """
     parsed = parse_recipe(dict(recipe), "the recipe")
     parsed = parsed.model_copy(update=resolved(parsed, Path("/")))  # its paths are absolute: what they name is noted
-    prepared, measurer = _prepared(parsed, threads)
+    measurer = Measurer() if device is None else RemoteMeasurer(*device)  # it lasts as long as this process
+    prepared = load(parsed, measurer, threads)
     for name in ("space", "data", "teacher", "module"):
         if name in inputs and prepared.inputs.get(name) != inputs[name]:
             raise StudyError(f"the {name} changed since the search began", "start the search again")
@@ -89,9 +98,3 @@ def evaluator(
         return evaluate(request, progress)
 
     return work
-
-
-def _prepared(recipe: Recipe, threads: int) -> tuple[Prepared, Measurer]:
-    """What the recipe names, and a measurer that lasts as long as this process."""
-    measurer = Measurer()
-    return load(recipe, measurer, threads), measurer

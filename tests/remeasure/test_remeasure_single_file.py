@@ -17,7 +17,7 @@ from onnx_models import make_model, tiny_artifact
 
 from nas.errors import ArtifactError
 from nas.outcome import How, Quantity
-from nas.remeasure import images_for, measure_file, single_file
+from nas.remeasure import images_for, measure_file
 from nas.target import Target
 
 TORCH = "torch-cpu-1t-b1"
@@ -203,12 +203,12 @@ def test_latency_load_time_and_memory_of_the_file_itself(tmp_path: Path, monkeyp
     path.write_bytes(b"7 0.25")  # which the fake measurer understands
     asked = []
 
-    def startup(model: Path, target: Target, images: np.ndarray, fingerprint: str) -> tuple[Quantity, Quantity]:
-        asked.append((model, target.name, images.shape, fingerprint))
+    def startup(self: FakeMeasurer, model: Path, target: Target, images: np.ndarray) -> tuple[Quantity, Quantity]:
+        asked.append((model, target.name, images.shape, self.environment_id(target)))
         load = Quantity("load_ms", 5.0, "ms", How.MEASURED, target.name)
         return load, Quantity("peak_memory_bytes", 1e6, "bytes", How.MEASURED, target.name)
 
-    monkeypatch.setattr(single_file, "measure_startup", startup)
+    monkeypatch.setattr(FakeMeasurer, "startup", startup)
     found = measure_file(path, Target.parse(ORT1), FakeMeasurer(), np.zeros((1, 2), np.uint8))
     assert (found.latency.value, found.latency.environment_id) == (0.25, "a-onnxruntime")
     assert (found.load.value, found.memory.value, found.target.name) == (5.0, 1e6, ORT1)

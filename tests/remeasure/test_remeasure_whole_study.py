@@ -263,7 +263,8 @@ def test_targets_that_compete_for_a_place_are_not_torn_apart(tmp_path: Path, tar
 def test_load_time_and_memory_where_the_recipe_asks_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[bytes, str, str]] = []
 
-    def startup(path: Path, target: Target, images: np.ndarray, fingerprint: str) -> tuple[Quantity, Quantity]:
+    def startup(self: FakeMeasurer, path: Path, target: Target, images: np.ndarray) -> tuple[Quantity, Quantity]:
+        fingerprint = self.environment_id(target)
         asked.append((path.read_bytes(), target.name, fingerprint))
         common = {"target": target.name, "environment_id": fingerprint}
         return (
@@ -271,7 +272,7 @@ def test_load_time_and_memory_where_the_recipe_asks_for_them(tmp_path: Path, mon
             Quantity("peak_memory_bytes", 1e6, "bytes", How.MEASURED, **common),
         )
 
-    monkeypatch.setattr(whole_study, "measure_startup", startup)
+    monkeypatch.setattr(FakeMeasurer, "startup", startup)
     recipe = make_recipe(constraints=[f"load_ms@{ORT1} <= 50"])
     study = measured_study(tmp_path / "plain", {1: (0.9, 0.1)})
     asking = measured_study(tmp_path / "asking", {1: (0.9, 0.1)})

@@ -1,0 +1,94 @@
+"""What the tests of faults share: searches in a nursery, and what a study's folder holds at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from nas.outcome import Outcome
+from nas.study import Study
+
+NURSERY = Path(__file__).with_name("nursery.py")
+DONE, REFUSED, INTERRUPTED = 0, 2, 130
+
+
+class Nursery:
+    """Starts searches that can be killed, one at a time."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(NURSERY)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def start(self, folder: Path, **asked: Any) -> int:
+        """Starts a search and gives its process."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"folder": str(folder), **asked}) + "\n")
+        self.process.stdin.flush()
+        return int(self._line()["pid"])
+
+    def wait(self) -> int:
+        """How the search ended: its exit status, or the signal that killed it as a negative number."""
+        return int(self._line()["status"])
+
+    def run(self, folder: Path, **asked: Any) -> int:
+        self.start(folder, **asked)
+        return self.wait()
+
+    def _line(self) -> dict[str, int]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the nursery died"
+        answer: dict[str, int] = json.loads(line)
+        return answer
+
+
+def error_of(folder: Path) -> str:
+    """What a search said that was refused."""
+    return folder.with_suffix(".error").read_text()
+
+
+def state(folder: Path) -> list[tuple[Any, ...]]:
+    """What the trials of a study came to, without times."""
+    study = Study.open(folder)
+    rows = []
+    for record in study.records:
+        accuracy = record.quantity("accuracy")
+        latency = record.quantity("latency_ms@onnxruntime-cpu-1t-b1")
+        rows.append(
+            (
+                record.number,
+                record.design.digest[:12],
+                str(record.outcome),
+                record.origin,
+                accuracy and accuracy.value,
+                latency and latency.value,
+                record.artifact_sha256 and record.artifact_sha256[:12],
+                record.teacher_trial,
+            )
+        )
+    return rows
+
+
+def front(folder: Path) -> list[int]:
+    return [record.number for record in Study.open(folder).front]
+
+
+def whole(folder: Path, trials: int) -> None:
+    """The budget is spent exactly, every number is there once, and the front can be shipped."""
+    study = Study.open(folder)
+    assert [record.number for record in study.records] == list(range(len(study.records)))
+    assert trials <= study.spent < trials + 1
+    for record in study.front:
+        study.artifact(record)
+    assert not list(folder.rglob("*.part")), "nothing half-written is left"
+    assert os.path.exists(folder / "test_scores.json")
+    assert any(record.outcome is Outcome.MEASURED for record in study.records)
