@@ -44,6 +44,8 @@ SPARED = 10
 PROXY_MARGIN = 0.1
 # The untrained network is exported and timed only where that costs less than this share of a training.
 FORESEEING_SHARE = 0.15
+# So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks.
+MOST_FANS = 4000
 # What is done to an untrained network to foresee its costs, as it is to every trained one.
 LOOKED_AT = frozenset({"export", "quantise", "share", "measure"})
 
@@ -149,6 +151,7 @@ class Guide:
             # architectures are what they have to learn of. What costs no training is welcome at once.
             trained = Trained(records)
             fans = [(record, design) for record, design in fans if trained.serves(design)]
+        fans = list(worth_a_look(fans, records, known))
         proposals = [Proposal(asked(), "asked"), *promotions]
         proposals += [Proposal(design, "fan", record.number) for record, design in fans]
         by_number = {record.number: record for record in records}
@@ -324,6 +327,25 @@ class Guide:
             known = None if record is None or objective.maximise else known_cost(record, objective, self.recipe)
             costs.append(float("nan") if known is None else known)
         return costs
+
+
+def worth_a_look(
+    fans: Sequence[tuple[TrialRecord, Design]], records: Sequence[TrialRecord], known: Knowledge
+) -> Sequence[tuple[TrialRecord, Design]]:
+    """The fans that are judged: all while they are few, else those of the architectures that came closest to the front.
+
+    Args:
+        fans: All there are, with the trials that trained their networks.
+        records: All trials.
+        known: What ranks trials.
+    """
+    if len(fans) <= MOST_FANS:
+        return fans
+    best: dict[str, int] = {}
+    for place, record in enumerate(known.best_first()):
+        best.setdefault(record.design.architecture_digest, place)
+    ordered = sorted(fans, key=lambda fan: best.get(fan[0].design.architecture_digest, len(records)))
+    return ordered[:MOST_FANS]
 
 
 def _seen(records: Sequence[TrialRecord]) -> set[str]:

@@ -25,6 +25,7 @@ from nas.search.durations import Durations
 from nas.search.foreseen import known_cost
 from nas.space import SearchSpace
 from nas.surrogate.encode import Column, Encoding
+from nas.surrogate.evolve import ranked
 from nas.surrogate.history import Known, surrogates
 from nas.surrogate.outlook import Outlook
 
@@ -104,6 +105,12 @@ class Knowledge:
         points = np.array([[r.value(o.key) for o in self.objectives] for r in feasible])
         points = points.reshape(len(feasible), len(self.objectives))
         self.front = points[non_dominated(points, [o.maximise for o in self.objectives])]
+
+    def best_first(self) -> list[TrialRecord]:
+        """The measured trials from most to least promising: by non-dominated rank, then by how alone they stand."""
+        measured = [record for record in self.learned_from if record.outcome is Outcome.MEASURED]
+        signs = np.array([1.0 if objective.maximise else -1.0 for objective in self.objectives])
+        return [measured[place] for place in ranked(signs * self.values[: len(measured)])]
 
     @property
     def screens(self) -> bool:

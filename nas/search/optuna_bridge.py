@@ -1,8 +1,9 @@
 """The one place that talks to Optuna's studies and samplers. Records are the truth; this is the sampler's memory.
 
-What happened is held twice: in memory, where samplers look at it, and in an SQLite file in the study's folder, which
-optuna-dashboard opens as it is and from which a search goes on. Where that file is missing it is made again from the
-records. A trial is written when it starts, with its whole design, and when it ends.
+What happened is held twice: in memory, where samplers look at it, and in a storage, which optuna-dashboard opens as it
+is: an SQLite file in the study's folder, from which a search goes on, or a database that several searchers share (see
+``nas.search.shared``). What is missing there is made again from the records. A trial is written when it starts, with
+its whole design, and when it ends.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from nas.design import Design, Value
 from nas.errors import SpaceError, StudyError
 from nas.recipe import Recipe
 from nas.record import TrialRecord
-from nas.search.durable import STUDY_NAME, Durable, storage_errors
+from nas.search.durable import STUDY_NAME, Durable, Storage, storage_errors
 from nas.search.memory import Memory, blank, lost, remembered
 from nas.search.parameters import Parameter, Parameters
 from nas.search.quiet import quiet
@@ -49,7 +50,7 @@ class Bridge:
     """A study in Optuna's terms.
 
     Args:
-        path: The SQLite file.
+        storage: The SQLite file, or where else trials are kept.
         recipe: Objectives, constraints, seed and sampler.
         space: What is sampled.
         hints: What is known besides, at the moment of a proposal; for samplers that can use it.
@@ -60,7 +61,7 @@ class Bridge:
 
     def __init__(
         self,
-        path: Path,
+        storage: Path | Storage,
         recipe: Recipe,
         space: SearchSpace,
         hints: Callable[[], SamplerHints] | None = None,
@@ -72,9 +73,12 @@ class Bridge:
         self.constraints = recipe.parsed_constraints
         self.parameters = Parameters(space, recipe.sampler in FLAT)
         directions = [objective.direction for objective in self.objectives]
-        self.durable = Durable(path, directions, [objective.key for objective in self.objectives])
-        self.memory = Memory(self.durable.study.directions)
+        if isinstance(storage, Path):
+            storage = Durable(storage, directions, [objective.key for objective in self.objectives])
+        self.durable: Storage = storage
+        self.memory = Memory(self.durable.directions)
         self.trials = [self._remembered(trial) for trial in self.durable.trials()]
+        self.elsewhere: set[int] = set()  # trials that other searchers run
         self._heard: set[str] = set()
         self._parents_until = 0  # the last generation of NSGA-II whose parents are chosen
 
@@ -100,15 +104,19 @@ class Bridge:
                 trial = lost(number)
             else:
                 original = by_number.get(record.duplicate_of) if record.duplicate_of is not None else None
-                trial = self._ended(
-                    self._started(number, record.design, record.origin, record.parent), record, original
-                )
-            self.durable.add(trial)
+                started = self._started(number, record.design, record.origin, record.parent)
+                trial = self._ended(started, record, original)
+            self.durable.add(trial, record)
             self.trials.append(trial)
 
     def running(self) -> list[int]:
-        """Numbers of the trials that were asked and never told: orphans of a process that ended."""
-        return [trial.number for trial in self.trials if not trial.state.is_finished()]
+        """Numbers of the trials that were asked here and never told: under way, or orphans of a process that ended."""
+        unfinished = (trial.number for trial in self.trials if not trial.state.is_finished())
+        return [number for number in unfinished if number not in self.elsewhere]
+
+    def run_elsewhere(self) -> list[Asked]:
+        """The trials that other searchers run at this moment, as far as is known; samplers see them as running."""
+        return [self._asked(self.trials[number]) for number in sorted(self.elsewhere)]
 
     def resume(self, number: int) -> Asked:
         """The design of a trial that was asked before and never told.
@@ -169,9 +177,31 @@ class Bridge:
             record: The trial's record.
             original: For a duplicate the trial whose values it is given.
         """
-        trial = self._ended(self.trials[record.number], record, original)
-        self.durable.update(trial)
+        trial = self.ended(record, original)
+        self.durable.update(trial, record)
         self.trials[record.number] = trial
+
+    def ended(self, record: TrialRecord, original: TrialRecord | None = None) -> FrozenTrial:
+        """A trial as ``tell`` writes and keeps it; here it is neither."""
+        return self._ended(self.trials[record.number], record, original)
+
+    def restored(self, number: int, params: Mapping[str, Any], notes: Mapping[str, Mapping[str, Any]]) -> FrozenTrial:
+        """A started trial as another searcher wrote it down.
+
+        Args:
+            number: The trial's.
+            params: Its parameters; none for a trial of which nothing is known but that it ended.
+            notes: Its attributes, ``user`` and ``system``.
+
+        Raises:
+            StudyError: Its parameters are none of the space's.
+        """
+        if not params:
+            return lost(number)
+        trial = blank(number)
+        trial.params = dict(params)
+        trial.user_attrs, trial.system_attrs = dict(notes["user"]), dict(notes["system"])
+        return self._checked(trial)
 
     def _propose(self, number: int, attempt: int, fixed: Mapping[str, Value], passed: Sequence[Design] = ()) -> Design:
         if self.parameters.by_choice.keys() <= fixed.keys():
@@ -278,14 +308,21 @@ class Bridge:
             StudyError: Its parameters are none of the space's.
         """
         trial = remembered(stored)
-        if trial.state.is_finished() and trial.params:
-            try:
-                design = self.parameters.design(trial.params)
-            except (KeyError, IndexError, TypeError, ValueError, SpaceError) as error:
-                raise StudyError(
-                    f"the sampler's memory {self.durable.path} holds a trial {trial.number} of another space: {error}",
-                    "delete that file; the next search makes it again from the trial records",
-                ) from error
-            trial.params = self.parameters.params(design)
-            trial.distributions = {name: self.parameters.distributions[name] for name in trial.params}
+        return self._checked(trial) if trial.state.is_finished() and trial.params else trial
+
+    def _checked(self, trial: FrozenTrial) -> FrozenTrial:
+        """The trial with its parameters as this space has them.
+
+        Raises:
+            StudyError: They are none of it.
+        """
+        try:
+            design = self.parameters.design(trial.params)
+        except (KeyError, IndexError, TypeError, ValueError, SpaceError) as error:
+            raise StudyError(
+                f"the sampler's memory {self.durable.place} holds a trial {trial.number} of another space: {error}",
+                self.durable.remedy,
+            ) from error
+        trial.params = self.parameters.params(design)
+        trial.distributions = {name: self.parameters.distributions[name] for name in trial.params}
         return trial

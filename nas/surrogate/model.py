@@ -20,6 +20,8 @@ from nas.surrogate.warp import Warp, candidates
 FEWEST = 3
 # Axes are compared on so many designs at most.
 COMPARED_ON = 100
+# Of more designs than this only those are conditioned on that parameters were sought on, see ``fit``.
+CONDITIONED_ON = 1000
 # How strictly kernels are held to equal weights: deviations of the logarithms of weights, one kernel for each.
 FREEDOMS = (0.1, 0.5)
 # The least variance of a rough look, as a share of the prior one.
@@ -73,7 +75,8 @@ class Model:
             warps: Axes to choose from.
             groups: See ``Fit``.
             kinds: See ``Fit``.
-            rows: Places of the designs that parameters are sought on.
+            rows: Places of the designs that parameters are sought on, and that the model is conditioned on where there
+                are many.
         """
         some = rows[:: max(1, -(-len(rows) // COMPARED_ON))]
         best = warps[0]
@@ -86,7 +89,10 @@ class Model:
             best = warps[int(np.argmin(losses))]
         alpha, target = (deviations * best.slope(values)) ** 2, best.forth(values)
         fits = (Fit(x[rows], alpha[rows], groups, kinds, freedom) for freedom in FREEDOMS)
-        return conditioned(best, tuple(fit.search(target[rows]) for fit in fits), x, target, alpha)
+        kernels = tuple(fit.search(target[rows]) for fit in fits)
+        if len(x) > CONDITIONED_ON:  # time and memory grow with its cube and square
+            x, target, alpha = x[rows], target[rows], alpha[rows]
+        return conditioned(best, kernels, x, target, alpha)
 
     @property
     def kernels(self) -> tuple[Fitted, ...]:

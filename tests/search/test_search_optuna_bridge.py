@@ -27,7 +27,7 @@ from nas.evaluate import EvalRequest
 from nas.outcome import How, Outcome, Quantity, Reason
 from nas.recipe import SAMPLERS
 from nas.record import TrialRecord
-from nas.search import durable
+from nas.search import durable, optuna_tables
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.search.parameters import Parameters
 from nas.search.samplers import POPULATION, STARTUP_TRIALS, sampled_with
@@ -342,7 +342,7 @@ def test_what_a_full_disk_refused_is_not_remembered_either(tmp_path: Path, monke
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(durable.Durable, "_write", refuse)
+        patched.setattr(optuna_tables.Writer, "_write", refuse)
         with (
             pytest.raises(StudyError, match=r"the disk is full at .*optuna.sqlite3.*make room"),
             durable.storage_errors(bridge.durable.path),
