@@ -44,7 +44,9 @@ def half(nursery: Nursery, reference: Path, tmp_path: Path) -> Path:
     return folder
 
 
-FULL = ("full_for_artifacts", "full_for_records", "full_for_the_sampler", "full_for_the_end", "full_at_the_start")
+# The others take as long and stop at other writes: with NAS_SLOW=1.
+FULL = ["full_for_artifacts", "full_for_records"]
+FULL += ["full_for_the_sampler", "full_for_the_end", "full_at_the_start"] if os.environ.get("NAS_SLOW") == "1" else []
 
 
 @pytest.mark.parametrize("fault", FULL)

@@ -14,8 +14,8 @@ import pytest
 from searches import DONE, INTERRUPTED, Nursery, front, state, whole
 
 SLOW = os.environ.get("NAS_SLOW") == "1"
-KILLS = 30 if SLOW else 4
-TRIALS = 10
+KILLS = 30 if SLOW else 3
+TRIALS = 8
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,8 @@ def test_a_search_that_is_told_to_end_goes_on_later(
     while not list((tmp_path / "s" / "trials").glob("*.json")):
         time.sleep(0.01)
     for number in sent:
-        os.kill(process, number)
+        with suppress(ProcessLookupError):  # the first one may have been enough
+            os.kill(process, number)
         time.sleep(0.05)
     assert nursery.wait() == INTERRUPTED
     assert 1 <= len(state(tmp_path / "s")) < TRIALS
