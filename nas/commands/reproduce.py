@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas.commands.terminal import make_console, progress_bar
+from nas.errors import StudyError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,8 @@ def reproduce(
 
     Trained, compressed, exported, scored and measured anew; nothing is taken from the study's cache and nothing is
     written into its folder. On the same machine and versions, with as many threads, weights and file come out the same
-    to the bit; where not, it says what differs. Ends with exit code 1 where the accuracy is not reproduced.
+    to the bit; where not, it says what differs. Networks that it learned from are trained anew, too; a supernet is read
+    as the study holds it. Ends with exit code 1 where the accuracy is not reproduced, whatever the latency.
 
     Examples:
 
@@ -36,8 +38,13 @@ def reproduce(
         nas reproduce studies/digits --trial 12 --json reproduced.json
     """
     from nas.reproduce.compare import Verdict
+    from nas.study import Study
 
     console = make_console()
+    # Refused before hours are spent, and before torch is loaded.
+    if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
+        raise StudyError(f"{json_file} cannot be written", "name a file in a folder that exists")
+    Study.open(study).measured_trial(trial, "cannot be reproduced")
     found = _reproduced(console, study, trial)
     from nas.reproduce.table import lines, numbers_table, verdict_words
 

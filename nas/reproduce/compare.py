@@ -7,11 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.outcome import How, Quantity
+from nas.outcome import How, Outcome, Quantity
 from nas.record import TrialRecord
 
 # What a trained network's stage is called; all that a trial's weights are made of stands before the export.
 WEIGHTS = ("load", "train")
+
+
+class Weights(enum.StrEnum):
+    """How the trained float networks compare, and how that is known."""
+
+    SAME = "same"
+    SAME_BY_FILE = "same, as the same file came of them"
+    OTHERS = "others"
+    UNKNOWN = "unknown, as the earlier ones are not kept"
 
 
 class Verdict(enum.StrEnum):
@@ -55,8 +64,35 @@ class NumberPair:
 
     @property
     def is_exact(self) -> bool:
-        """Whether it follows from the file alone, so that nothing but the same value agrees: counts, sizes, scores."""
-        return self.before is not None and self.before.environment_id is None
+        """Whether it follows from the file alone, so that nothing but the same value agrees: counts, sizes, scores.
+
+        What a person's own objective gives may follow from anything."""
+        quantity = self.before or self.now
+        return quantity is not None and quantity.environment_id is None and "source" not in quantity.detail
+
+    @property
+    def is_score(self) -> bool:
+        """Whether it is an accuracy of some kind: measured, and a share."""
+        quantity = self.before or self.now
+        return self.is_exact and quantity is not None and quantity.how is How.MEASURED and quantity.unit == "1"
+
+    @property
+    def images(self) -> int | None:
+        """How many images more are told right now; None of what is no plain share of them."""
+        if not self.is_score or self.before is None or self.now is None or "balanced" in self.before.name:
+            return None
+        sizes = [quantity.detail.get("samples") for quantity in (self.before, self.now)]
+        if sizes[0] is None or sizes[0] != sizes[1]:
+            return None
+        return round((self.now.value - self.before.value) * int(sizes[0]))
+
+    @property
+    def within(self) -> bool:
+        """Whether the second value lies inside the first one's interval; without one, whether it is the same."""
+        before, now = self.before, self.now
+        if before is None or now is None or before.low is None or before.high is None:
+            return self.same
+        return before.low <= now.value <= before.high
 
     @property
     def same(self) -> bool:
@@ -92,8 +128,11 @@ class NumberPair:
             "before": None if self.before is None else self.before.to_json(),
             "now": None if self.now is None else self.now.to_json(),
             "same": self.same,
+            "within": self.within,
             "overlap": self.overlap,
             "ratio": self.ratio,
+            "images": self.images,
+            "same_environment": self.same_environment,
         }
 
 
@@ -120,13 +159,12 @@ class Reproduction:
     inputs: tuple[str, ...] = ()
 
     @property
-    def same_weights(self) -> bool | None:
-        """Whether the trained float networks are the same to the bit; None where the earlier one is lost, unless the
-        files that came of them tell."""
-        found = [pair.same_content for pair in self.stages if pair.stage in WEIGHTS]
-        if found and found[0] is not None:
-            return found[0]
-        return True if self.same_artifact else None
+    def weights(self) -> Weights:
+        """Of the float network; what pruning, fine-tuning and fewer bits make of it shows in the file."""
+        found = next((pair.same_content for pair in self.stages if pair.stage in WEIGHTS), None)
+        if found is not None:
+            return Weights.SAME if found else Weights.OTHERS
+        return Weights.SAME_BY_FILE if self.same_artifact else Weights.UNKNOWN
 
     @property
     def accuracy(self) -> NumberPair:
@@ -134,16 +172,24 @@ class Reproduction:
         return next(pair for pair in self.numbers if pair.key == "accuracy")
 
     @property
+    def latencies(self) -> tuple[NumberPair, ...]:
+        """The design's latencies, of those targets that both were measured on."""
+        return tuple(
+            pair
+            for pair in self.numbers
+            if pair.before is not None and pair.now is not None and pair.before.name == "latency_ms"
+        )
+
+    @property
     def scores_agree(self) -> bool:
         """Whether each score of now lies within the interval of the earlier one."""
-        scores = [
-            pair for pair in self.numbers if pair.is_exact and pair.before is not None and pair.before.unit == "1"
-        ]
-        return all(pair.same or _within(pair) for pair in scores)
+        return all(pair.within for pair in self.numbers if pair.is_score)
 
     @property
     def verdict(self) -> Verdict:
         """Of the network, not of its speed: latencies are measured anew on a machine that is never quite the same."""
+        if self.now.outcome is not Outcome.MEASURED:
+            return Verdict.DIFFERS
         if self.same_artifact and all(pair.same for pair in self.numbers if pair.is_exact):
             return Verdict.IDENTICAL
         return Verdict.AGREES if self.scores_agree else Verdict.DIFFERS
@@ -152,8 +198,12 @@ class Reproduction:
         return {
             "trial": self.before.number,
             "verdict": str(self.verdict),
-            "same_weights": self.same_weights,
+            "outcome": str(self.now.outcome),
+            "reason": None if self.now.reason is None else self.now.reason.to_json(),
+            "weights": self.weights.name.lower(),
             "same_artifact": self.same_artifact,
+            "artifact_sha256": {"before": self.before.artifact_sha256, "now": self.now.artifact_sha256},
+            "environment": {"before": dict(self.before.environment), "now": dict(self.now.environment)},
             "differences": list(self.differences),
             "inputs": list(self.inputs),
             "stages": [pair.to_json() for pair in self.stages],
@@ -188,10 +238,3 @@ def pair_stages(
         same = None if key not in kept or stage.key not in contents else kept[key] == contents[stage.key]
         pairs.append(StagePair(stage.stage, key == stage.key, same))
     return tuple(dict.fromkeys(pairs))
-
-
-def _within(pair: NumberPair) -> bool:
-    before, now = pair.before, pair.now
-    if before is None or now is None or before.low is None or before.high is None:
-        return False
-    return before.low <= now.value <= before.high

@@ -13,24 +13,22 @@ from nas.errors import StudyError
 from nas.evaluate import EvalRequest
 from nas.lineage import SUPERNET, Giver, start_of
 from nas.measure.measurer import Measurer
-from nas.outcome import Outcome
+from nas.networks import FloatNetworks, Inherits
 from nas.pipeline import AnyTeacher, Pipeline, Teacher
-from nas.record import TRAINING, StageResult, TrialRecord, utc_now
+from nas.record import StageResult, TrialRecord, read_records, utc_now
 from nas.remeasure.surroundings import surroundings_of
-from nas.reproduce.compare import Reproduction, pair_numbers, pair_stages
+from nas.reproduce.compare import WEIGHTS, Reproduction, pair_numbers, pair_stages
+from nas.reproduce.reasons import KeyOf, differences_between, threads_by_key, told_by_key
 from nas.search.evaluators import evaluator_for
 from nas.search.prepared import Prepared, load
 from nas.search.shared_network import train_shared
 from nas.search.strategy import kept_plan
-from nas.stages import Progress
-from nas.store import Store
+from nas.stages import Progress, Stages
+from nas.store import Store, write_atomically
 from nas.study import Study, StudyFolder
 from nas.target import usable_cores
 from nas.train import Numerics
 from nas.wording import plural
-
-# What a machine's description says that trained weights may depend on, and what to call it.
-_DEPENDS_ON = {"cpu": "processor", "machine": "architecture", "python": "Python", "torch": "torch"}
 
 
 def reproduce(
@@ -58,7 +56,8 @@ def reproduce(
             return reproduce(path, number, note, progress, own)
     study = Study.open(path)
     record = study.measured_trial(number, "cannot be reproduced")
-    recorded = threads_of(record)
+    trained = _as_trained(study, number)
+    recorded = threads_of(trained)
     prepared = load(study.recipe, measurer, min(recorded or usable_cores(), usable_cores()))
     _check_unchanged(study, prepared)
     with tempfile.TemporaryDirectory(prefix="nas-reproduce-") as scratch:
@@ -74,20 +73,19 @@ def reproduce(
             _teacher(study, record, prepared, giver),
             inherits=start_of(record, study.records, giver),
         )
-        if recorded is None and (numerics := _numerics_by_key(record, prepared, store, request)) is not None:
-            prepared = replace(prepared, numerics=numerics)
+        key_of = _keys(pipeline, record, request.inherits)
+        if recorded is None and (recorded := threads_by_key(record, key_of)) is not None:
+            prepared = replace(prepared, numerics=replace(prepared.numerics, threads=recorded))
             pipeline = prepared.pipeline(store)
-            recorded = numerics.threads
         note(_summary(record, prepared.numerics, recorded is not None))
         evaluator = evaluator_for(prepared, pipeline, measurer)
         result = evaluator.evaluate(request, progress)
-        if result.outcome is not Outcome.MEASURED:
-            why = f": {result.reason.message}" if result.reason is not None else ""
-            raise StudyError(
-                f"trial {number} was measured in the search, but ends as {result.outcome} now{why}", result.traceback
-            )
+        if result.reason is not None and result.reason.transient:  # which says nothing of the trial
+            raise StudyError(f"trial {number} cannot be evaluated now: {result.reason.message}", "try again")
         now = replace(
             record,
+            outcome=result.outcome,
+            reason=result.reason,
             quantities=result.quantities,
             labels=result.labels,
             stages=result.stages,
@@ -98,16 +96,25 @@ def reproduce(
             started_at=utc_now(),
             notes=result.notes,
         )
-        same_files = (record.artifact_sha256, record.forms) == (now.artifact_sha256, now.forms)
+        pairs = pair_stages(record, now, _contents(store, now.stages), _contents(study.store, record.stages))
+        differences = differences_between(trained.environment, now.environment)
+        if any(not pair.same_key for pair in pairs if pair.stage in WEIGHTS):
+            differences += told_by_key(record, study.recipe.seed, prepared.numerics.threads, key_of, bool(differences))
         return Reproduction(
             record,
             now,
-            pair_stages(record, now, _contents(store, now.stages), _contents(study.store, record.stages)),
+            pairs,
             pair_numbers(record.quantities, now.quantities),
-            same_files,
-            tuple(_differences(record, now)),
+            (record.artifact_sha256, record.forms) == (now.artifact_sha256, now.forms),
+            tuple(differences),
             tuple(inputs),
         )
+
+
+def _as_trained(study: Study, number: int) -> TrialRecord:
+    """The record as the search wrote it: latencies that were measured later bring their own environment, and do not say
+    where the networks were trained."""
+    return next(record for record in read_records(study.folder.trials) if record.number == number)
 
 
 def threads_of(record: TrialRecord) -> int | None:
@@ -117,15 +124,17 @@ def threads_of(record: TrialRecord) -> int | None:
     return threads if isinstance(threads, int) else None
 
 
-def _numerics_by_key(record: TrialRecord, prepared: Prepared, store: Store, request: EvalRequest) -> Numerics | None:
-    """The numeric policy of which the trial's training has its key; None where it is none that this machine has."""
-    keys = {stage.key for stage in record.stages if stage.stage in TRAINING}
-    for threads in range(1, usable_cores() + 1):
-        numerics = replace(prepared.numerics, threads=threads)
-        pipeline = replace(prepared, numerics=numerics).pipeline(store)
-        if pipeline.train_key(record.design, record.seed, request.inherits) in keys:
-            return numerics
-    return None
+def _keys(pipeline: Pipeline, record: TrialRecord, inherits: Inherits | None) -> KeyOf:
+    """What tells the key that the trial's training would have from another seed or with other threads."""
+
+    def key_of(seed: int, threads: int) -> str:
+        numerics = replace(pipeline.numerics, threads=threads)
+        stages = Stages(pipeline.store, pipeline.stages.data_digest, numerics)
+        recipe, data = pipeline.recipe, pipeline.data
+        networks = FloatNetworks(recipe, data, pipeline.input_shape, stages, numerics, pipeline.own)
+        return networks.key(record.design, seed, inherits)
+
+    return key_of
 
 
 def _check_unchanged(study: Study, prepared: Prepared) -> None:
@@ -201,23 +210,6 @@ def _summary(record: TrialRecord, numerics: Numerics, known: bool) -> str:
     return text
 
 
-def _differences(before: TrialRecord, now: TrialRecord) -> list[str]:
-    """What the weights depend on and is not the same, in words."""
-    found = []
-    then = before.environment.get("training")
-    if isinstance(then, Mapping):
-        here = now.environment["training"]
-        found += [
-            f"{name}: {then[name]} then, {here[name]} now" for name in here if name in then and then[name] != here[name]
-        ]
-    said = {line.partition(":")[0] for line in found}
-    for name, words in _DEPENDS_ON.items():
-        was, is_ = before.environment.get(name), now.environment.get(name)
-        if words not in said and was is not None and is_ is not None and was != is_:
-            found.append(f"{words}: {was} then, {is_} now")
-    return found
-
-
 def to_file(found: Reproduction, path: Path) -> None:
     """Writes a reproduction as JSON.
 
@@ -225,6 +217,6 @@ def to_file(found: Reproduction, path: Path) -> None:
         StudyError: The file cannot be written.
     """
     try:
-        path.write_text(json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_atomically(path, json.dumps(found.to_json(), indent=1, allow_nan=False).encode() + b"\n")
     except OSError as error:
         raise StudyError(f"{path} cannot be written: {error.strerror}", "name another file") from None

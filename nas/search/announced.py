@@ -77,7 +77,8 @@ class Announced:
         before = self.running.stage if trial is None else trial.stage
         if trial is not None:
             trial.stage, trial.share = stage, share
-        if stage != before or self.clock() - self._told >= OFTEN:
+        # A clock that was put back must not silence it for as long.
+        if stage != before or abs(self.clock() - self._told) >= OFTEN:
             self._tell(replace(self.running, stage=stage, share=share) if trial is None else self._now())
         self.watcher.progress(stage, share, number)
 

@@ -128,7 +128,7 @@ class LocalLedger:
     def finished(self, record: TrialRecord) -> bool:
         write_record(self.folder.trials, record)
         self.records = with_records(self.records, [record])
-        if not self.bridge.trials[record.number].state.is_finished():
+        if not self.bridge.heard(record.number):
             self.bridge.tell(record, original_of(record, self.records))
         return True
 

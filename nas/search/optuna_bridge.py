@@ -114,6 +114,10 @@ class Bridge:
         unfinished = (trial.number for trial in self.trials if not trial.state.is_finished())
         return [number for number in unfinished if number not in self.elsewhere]
 
+    def heard(self, number: int) -> bool:
+        """Whether the sampler knows how a trial ended."""
+        return self.trials[number].state.is_finished()
+
     def run_elsewhere(self) -> list[Asked]:
         """The trials that other searchers run at this moment, as far as is known; samplers see them as running."""
         return [self._asked(self.trials[number]) for number in sorted(self.elsewhere)]

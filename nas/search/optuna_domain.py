@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +21,10 @@ LONGEST_GRID = 10_000
 ASKED, CHECKED = 192, 64
 
 Params = Mapping[str, Any]
+# What plays a part is asked once for each space and whoever answers, of so many of them.
+REMEMBERED = 4
+_LOCK = threading.Lock()
+_ACTIVITIES: OrderedDict[Any, Activity] = OrderedDict()
 # What no category equals, and no number.
 _MISSING = "\0 missing"
 
@@ -42,6 +48,15 @@ def value_of(distribution: BaseDistribution, value: Any) -> Any:
         number = distribution.low + round((number - distribution.low) / distribution.step) * distribution.step
     number = min(distribution.high, max(distribution.low, number))
     return int(number) if isinstance(distribution, IntDistribution) else number
+
+
+def params_of(space: Mapping[str, BaseDistribution], domain: Domain, rows: np.ndarray) -> list[dict[str, Any]]:
+    """N full rows of the domain as parameters."""
+    columns = []
+    for name, values in domain.columns(rows).items():
+        known = {(value.__class__, value): value_of(space[name], value) for value in values}
+        columns.append([known[value.__class__, value] for value in values])
+    return [dict(zip(space, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def positions_of(space: Mapping[str, BaseDistribution], params: Sequence[Params]) -> np.ndarray:
@@ -79,11 +94,33 @@ def domain_of(
     if active is None:
         activity: Activity = learned(positions)
     else:
-        activity = _asked(space, plain, active)
+        activity = _remembered(space, plain, active)
     axes = []
     for (name, distribution), conditional in zip(space.items(), activity.conditional, strict=True):
         axes.append(_axis(column_of(name, distribution, conditional), distribution))
     return Domain(axes, activity)
+
+
+def _remembered(
+    space: Mapping[str, BaseDistribution], columns: Sequence[Column], active: Callable[[Params], Collection[str]]
+) -> Activity:
+    """As ``_asked``, whose answer depends on nothing else."""
+    key = (active, tuple(space.items()))
+    try:
+        hash(key)
+    except TypeError:  # an object that compares by value
+        return _asked(space, columns, active)
+    with _LOCK:
+        if (found := _ACTIVITIES.get(key)) is not None:
+            return found
+    activity = _asked(space, columns, active)
+    if isinstance(activity, AskedActivity):  # it keeps every answer, which is for one proposal
+        return activity
+    with _LOCK:
+        _ACTIVITIES[key] = activity
+        if len(_ACTIVITIES) > REMEMBERED:
+            _ACTIVITIES.popitem(last=False)
+    return activity
 
 
 def _asked(

@@ -27,8 +27,9 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import SurrogateError
-from nas.search.optuna_domain import domain_of, positions_of, value_of
-from nas.surrogate.domain import Domain, keys_of
+from nas.search.optuna_domain import domain_of, params_of, positions_of
+from nas.search.told_trials import told_trials
+from nas.surrogate.domain import Domain
 from nas.surrogate.history import History
 from nas.surrogate.outlook import SCALES
 from nas.surrogate.proposing import SMALL, Choosing, Wish
@@ -194,19 +195,18 @@ class _Asked:
         self.space = space
         self.rng = np.random.default_rng([sampler.seed, trial.number])
         self.maximise = [direction == StudyDirection.MAXIMIZE for direction in study.directions]
-        trials = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and t.params]
-        self.positions = positions_of(space, [other.params for other in trials])
-        self.domain: Domain = domain_of(space, self.positions, sampler.active)
-        self.taken = set(keys_of(self.positions))
-        complete = [place for place, other in enumerate(trials) if other.state is TrialState.COMPLETE]
-        self.pending = self.positions[[i for i, other in enumerate(trials) if other.state is TrialState.RUNNING]]
-        self.complete = [trials[place] for place in complete]
-        self.own = self.positions[complete]
+        trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        told = told_trials(space, trials, len(self.maximise))
+        self.domain: Domain = domain_of(space, told.positions, sampler.active)
+        self.taken = told.taken
+        self.pending = told.positions[told.running]
+        self.own = told.positions[told.complete]
+        self.values, self.violations = told.values, told.violations
 
     @property
     def finished(self) -> int:
         """How many trials have values."""
-        return len(self.complete)
+        return len(self.own)
 
     def start(self) -> dict[str, Any]:
         """A new design at random, far from those that were tried."""
@@ -244,7 +244,7 @@ class _Asked:
             self.maximise,
             sampler.reference,
             sampler.scales,
-            None if seconds is None else lambda rows: seconds([self._params(row) for row in rows]),
+            None if seconds is None else lambda rows: seconds(self._all_params(rows)),
             sampler.cost_exponent,
             None if possible is None else lambda row: possible(self._params(row)),
             sampler.population,
@@ -255,22 +255,19 @@ class _Asked:
 
     def _history(self) -> History:
         objectives = len(self.maximise)
-        values = [list(trial.values) for trial in self.complete]
-        noise = [[0.0] * objectives for _ in self.complete]
-        elsewhere = positions_of(self.space, [observation.params for observation in self.sampler.known])
-        for observation in self.sampler.known:
-            values.append(list(observation.values))
-            noise.append(list(observation.sd) or [0.0] * objectives)
-        positions = np.concatenate([self.own, elsewhere])
-        names = sorted({name for trial in self.complete for name in trial.constraints})
-        violations = [[trial.constraints.get(name, math.nan) for name in names] for trial in self.complete]
-        known = np.array(values, dtype=float).reshape(-1, objectives)
+        elsewhere = self.sampler.known
+        places = positions_of(self.space, [observation.params for observation in elsewhere])
+        values = [observation.values for observation in elsewhere]
+        noise = [observation.sd or (0.0,) * objectives for observation in elsewhere]
+        known = np.concatenate([self.values, np.array(values, dtype=float).reshape(-1, objectives)])
+        deviations = np.zeros_like(known)
+        deviations[len(self.own) :] = np.array(noise, dtype=float).reshape(-1, objectives)
         return History(
-            positions,
+            np.concatenate([self.own, places]),
             np.where(np.isfinite(known), known, np.nan),
-            np.nan_to_num(np.array(noise, dtype=float).reshape(-1, objectives)),
-            len(self.complete),
-            np.array(violations, dtype=float).reshape(len(self.complete), len(names)),
+            np.nan_to_num(deviations),
+            len(self.own),
+            self.violations,
             self.pending,
             self.taken,
         )
@@ -279,7 +276,7 @@ class _Asked:
         """The rows that cost least, in the order that they are in; all of them where costs are not known."""
         if self.sampler.seconds is None:
             return rows
-        seconds = self.sampler.seconds([self._params(row) for row in rows])
+        seconds = self.sampler.seconds(self._all_params(rows))
         count = max(1, math.ceil(CHEAPEST_SHARE * len(rows)))
         return rows[np.sort(np.argsort(seconds, kind="stable")[:count])]
 
@@ -287,4 +284,7 @@ class _Asked:
         return rows[[key not in self.taken for key in self.domain.keys(rows)]]
 
     def _params(self, row: np.ndarray) -> dict[str, Any]:
-        return {name: value_of(self.space[name], value) for name, value in self.domain.values(row).items()}
+        return self._all_params(row[None, :])[0]
+
+    def _all_params(self, rows: np.ndarray) -> list[dict[str, Any]]:
+        return params_of(self.space, self.domain, rows)

@@ -177,6 +177,15 @@ class Domain:
         """The value of every choice of one full row."""
         return {axis.column.name: axis.column.value_at(float(at)) for axis, at in zip(self.axes, row, strict=True)}
 
+    def columns(self, rows: np.ndarray) -> dict[str, list[Any]]:
+        """The values of every choice in N full rows, by choice."""
+        found = {}
+        for axis, positions in zip(self.axes, rows.T, strict=True):
+            different, places = np.unique(positions, return_inverse=True)
+            values = [axis.column.value_at(float(at)) for at in different]
+            found[axis.column.name] = [values[place] for place in places.tolist()]
+        return found
+
 
 def keys_of(positions: np.ndarray) -> list[bytes]:
     """Keys of active rows: equal up to rounding."""

@@ -66,6 +66,8 @@ class Column:
             return self._in_range(np.array(given, dtype=float))
         places = {value_key(value): place for place, value in enumerate(self.values)}
         try:
+            if self._plain and bool not in set(map(type, given)):  # these need no key of their own, which takes long
+                return np.array(list(map(places.__getitem__, given)), dtype=float)
             return np.array([places[value_key(value)] for value in given], dtype=float)
         except KeyError:
             strange = next(value for value in given if value_key(value) not in places)
@@ -74,6 +76,11 @@ class Column:
                 f"column '{self.name}' has no value {strange!r}; valid: {valid}",
                 "the search goes on with its plain sampler",
             ) from None
+
+    @property
+    def _plain(self) -> bool:
+        """Whether its values are their own keys."""
+        return all(value_key(value) is value for value in self.values or ())
 
     def _in_range(self, numbers: np.ndarray) -> np.ndarray:
         if not self.high > self.low:

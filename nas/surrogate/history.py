@@ -20,6 +20,8 @@ from nas.surrogate.outlook import Outlook
 GROWTH, FIRST_SOUGHT = 1.15, 4
 # A surrogate is conditioned on so many observations at most, of which this share are the best.
 CONDITIONED_ON, BEST_SHARE = 250, 2 / 3
+# Of a longer beginning so many observations, evenly spread over it, stand for all where parameters are sought.
+BEGINNING = 600
 # From so many own observations on those from elsewhere do not shape the kernel, only what it is conditioned on.
 OWN_ENOUGH = 30
 REMEMBERED = 64
@@ -113,7 +115,9 @@ def surrogates(encoding: Encoding, known: Known, maximise: Sequence[bool], plain
     Raises:
         SurrogateError: No surrogate can be fitted.
     """
-    beginning = np.arange(sought_at(known.own))
+    beginning = np.arange(count := sought_at(known.own))
+    if count > BEGINNING:
+        beginning = np.linspace(0, count - 1, BEGINNING).astype(int)
     if known.own < OWN_ENOUGH:
         beginning = np.concatenate([beginning, np.arange(known.own, len(known.values))])
     try:
@@ -136,6 +140,7 @@ def _sought(encoding: Encoding, known: Known, maximise: Sequence[bool], plain: b
     outlook = Outlook.fit(
         known.x, known.values, maximise, noise=known.noise, cues=known.cues, encoding=encoding, plain=plain
     )
+    outlook = outlook.unconditioned()  # kernels and axes are all that is asked of it; what it was fitted on is long
     with _LOCK:
         _SOUGHT[key] = outlook
         if len(_SOUGHT) > REMEMBERED:

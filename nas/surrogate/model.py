@@ -128,6 +128,11 @@ class Model:
         alpha = np.concatenate([self.alpha, np.zeros(len(x))])
         return conditioned(self.warp, self.kernels, np.vstack([self.x, x]), target, alpha)
 
+    def unconditioned(self) -> Model:
+        """The same axis and kernels without any design, so that nothing can be predicted."""
+        members = tuple(Member(member.fitted, None) for member in self.members)
+        return Model(self.warp, members, self.x[:0], self.target[:0], self.alpha[:0])
+
     def updated(self, x: np.ndarray, values: np.ndarray, deviations: np.ndarray) -> Model:
         """The same axis and kernels, conditioned on other designs."""
         alpha = (deviations * self.warp.slope(values)) ** 2

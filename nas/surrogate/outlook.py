@@ -115,6 +115,11 @@ class Outlook:
             models.append(model.updated(columns[known], y, deviations))
         return Outlook(models, [bool(sign > 0) for sign in self.signs], self.cue_middle, self.cue_spread)
 
+    def unconditioned(self) -> Outlook:
+        """The same axes and kernels without any design: to be ``updated``, which takes no memory until then."""
+        models = [model.unconditioned() for model in self.models]
+        return Outlook(models, [bool(sign > 0) for sign in self.signs], self.cue_middle, self.cue_spread)
+
     def rough(self, x: np.ndarray, members: int = 1) -> Prediction:
         """Means, and deviations by the closest known design alone, in single precision; without cues.
 

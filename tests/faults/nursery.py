@@ -1,8 +1,9 @@
 """Searches as processes that can be killed: ``python tests/faults/nursery.py``.
 
-Loading torch takes seconds, so this process loads it once and forks a child for each search that is asked for. A line
-of JSON asks (``folder``, ``trials``, and what ``recipe`` takes), a line with the child's number answers at once, and
-one with how it ended when it did. Latencies follow from the file alone, so that two searches of one seed are equal.
+Loading torch takes seconds, so this process loads it once and forks a child for each search that is asked for. Lines
+of JSON ask: ``start`` (``folder``, ``trials``, and what ``recipe`` takes) is answered with the child's number, ``wait``
+with how the child of that number ended. Latencies follow from the file alone, so that two searches of one seed are
+equal.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from nas.recipe import Recipe, parse_recipe
 from nas.search.run import search
 from nas.search.stopping import Stopping
 from nas.target import Target
+from nas.workers.worker import end_with_parent
 
 SPACE = Path(__file__).with_name("space.yaml")
 DONE, REFUSED, INTERRUPTED, BUG = 0, 2, 130, 1
@@ -69,8 +71,8 @@ class Reckoned(Measurer):
         return Turns(tuple((samples,) * rounds for samples in taken), ((),) * rounds)
 
 
-def recipe(trials: int = 20, seed: int = 0, **changes: Any) -> Recipe:
-    """A study of trainings that take moments, some of which are stopped at a rung, pruned, distilled or quantised."""
+def recipe(trials: int = 20, seed: int = 6, **changes: Any) -> Recipe:
+    """A study of trainings that take moments; of this seed one of the first is stopped at a rung."""
     data: dict[str, Any] = {
         "data": {"source": "digits", "train_limit": 200, "validation_limit": 100},
         "space": str(SPACE),
@@ -104,20 +106,30 @@ def run(folder: str, fault: str | None = None, **asked: Any) -> int:
     return DONE
 
 
+def start(asked: Mapping[str, Any]) -> int:
+    """Forks a search, which ends with this process."""
+    child = os.fork()
+    if child == 0:
+        end_with_parent()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os._exit(run(**asked))
+    return child
+
+
 def main() -> None:
-    """Forks a search for each line that comes."""
+    """Does what lines of JSON ask for."""
     torch.set_num_threads(1)  # a pool of threads would not be there in the children, which would wait for it
+    # What a process wrote stays when it is killed, flushed or not; that it is flushed, for power cuts, has other tests.
+    os.fsync = lambda descriptor: None
     with tempfile.TemporaryDirectory() as folder:  # loads what is loaded late, which takes seconds, once for all
         assert run(f"{folder}/warm-up", trials=2) == DONE
     for line in sys.stdin:
-        asked = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            os._exit(run(**asked))
-        print(json.dumps({"pid": child}), flush=True)
-        _, status = os.waitpid(child, 0)
-        print(json.dumps({"status": os.waitstatus_to_exitcode(status)}), flush=True)
+        match json.loads(line):
+            case {"start": asked}:
+                answer = start(asked)
+            case {"wait": child}:
+                answer = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from nas.study import Study
 
 NURSERY = Path(__file__).with_name("nursery.py")
 DONE, REFUSED, INTERRUPTED = 0, 2, 130
+TRIALS = 6
 
 
 class Nursery:
-    """Starts searches that can be killed, one at a time."""
+    """Starts searches that can be killed; several may run at once."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -30,25 +31,23 @@ class Nursery:
 
     def start(self, folder: Path, **asked: Any) -> int:
         """Starts a search and gives its process."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"folder": str(folder), **asked}) + "\n")
-        self.process.stdin.flush()
-        return int(self._line()["pid"])
+        return self._ask({"start": {"folder": str(folder), **asked}})
 
-    def wait(self) -> int:
-        """How the search ended: its exit status, or the signal that killed it as a negative number."""
-        return int(self._line()["status"])
+    def wait(self, process: int) -> int:
+        """How a search ended: its exit status, or the signal that killed it as a negative number."""
+        return self._ask({"wait": process})
 
     def run(self, folder: Path, **asked: Any) -> int:
-        self.start(folder, **asked)
-        return self.wait()
+        return self.wait(self.start(folder, **asked))
 
-    def _line(self) -> dict[str, int]:
+    def _ask(self, question: dict[str, Any]) -> int:
+        assert self.process.stdin is not None
         assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.flush()
         line = self.process.stdout.readline()
         assert line, "the nursery died"
-        answer: dict[str, int] = json.loads(line)
-        return answer
+        return int(json.loads(line))
 
 
 def error_of(folder: Path) -> str:

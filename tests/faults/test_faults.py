@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from searches import DONE, REFUSED, Nursery, error_of, front, state, whole
+from searches import DONE, REFUSED, TRIALS, Nursery, error_of, front, state, whole
 
 from nas.outcome import Outcome
 from nas.study import Study
-
-TRIALS = 6
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    made = Nursery()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def reference(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("untouched") / "s"
-    assert nursery.run(folder, trials=TRIALS) == DONE
-    whole(folder, TRIALS)
-    return folder
 
 
 @pytest.fixture
@@ -44,9 +27,7 @@ def half(nursery: Nursery, reference: Path, tmp_path: Path) -> Path:
     return folder
 
 
-# The others take as long and stop at other writes: with NAS_SLOW=1.
-FULL = ["full_for_artifacts", "full_for_records"]
-FULL += ["full_for_the_sampler", "full_for_the_end", "full_at_the_start"] if os.environ.get("NAS_SLOW") == "1" else []
+FULL = ("full_for_artifacts", "full_for_records", "full_for_the_sampler", "full_for_the_end", "full_at_the_start")
 
 
 @pytest.mark.parametrize("fault", FULL)
@@ -150,17 +131,13 @@ def test_running_json_is_nothing_that_a_search_depends_on(nursery: Nursery, half
 
 
 def test_two_searches_on_one_folder(nursery: Nursery, reference: Path, tmp_path: Path) -> None:
-    other = Nursery()
-    try:
-        folder = tmp_path / "s"
-        other.start(folder, trials=TRIALS)
-        while not list((folder / "trials").glob("*.json")):
-            pass
-        assert nursery.run(folder, trials=TRIALS) == REFUSED
-        assert "another search is at work" in error_of(folder)
-        assert other.wait() == DONE
-    finally:
-        other.close()
+    folder = tmp_path / "s"
+    first = nursery.start(folder, trials=TRIALS)
+    while not list((folder / "trials").glob("*.json")):
+        pass
+    assert nursery.run(folder, trials=TRIALS) == REFUSED
+    assert "another search is at work" in error_of(folder)
+    assert nursery.wait(first) == DONE
     whole(folder, TRIALS)
     assert state(folder) == state(reference)
 

@@ -20,7 +20,7 @@ from nas.measure.measurer import Measurer
 from nas.outcome import How, Outcome, Quantity
 from nas.recipe import Recipe, parse_recipe
 from nas.record import TrialRecord, read_records, write_record
-from nas.reproduce.compare import NumberPair, Reproduction, Verdict, pair_numbers
+from nas.reproduce.compare import NumberPair, Reproduction, Verdict, Weights, pair_numbers
 from nas.reproduce.run import reproduce
 from nas.reproduce.table import lines, numbers_table, verdict_words
 from nas.search.run import search
@@ -77,14 +77,14 @@ def test_it_is_the_same_to_the_bit(searched: Path, kind: str) -> None:
     record = of_kind(searched, KINDS[kind])
     found, notes = again(searched, record.number)
     assert found.verdict is Verdict.IDENTICAL
-    assert found.same_weights
+    assert found.weights is Weights.SAME
     assert found.same_artifact
     assert all(pair.same_key and pair.same_content for pair in found.stages)
     assert found.accuracy.same
     assert not found.differences
     assert "1 thread" in notes[0]
     assert {path: path.stat().st_mtime_ns for path in searched.rglob("*")} == files, "only read"
-    assert "to the bit" in str(verdict_words(found))
+    assert "bit for bit" in str(verdict_words(found))
 
 
 def test_nothing_of_the_cache_is_needed(folder: Path) -> None:
@@ -92,7 +92,7 @@ def test_nothing_of_the_cache_is_needed(folder: Path) -> None:
     found, _ = again(folder, 0)
     assert found.verdict is Verdict.IDENTICAL
     assert [pair.same_content for pair in found.stages] == [None] * len(found.stages)
-    assert found.same_weights, "as the same file came of them"
+    assert found.weights is Weights.SAME_BY_FILE
     assert any("not kept" in str(line) for line in lines(found))
 
 
@@ -105,9 +105,10 @@ def test_another_seed_is_noticed(folder: Path) -> None:
     changed(folder, 0, seed=5)
     found, notes = again(folder, 0)
     assert found.verdict is not Verdict.IDENTICAL
-    assert found.same_weights is False
+    assert found.weights is Weights.OTHERS
     assert "seed 5" in notes[0]
     assert not found.stages[0].same_key
+    assert any("its record says 5, but its network was trained from seed" in line for line in found.differences)
 
 
 def test_other_versions_are_told(folder: Path) -> None:
@@ -181,7 +182,7 @@ def test_the_command_prints_a_verdict_and_writes_json(folder: Path, tmp_path: Pa
     command = [sys.executable, "-c", "from nas.cli import main; main()", "reproduce", str(folder), "--trial", "0"]
     done = subprocess.run([*command, "--json", str(out)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "is reproduced to the bit" in done.stdout
+    assert "is reproduced bit for bit" in done.stdout
     assert max(len(line) for line in done.stdout.splitlines() if not line.startswith("wrote")) <= 100
     content = json.loads(out.read_text())
     assert content["verdict"] == "identical"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +235,22 @@ def test_a_trial_is_written_once_when_it_starts_and_once_when_it_ends(tmp_path: 
     assert trial.user_attrs == {"origin": "fan", "parent": 0, "design": asked.design.digest[:12]}
     bridge.tell(every_outcome(asked))
     assert len(written) == 2
+
+
+def test_times_are_told_in_the_readers_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optuna's tables have UTC."""
+    try:
+        with monkeypatch.context() as patched:
+            patched.setenv("TZ", "Asia/Tokyo")
+            time.tzset()
+            (record,) = go_on(open_bridge(tmp_path), 1)
+            (trial,) = load(tmp_path).get_trials()
+            assert trial.number == record.number
+            for moment in (trial.datetime_start, trial.datetime_complete):
+                assert moment is not None
+                assert abs(datetime.now() - moment) < timedelta(minutes=30)
+    finally:
+        time.tzset()
 
 
 def test_a_warning_is_heard_once_in_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def test_ctrl_c_once_finishes_what_is_under_way(tmp_path: Path) -> None:
     class Interrupted(Several):
         def wait(self, progress: JobProgress) -> Done[EvalResult] | Lost:
             if len(self.evaluate.requests) == 6:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
             return super().wait(progress)
 
     executor = Interrupted(3)
@@ -184,7 +184,7 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
     class Interrupted(Several):
         def wait(self, progress: JobProgress) -> Done[EvalResult] | Lost:
             if len(self.evaluate.requests) >= 6:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
             return super().wait(progress)
 
     executor = Interrupted(3)
@@ -198,7 +198,7 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
 def test_ctrl_c_before_any_trial_stops_at_once() -> None:
     def interrupted() -> None:
         with Stopping().listen():
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             time.sleep(5)
 
     with pytest.raises(KeyboardInterrupt):

@@ -105,6 +105,8 @@ class Database:
         self.patience = patience
         self.clock = clock
         self.sleep = sleep
+        _, arguments = sqlalchemy.create_engine(url).dialect.create_connect_args(url)
+        self._arguments = {**CONNECTION, "application_name": "nas", **arguments}
         # READ COMMITTED, whatever the server's default: conditional updates are to see what others committed.
         self.engine = sqlalchemy.create_engine(
             "postgresql+psycopg://", creator=self.connect, isolation_level="READ COMMITTED"
@@ -114,8 +116,7 @@ class Database:
         """A connection of psycopg; the password is in no URL that anything might print."""
         import psycopg
 
-        _, given = sqlalchemy.create_engine(self.url).dialect.create_connect_args(self.url)
-        return psycopg.connect(**{**CONNECTION, "application_name": "nas", **given})
+        return psycopg.connect(**self._arguments)
 
     def transaction(self, work: Callable[[Connection], T], patience: float | None = None) -> T:
         """Does work in a transaction; again from the start where the connection breaks, until patience ends.

@@ -73,21 +73,25 @@ class SharedLedger:
         self.beat_seconds = beat_seconds
         objectives = recipe.parsed_objectives
         self.database = database
-        self.storage = SharedStorage(
-            database,
-            name,
-            {"recipe": recipe.identity, **inputs},
-            [objective.direction for objective in objectives],
-            [objective.key for objective in objectives],
-            self.session,
-            BEATS_MISSED * beat_seconds,
-        )
+        try:
+            self.storage = SharedStorage(
+                database,
+                name,
+                {"recipe": recipe.identity, **inputs},
+                [objective.direction for objective in objectives],
+                [objective.key for objective in objectives],
+                self.session,
+                BEATS_MISSED * beat_seconds,
+            )
+        except BaseException:
+            database.close()
+            raise
         self.bridge = Bridge(self.storage, recipe, space, hints)
         self.records: list[TrialRecord] = []
         self._heart = Heartbeat(database, self.session, beat_seconds)
         self._registered = False
-        self._unrecorded: set[int] = set()  # trials that are known, but not what came of them
-        self._free: dict[int, Row] = {}  # those of them whose searcher left or died
+        self._lost: set[int] = set()  # trials of which nothing is known but that they ended
+        self._free: dict[int, Row] = {}  # trials whose searcher left or died
         self._attempts: dict[int, int] = {}
         self._own: set[int] = set()
         self._arrived: list[TrialRecord] = []
@@ -131,7 +135,6 @@ class SharedLedger:
             path.unlink()
             self.bridge.elsewhere.add(record.number)
             return False
-        self._unrecorded.discard(record.number)
         self._own.add(record.number)
         self.records = with_records(self.records, [record])
         return True
@@ -165,7 +168,7 @@ class SharedLedger:
         Raises:
             StudyError: A trial is missing there.
         """
-        rows = self.storage.changes(self.bridge.known, self._unrecorded)
+        rows = self.storage.changes(self.bridge.known, self._unrecorded())
         self._free = {}
         news: list[TrialRecord] = []
         for row in rows:
@@ -173,18 +176,23 @@ class SharedLedger:
                 if row.number > self.bridge.known:
                     raise StudyError(f"{self.storage.place} lacks trial {self.bridge.known}", self.storage.remedy)
                 self.bridge.trials.append(self.bridge.restored(row.number, row.params, row.notes))
-                self._unrecorded.add(row.number)
             self._attempts[row.number] = row.attempt
             if row.searcher == self.storage.searcher:
                 self._own.add(row.number)
             if row.record is not None:
                 news.append(row.record)
-            elif not row.lost:
+            elif row.lost:
+                self._lost.add(row.number)
+            else:
                 ours = row.session == self.session
                 (self.bridge.elsewhere.discard if ours else self.bridge.elsewhere.add)(row.number)
                 if row.free and not ours:
                     self._free[row.number] = row
         self._take_in(news)
+
+    def _unrecorded(self) -> set[int]:
+        """Trials that are known, but not what came of them."""
+        return {*self.bridge.running(), *self.bridge.elsewhere, *self._lost}
 
     def _take_in(self, news: list[TrialRecord]) -> None:
         """Keeps the records of others."""
@@ -192,10 +200,10 @@ class SharedLedger:
         for record in news:
             if not self._is_kept(record):
                 write_record(self.folder.trials, record)
-            if not self.bridge.trials[record.number].state.is_finished():
+            if not self.bridge.heard(record.number):
                 self.bridge.trials[record.number] = self.bridge.ended(record, original_of(record, records))
             self.bridge.elsewhere.discard(record.number)
-            self._unrecorded.discard(record.number)
+            self._lost.discard(record.number)
             self._attempts.pop(record.number, None)
         if news:
             self.records = records
@@ -229,20 +237,20 @@ class SharedLedger:
         self.storage.adopt()
         self._sync()
         for record in kept:
-            if record.number in self._unrecorded:
+            if record.number in self._unrecorded():
                 self._hand_in(record)
         if any(record.number >= self.bridge.known for record in kept):
             before = self.bridge.known
             self.bridge.rebuild(with_records(self.records, kept))
             there = {record.number for record in kept}
-            self._unrecorded |= set(range(before, self.bridge.known)) - there
+            self._lost |= set(range(before, self.bridge.known)) - there
             self._own |= there - set(range(before))
         self._write_membership(self.storage.uid, searcher)
 
     def _hand_in(self, record: TrialRecord) -> None:
         """Gives the database a record that it lacks, unless somebody else evaluates the trial now."""
         number = record.number
-        if self.bridge.trials[number].state.is_finished():
+        if self.bridge.heard(number):
             self.storage.recover(record)
         elif number in self.bridge.elsewhere:
             record_path(self.folder.trials, number).unlink()

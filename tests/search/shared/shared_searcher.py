@@ -77,7 +77,10 @@ def search(ledger: SharedLedger, trials: int, during: Callable[[Asked], None] = 
 
 
 def searcher(url: str, path: str, trials: int, hang_at: int | None = None, beat_seconds: float = 1.0) -> None:
-    """The whole of a searcher's process. It writes what it evaluated into ``own``; it may hang in a trial for ever."""
+    """The whole of a searcher's process. It writes what it evaluated into ``own``; it may hang in a trial for ever.
+
+    It begins when there is a file ``go`` beside its folder.
+    """
     began = Path(path) / "began"
 
     def during(asked: Asked) -> None:
@@ -87,6 +90,9 @@ def searcher(url: str, path: str, trials: int, hang_at: int | None = None, beat_
         time.sleep(0.02)
 
     ledger = open_ledger(url, Path(path), beat_seconds=beat_seconds)
+    (Path(path) / "ready").touch()
+    while not (Path(path).parent / "go").exists():
+        time.sleep(0.01)
     try:
         own = search(ledger, trials, during)
     finally:

@@ -1,0 +1,48 @@
+"""Fixtures of the tests of faults: what starts searches, and a study that nothing happened to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from searches import DONE, TRIALS, Nursery, state, whole
+
+
+@dataclass(frozen=True)
+class Untouched:
+    """A study that nothing happened to.
+
+    Args:
+        folder: Where it lies.
+        seconds: How long its search took.
+    """
+
+    folder: Path
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    made = Nursery()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def untouched(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Untouched:
+    folder = tmp_path_factory.mktemp("untouched") / "s"
+    began = time.monotonic()
+    assert nursery.run(folder, trials=TRIALS) == DONE
+    seconds = time.monotonic() - began
+    whole(folder, TRIALS)
+    outcomes = {row[2] for row in state(folder)}
+    assert outcomes == {"measured", "stopped"}, "evaluations in parts are among what is interrupted"
+    return Untouched(folder, seconds)
+
+
+@pytest.fixture(scope="session")
+def reference(untouched: Untouched) -> Path:
+    return untouched.folder
