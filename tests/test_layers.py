@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("choice", "own_code"),
     ("own_module", "own_family"),
     ("space", "describe", "front", "store", "artifact", "scoring", "lease", "surrogate", "recipe_sections"),
-    ("record", "recipe"),
+    ("record", "recipe", "shared_cache"),
     ("measurements", "serving", "proxies", "ties", "finalized", "own_objective"),
     ("data", "families", "study", "augment"),
     ("train", "measure"),
