@@ -1,8 +1,8 @@
 """The study loop: ask, evaluate, record, tell; until the budget is spent or every design has been seen.
 
-One thread owns the study, the sampler and the guide; evaluations run wherever the executor has them, several at once.
-A record is on the disk before the sampler hears of its trial, so a process that dies loses at most the trials under
-way, and the next start takes them up again.
+One thread owns the sampler and the guide; evaluations run wherever the executor has them, several at once. Who else
+searches the same study is the ledger's to know. A record is on the disk before the sampler hears of its trial, so a
+process that dies loses at most the trials under way, and the next start takes them up again.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from nas.evaluate import DISK_FULL, EvalRequest, EvalResult
 from nas.gains import finalists
 from nas.lease import working
 from nas.lineage import start_of
-from nas.outcome import Outcome
+from nas.outcome import Outcome, Reason
 from nas.pipeline import AnyTeacher, Teacher
 from nas.recipe import Recipe
-from nas.record import StageResult, TrialRecord, utc_now, write_record
-from nas.search.asking import Asking, given_up, settled, worth_another_try
+from nas.record import StageResult, TrialRecord, utc_now
+from nas.search.asking import TRIED, Asking, given_up, settled, worth_another_try
 from nas.search.evaluation import Evaluation, Steps
 from nas.search.guide import Guide
+from nas.search.ledger import Ledger, LocalLedger
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.search.plan import flat_since
 from nas.search.samplers import SamplerHints
@@ -39,6 +40,9 @@ from nas.study import Study, StudyFolder, read_trials
 from nas.teacher.given import GivenTeacher
 from nas.wording import plural
 from nas.workers.executor import Done, Executor, Lost
+
+# Between two looks at what others have finished who search the same study.
+REST_SECONDS = 1.0
 
 
 class Watcher(Protocol):
@@ -62,9 +66,15 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Ended:
-    """Why a search came to its end, in words."""
+    """Why a search came to its end.
+
+    Args:
+        why: In words.
+        alone: Whether it holds whatever others find who search the same study.
+    """
 
     why: str
+    alone: bool = False
 
 
 @dataclass
@@ -75,7 +85,6 @@ class _Trial:
         record: Without what is found yet.
         steps: What it still has to go through.
         request: The evaluation that runs.
-        tell: Whether the sampler is to hear of it.
         attempt: Which one of that evaluation, from 1.
         attempts: Of all its evaluations, the most.
         peak: The most memory that one of them took, in bytes; None where that is not known.
@@ -84,7 +93,6 @@ class _Trial:
     record: TrialRecord
     steps: Steps
     request: EvalRequest
-    tell: bool
     attempt: int = 1
     attempts: int = 1
     peak: int | None = None
@@ -107,6 +115,8 @@ class Loop:
         charged: Work done before the first trial, such as the training of a supernet: the first record carries it.
         stopping: Says whether a person wants it to end.
         clock: Tells the seconds.
+        ledger: Opens the ledger of a study that several searchers share, given what a sampler may know beside what it
+            is told; without, the folder's own.
     """
 
     def __init__(
@@ -123,6 +133,7 @@ class Loop:
         charged: StageResult | None = None,
         stopping: Stopping | None = None,
         clock: Callable[[], float] = time.monotonic,
+        ledger: Callable[[Callable[[], SamplerHints]], Ledger] | None = None,
     ) -> None:
         self.folder = folder
         self.recipe = recipe
@@ -131,16 +142,25 @@ class Loop:
         self.environment = environment
         self.watcher = watcher
         self.guide = guide
-        self.records: list[TrialRecord] = read_trials(folder, recipe)
-        self.charged = None if any(_carries(record, charged) for record in self.records) else charged
-        self.bridge = Bridge(folder.storage, recipe, space, self._hints)
+        records = read_trials(folder, recipe)
+        self.charged = None if any(_carries(record, charged) for record in records) else charged
+        if ledger is not None:
+            self.ledger = ledger(self._hints)
+        else:
+            self.ledger = LocalLedger(folder, Bridge(folder.storage, recipe, space, self._hints), records)
+        self.bridge = self.ledger.bridge
         self.asking = Asking(self.bridge, recipe, space, starts, guide, given)
         self.evaluation = Evaluation(folder, guide)
         self.stopping = stopping or Stopping()
         self.clock = clock
         self.trial_ended = clock()
         self.under_way: dict[int, _Trial] = {}
-        self.waiting: deque[tuple[Asked, bool]] = deque()
+        self.waiting: deque[Asked] = deque()
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """All trials that ended."""
+        return self.ledger.records
 
     def run(self) -> Ended:
         """Searches until budget or space is exhausted.
@@ -149,44 +169,67 @@ class Loop:
             KeyboardInterrupt: A person stopped it; what was finished is kept.
             StudyError: The disk is full, or the folder cannot be written: what was finished is kept there too.
         """
-        with closing(self.executor), writing(self.folder.path), self.stopping.once_trials_run():
-            self._reconcile()
+        with closing(self.ledger), closing(self.executor), writing(self.folder.path), self.stopping.once_trials_run():
+            self.ledger.start()
             self.watcher.began(self._study())
-            known = {record.number for record in self.records}
-            self.waiting.extend((asked, False) for asked in self.bridge.told_without_record(known))
-            self.waiting.extend((self.bridge.resume(number), True) for number in self.bridge.running())
+            self.waiting.extend(self.ledger.orphans())
             while True:
                 ended = self._fill()
-                if not self.under_way:
-                    if self.stopping.asked:
-                        raise KeyboardInterrupt
-                    if ended is not None:
-                        return ended
-                else:
+                if self.under_way:
                     self._advance(self.executor.wait(self._progress))
+                elif self.stopping.asked:
+                    raise KeyboardInterrupt
+                elif ended is not None and (ended.alone or not self.bridge.elsewhere):
+                    return ended
+                else:  # others finish what ends the budget, or what a trial that waits would only repeat
+                    self.ledger.rest(REST_SECONDS)
+                    self.ledger.in_turn(lambda: None)
+                    self._hear()
 
     def _fill(self) -> Ended | None:
         """Starts trials as long as there are slots and a budget; says why there are no more."""
         while len(self.under_way) < self.executor.slots and not self.stopping.asked:
             # What was asked before comes first, but for what another trial is finding out at this moment.
-            position = next((at for at, (asked, _) in enumerate(self.waiting) if not self._twin(asked)), None)
+            position = next((at for at, asked in enumerate(self.waiting) if not self._twin(asked)), None)
             if position is not None:
-                asked, tell = self.waiting[position]
+                asked = self.waiting[position]
                 del self.waiting[position]
-                self._start(asked, tell)
+                self._start(asked)
                 continue
             if len(self.waiting) >= self.executor.slots:
                 return None
-            if (ended := self._ended()) is not None:
-                return ended
             with working():  # nothing of ours computes while a worker measures
-                asked = self.asking.next(self.records, [trial.record.design for trial in self.under_way.values()])
-            self.waiting.append((asked, True))
+                following = self.ledger.in_turn(self._following)
+            self._hear()
+            if isinstance(following, Ended):
+                return following
+            self.waiting.append(following)
         return None
+
+    def _following(self) -> Asked | Ended:
+        """The next trial, or why there is none."""
+        if (left := self.ledger.take_over()) is not None:
+            return left
+        if (ended := self._ended()) is not None:
+            return ended
+        return self.asking.next(self.records, [asked.design for asked in self._at_work()])
+
+    def _at_work(self) -> list[Asked]:
+        """The trials that were asked for, here or elsewhere, and have not ended."""
+        here = [Asked(trial.record.number, trial.record.design) for trial in self.under_way.values()]
+        return [*here, *self.waiting, *self.bridge.run_elsewhere()]
 
     def _twin(self, asked: Asked) -> bool:
         """Whether a trial of the same design is under way."""
-        return any(trial.record.design.digest == asked.design.digest for trial in self.under_way.values())
+        if any(trial.record.design.digest == asked.design.digest for trial in self.under_way.values()):
+            return True
+        elsewhere = self.bridge.run_elsewhere()
+        return any(one.design.digest == asked.design.digest for one in elsewhere if one.number < asked.number)
+
+    def _hear(self) -> None:
+        """Passes on what others found."""
+        for record in self.ledger.arrived():
+            self.watcher.told(record, self._study())
 
     def _hints(self) -> SamplerHints:
         """What the sampler may know beside what it is told."""
@@ -195,25 +238,20 @@ class Loop:
     def _study(self) -> Study:
         return Study(self.folder, self.recipe, list(self.records))
 
-    def _reconcile(self) -> None:
-        """Brings the sampler's memory in line with the records: adds what it lost, tells what it has not heard."""
-        self.bridge.rebuild(self.records)
-        known = {record.number: record for record in self.records}
-        for number in self.bridge.running():
-            if number in known:
-                self.bridge.resume(number)
-                self._tell(known[number])
-
     def _ended(self) -> Ended | None:
-        """Why no further trial is started; None where one is. Trials under way count as whole ones."""
-        budget, study = self.recipe.budget, self._study()
-        if budget.trials is not None and study.spent + len(self.under_way) + len(self.waiting) >= budget.trials:
+        """Why no further trial is started; None where one is. Trials under way count as whole ones.
+
+        Trials are those of all who search; minutes are this searcher's.
+        """
+        budget, study, at_work = self.recipe.budget, self._study(), self._at_work()
+        if budget.trials is not None and study.spent + len(at_work) >= budget.trials:
             return Ended(f"the budget of {plural(budget.trials, 'trial')} is spent")
         if budget.minutes is not None:
-            left = 60 * budget.minutes - study.seconds - (self.clock() - self.trial_ended)
+            own = sum(record.seconds for record in self.records if self.ledger.is_own(record.number))
+            left = 60 * budget.minutes - own - (self.clock() - self.trial_ended)
             if left <= 0 or left < 0.5 * self.executor.slots * _median_seconds(study.counted):
-                return Ended(f"the budget of {budget.minutes:g} minutes is spent")
-        designs = {trial.record.design.digest for trial in self.under_way.values()}
+                return Ended(f"the budget of {budget.minutes:g} minutes is spent", alone=True)
+        designs = {asked.design.digest for asked in at_work}
         if len(settled(self.records) | designs) >= self.space.size():
             return Ended(f"every design of the search space was evaluated: {self.space.size():,}")
         if budget.patience_minutes is not None:
@@ -222,17 +260,15 @@ class Loop:
                 return Ended(f"the hypervolume has been flat for {budget.patience_minutes:g} minutes")
         return None
 
-    def _start(self, asked: Asked, tell: bool) -> None:
+    def _start(self, asked: Asked) -> None:
         """Starts the trial of what was asked, or ends it at once where it needs no evaluation.
 
-        Args:
-            asked: The design and its number.
-            tell: Whether the sampler is to hear of it; it has heard of a trial whose record was lost. That is evaluated
-                by what was known when it was asked.
+        One that the sampler has heard of, but whose record was lost, is evaluated by what was known when it was asked.
         """
+        heard = self.bridge.heard(asked.number)
 
         def known() -> list[TrialRecord]:
-            return self.records if tell else [record for record in self.records if record.number < asked.number]
+            return [record for record in self.records if record.number < asked.number] if heard else self.records
 
         design = asked.design
         teacher = self.asking.teacher(known()) if design.step("distillation") else None
@@ -244,7 +280,12 @@ class Loop:
             environment=self.environment, started_at=utc_now(),
         )  # fmt: skip
         if (original := self._original(record)) is not None:
-            self._finish(replace(record, duplicate_of=original.number), tell)
+            self._finish(replace(record, duplicate_of=original.number))
+            return
+        attempts = self.ledger.attempt(asked.number)
+        if attempts > TRIED:
+            reason = Reason("worker", f"each of the {attempts - 1} searchers that began it died meanwhile")
+            self._finish(replace(record, outcome=Outcome.FAILED, reason=reason, attempts=attempts - 1))
             return
         self.watcher.asked(asked.number, design)
         inherits = None
@@ -253,7 +294,7 @@ class Loop:
             inherits = start_of(record, known(), self.guide.shared)
         request = EvalRequest(asked.number, design, self.recipe.seed, teacher, inherits=inherits)
         steps = self.evaluation.steps(record, request, known)
-        trial = self.under_way[asked.number] = _Trial(record, steps, request, tell)
+        trial = self.under_way[asked.number] = _Trial(record, steps, request, attempts=attempts)
         self._next_step(trial, None)
 
     def _next_step(self, trial: _Trial, result: EvalResult | None) -> None:
@@ -264,7 +305,7 @@ class Loop:
                 trial.request = trial.steps.send(result) if result is not None else next(trial.steps)
         except StopIteration as stop:
             del self.under_way[number]
-            self._finish(replace(stop.value, attempts=trial.attempts, peak_memory_bytes=trial.peak), trial.tell)
+            self._finish(replace(stop.value, attempts=trial.attempts, peak_memory_bytes=trial.peak))
         else:
             trial.attempt = 1
             self.executor.submit(number, trial.request)
@@ -294,8 +335,8 @@ class Loop:
     def _progress(self, job: int, stage: str, share: float) -> None:
         self.watcher.progress(stage, share, job)
 
-    def _finish(self, record: TrialRecord, tell: bool) -> None:
-        """Keeps the record of a trial that ended, and tells the sampler unless it has heard."""
+    def _finish(self, record: TrialRecord) -> None:
+        """Keeps the record of a trial that ended."""
         # From the end of the trial before, so that the trials' seconds add up to the search's: asking counts too.
         now = self.clock()
         record = replace(record, seconds=now - self.trial_ended)
@@ -304,10 +345,9 @@ class Loop:
             seconds = record.seconds + self.charged.seconds
             record = replace(record, stages=(self.charged, *record.stages), seconds=seconds)
             self.charged = None
-        write_record(self.folder.trials, record)
-        self.records = sorted([*self.records, record], key=lambda record: record.number)
-        if tell:
-            self._tell(record)
+        if not self.ledger.finished(record):
+            self.watcher.note(f"trial {record.number} was taken over by another searcher, which thought this one dead")
+            return
         study = self._study()
         self._trim_cache(study)
         self.watcher.told(record, study)
@@ -327,12 +367,6 @@ class Loop:
         if asked.design.digest in given_up(self.records):
             return next(r for r in reversed(self.records) if r.design.digest == asked.design.digest and r.reason)
         return None
-
-    def _tell(self, record: TrialRecord) -> None:
-        original = None
-        if record.duplicate_of is not None:
-            original = next(other for other in self.records if other.number == record.duplicate_of)
-        self.bridge.tell(record, original)
 
     def _trim_cache(self, study: Study) -> None:
         """Keeps the cache within its limit; the artifacts of front and baseline always stay."""

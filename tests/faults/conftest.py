@@ -4,24 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from searches import DONE, TRIALS, Nursery, state, whole
-
-
-@dataclass(frozen=True)
-class Untouched:
-    """A study that nothing happened to.
-
-    Args:
-        folder: Where it lies.
-        seconds: How long its search took.
-    """
-
-    folder: Path
-    seconds: float
+from searches import DONE, TRIALS, Nursery, Untouched, state, whole
 
 
 @pytest.fixture(scope="session")

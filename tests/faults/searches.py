@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,19 @@ class Nursery:
         line = self.process.stdout.readline()
         assert line, "the nursery died"
         return int(json.loads(line))
+
+
+@dataclass(frozen=True)
+class Untouched:
+    """A study that nothing happened to.
+
+    Args:
+        folder: Where it lies.
+        seconds: How long its search took.
+    """
+
+    folder: Path
+    seconds: float
 
 
 def error_of(folder: Path) -> str:

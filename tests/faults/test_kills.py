@@ -11,8 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import Untouched
-from searches import DONE, INTERRUPTED, TRIALS, Nursery, front, state, whole
+from searches import DONE, INTERRUPTED, TRIALS, Nursery, Untouched, front, state, whole
 
 from nas.watch.running import read_running
 

@@ -144,13 +144,13 @@ def test_a_full_disk_ends_the_search_and_costs_no_trial(tmp_path: Path) -> None:
 
 
 def test_a_record_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas.search import loop
+    from nas.search import ledger
 
     def full(folder: Path, record: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "00000.json"))
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "write_record", full)
+        patched.setattr(ledger, "write_record", full)
         with pytest.raises(StudyError, match="the disk is full"):
             search(tmp_path / "s", Several(1))
     study, _ = search(tmp_path / "s", Several(1))
