@@ -1,4 +1,4 @@
-"""A searcher with everything real but evaluation and loop: one trial at a time, in the order that the loop keeps to."""
+"""Searchers of one study with everything real but the evaluation; and ledgers whose steps a test takes itself."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from search_fakes import FakeEvaluate, fake_recipe, make_space
+from search_fakes import FakeEvaluate, Memory, fake_recipe, make_space
 
-from nas.evaluate import EvalRequest
+from nas.evaluate import EvalRequest, EvalResult
 from nas.outcome import Outcome
 from nas.recipe import Recipe
 from nas.record import TrialRecord
-from nas.search.asking import Asking
-from nas.search.optuna_bridge import Asked
+from nas.search.loop import Loop
+from nas.search.optuna_bridge import Asked, SamplerHints
 from nas.search.shared.database import Database, parse_url
 from nas.search.shared.ledger import SharedLedger
+from nas.stages import Progress
 from nas.study import StudyFolder
+from nas.workers.here import Here
 
 NAME = "study"
 INPUTS = {"space": "tiny", "data": "none"}
@@ -44,57 +46,39 @@ def record_of(ledger: SharedLedger, asked: Asked) -> TrialRecord:
     return TrialRecord(asked.number, asked.origin, asked.design, seed=0, seconds=1.0, **found)
 
 
-def search(ledger: SharedLedger, trials: int, during: Callable[[Asked], None] = lambda asked: None) -> list[int]:
-    """Searches until so many trials ended; gives the numbers of those that were evaluated here and count."""
-    own = []
-    asking = Asking(ledger.bridge, fake_recipe(), make_space())
-    ledger.start()
-    waiting = ledger.orphans()
+class Evaluating(FakeEvaluate):
+    """Takes moments; from a number on it hangs."""
 
-    def ask() -> Asked | None:
-        if (taken := ledger.take_over()) is not None:
-            return taken
-        elsewhere = ledger.bridge.run_elsewhere()
-        if len(ledger.records) + len(waiting) + len(elsewhere) >= trials:
-            return None
-        return asking.next(ledger.records, [one.design for one in (*elsewhere, *waiting)])
+    def __init__(self, began: Path, hang_at: int | None) -> None:
+        super().__init__()
+        self.began = began
+        self.hang_at = hang_at
 
-    while len(ledger.records) < trials:
-        asked = waiting.pop(0) if waiting else ledger.in_turn(ask)
-        if asked is None:
-            ledger.rest(0.05)
-        elif any(one.number < asked.number and one.design == asked.design for one in ledger.bridge.run_elsewhere()):
-            waiting.append(asked)
-            ledger.rest(0.05)
-            ledger.in_turn(lambda: None)
-        else:
-            record = record_of(ledger, asked)
-            if record.outcome is not Outcome.DUPLICATE:
-                during(asked)
-            if ledger.finished(record) and record.outcome is not Outcome.DUPLICATE:
-                own.append(asked.number)
-    return own
+    def __call__(self, request: EvalRequest, progress: Progress | None) -> EvalResult:
+        if self.hang_at is not None and request.number >= self.hang_at:
+            self.began.write_text(str(request.number))
+            time.sleep(3600)
+        time.sleep(0.02)
+        return super().__call__(request, progress)
 
 
 def searcher(url: str, path: str, trials: int, hang_at: int | None = None, beat_seconds: float = 1.0) -> None:
-    """The whole of a searcher's process. It writes what it evaluated into ``own``; it may hang in a trial for ever.
+    """The whole of a searcher's process, with the real loop. It writes what it evaluated into ``own``; it may hang in
+    a trial for ever.
 
     It begins when there is a file ``go`` beside its folder.
     """
-    began = Path(path) / "began"
+    folder, recipe, space = StudyFolder(Path(path)), fake_recipe(trials=trials), make_space()
+    evaluate = Evaluating(folder.path / "began", hang_at)
 
-    def during(asked: Asked) -> None:
-        if hang_at is not None and asked.number >= hang_at:
-            began.write_text(str(asked.number))
-            time.sleep(3600)
-        time.sleep(0.02)
+    def ledger(hints: Callable[[], SamplerHints]) -> SharedLedger:
+        return open_ledger(url, folder.path, recipe, hints=hints, beat_seconds=beat_seconds)
 
-    ledger = open_ledger(url, Path(path), beat_seconds=beat_seconds)
-    (Path(path) / "ready").touch()
-    while not (Path(path).parent / "go").exists():
-        time.sleep(0.01)
-    try:
-        own = search(ledger, trials, during)
-    finally:
-        ledger.close()
-    (Path(path) / "own").write_text(" ".join(map(str, own)))
+    with folder.claim():
+        folder.start(recipe, INPUTS)
+        loop = Loop(folder, recipe, space, Here(evaluate), {}, Memory(), ledger=ledger)
+        (folder.path / "ready").touch()
+        while not (folder.path.parent / "go").exists():
+            time.sleep(0.01)
+        loop.run()
+    (folder.path / "own").write_text(" ".join(str(request.number) for request in evaluate.requests))

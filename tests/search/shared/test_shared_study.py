@@ -23,7 +23,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 from postgres_cluster import Cluster, binaries, runs_as
 from search_fakes import FakeEvaluate, fake_recipe, make_space, run_loop
-from shared_searcher import INPUTS, open_ledger, record_of, search, searcher
+from shared_searcher import INPUTS, open_ledger, record_of, searcher
 
 from nas.errors import StudyError, UnsupportedError
 from nas.outcome import Outcome
@@ -33,7 +33,7 @@ from nas.search.optuna_bridge import Asked, Bridge
 from nas.search.shared.database import Database, parse_url, without_password
 from nas.search.shared.ledger import SharedLedger
 from nas.search.told import told_as
-from nas.study import StudyFolder
+from nas.study import StudyFolder, counted
 
 pytestmark = [
     pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed (apt-get install postgresql)"),
@@ -170,13 +170,14 @@ def numbers_in(folder: Path) -> list[int]:
 def check_whole(study: Study, folders: list[Path], trials: int) -> None:
     """Every folder has every trial, all the same, and so has Optuna; no design was evaluated twice."""
     every = [[record.to_json() for record in read_records(folder / "trials")] for folder in folders]
-    assert all(numbers_in(folder) == list(range(trials)) for folder in folders)
     assert all(records == every[0] for records in every)
     records = read_records(folders[0] / "trials")
-    evaluated = Counter(record.design.digest for record in records if record.outcome is not Outcome.DUPLICATE)
+    assert [record.number for record in records] == list(range(len(records)))
+    assert len(counted(records)) == trials, "the budget is spent exactly"
+    evaluated = Counter((r.design.digest, r.teacher) for r in records if r.outcome is not Outcome.DUPLICATE)
     assert set(evaluated.values()) == {1}
     told = study.optuna()
-    assert [trial.number for trial in told] == list(range(trials))
+    assert [trial.number for trial in told] == list(range(len(records)))
     assert all(trial.state.is_finished() for trial in told)
     assert [trial.user_attrs["design"] for trial in told] == [record.design.digest[:12] for record in records]
     recipe = fake_recipe()
@@ -282,8 +283,8 @@ def test_a_killed_searcher_loses_nothing(study: Study) -> None:
     process.join(30)
     done = numbers_in(killed)
     assert hung not in done
-    ledger = study.ledger("other", start=False, beat_seconds=0.2)
-    own = search(ledger, 12)
+    join(*start(study.url, other, trials=12, beat_seconds=0.2))
+    own = [int(number) for number in (other / "own").read_text().split()]
     assert hung in own, "taken over after it was silent for long"
     assert not set(own) & set(done)
     assert study.sql("SELECT attempt FROM nas_trials WHERE number = :number", number=hung) == [(2,)]
