@@ -142,10 +142,8 @@ def told(runs: dict[str, Run]) -> bool:
         ratios = agreement(runs[name], runs["one"])
         middle = statistics.median(ratios)
         inside = sum(abs(ratio - 1) <= AIM_LATENCY for ratio in ratios)
-        print(
-            f"{name}: latencies are {middle:.3f} times those of one worker (median; {ratios[0]:.3f} to {ratios[-1]:.3f}), ",
-            end="",
-        )
+        span = f"median; {ratios[0]:.3f} to {ratios[-1]:.3f}"
+        print(f"{name}: latencies are {middle:.3f} times those of one worker ({span}), ", end="")
         print(f"{inside} of {len(ratios)} within {AIM_LATENCY:.0%} (aim: the median)")
         missed |= abs(middle - 1) > AIM_LATENCY
     if "two" in runs and "ray" in runs:
