@@ -238,7 +238,8 @@ def strategies(
         row += [f"{np.median([course.trials for course in courses]):.0f}"]
         print(f"  {name:18s}" + "".join(f"{cell:>10s}" for cell in row), flush=True)
         if spent:
-            total = {what: sum(course.spent.get(what, 0.0) for course in courses) for what in {w for course in courses for w in course.spent}}
+            every = {what for course in courses for what in course.spent}
+            total = {what: sum(course.spent.get(what, 0.0) for course in courses) for what in every}
             for what, seconds in sorted(total.items(), key=lambda item: -item[1])[:14]:
                 print(f"      {seconds / sum(total.values()):6.1%}  {what}")
 
