@@ -57,7 +57,8 @@ def restore_artifacts(
     """
     for record in finalists(study):
         wanted = {ONNX: record.artifact_sha256, **record.forms}
-        gone = [form for form, sha in wanted.items() if sha is not None and study.store.read_blob(sha) is None]
+        # The pipeline's cache may be one that searchers share; what it finds there it brings into the folder.
+        gone = [form for form, sha in wanted.items() if sha is not None and pipeline.store.read_blob(sha) is None]
         if not gone:
             continue
         watcher.note(f"the artifact of trial {record.number} is gone from the cache; making it again")

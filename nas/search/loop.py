@@ -117,6 +117,7 @@ class Loop:
         clock: Tells the seconds.
         ledger: Opens the ledger of a study that several searchers share, given what a sampler may know beside what it
             is told; without, the folder's own.
+        fetch: Brings an artifact that another searcher made into the folder, by its digest.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class Loop:
         stopping: Stopping | None = None,
         clock: Callable[[], float] = time.monotonic,
         ledger: Callable[[Callable[[], SamplerHints]], Ledger] | None = None,
+        fetch: Callable[[str], object] = lambda sha256: None,
     ) -> None:
         self.folder = folder
         self.recipe = recipe
@@ -153,6 +155,7 @@ class Loop:
         self.evaluation = Evaluation(folder, guide)
         self.stopping = stopping or Stopping()
         self.clock = clock
+        self.fetch = fetch
         self.trial_ended = clock()
         self.under_way: dict[int, _Trial] = {}
         self.waiting: deque[Asked] = deque()
@@ -227,9 +230,16 @@ class Loop:
         return any(one.design.digest == asked.design.digest for one in elsewhere if one.number < asked.number)
 
     def _hear(self) -> None:
-        """Passes on what others found."""
-        for record in self.ledger.arrived():
-            self.watcher.told(record, self._study())
+        """Passes on what others found; of the front's members the artifacts come here, too."""
+        arrived = {record.number: record for record in self.ledger.arrived()}
+        if not arrived:
+            return
+        study = self._study()
+        for record in finalists(study):
+            for sha in _artifacts(record) if record.number in arrived else ():
+                self.fetch(sha)
+        for record in arrived.values():
+            self.watcher.told(record, study)
 
     def _hints(self) -> SamplerHints:
         """What the sampler may know beside what it is told."""
@@ -370,8 +380,12 @@ class Loop:
 
     def _trim_cache(self, study: Study) -> None:
         """Keeps the cache within its limit; the artifacts of front and baseline always stay."""
-        kept = [sha for record in finalists(study) for sha in (record.artifact_sha256, *record.forms.values())]
-        study.store.evict({sha for sha in kept if sha})
+        study.store.evict({sha for record in finalists(study) for sha in _artifacts(record)})
+
+
+def _artifacts(record: TrialRecord) -> list[str]:
+    """Digests of a trial's artifact in all its forms."""
+    return [sha for sha in (record.artifact_sha256, *record.forms.values()) if sha]
 
 
 def _carries(record: TrialRecord, charged: StageResult | None) -> bool:
