@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.commands.executor import evaluated_on, named_cluster
 from nas.commands.terminal import make_console, print_front, progress_bar, suggestion, typed_again, write_reports
 from nas.errors import RecipeError, StudyError, unknown_name
 
 if TYPE_CHECKING:
     from nas.measure.measurer import Measurer
     from nas.recipe import Recipe
+    from nas.search.on_ray import OnRay
 
 
 def search(
@@ -54,6 +56,24 @@ def search(
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Holds the device's token; by default NAS_TOKEN does.")
     ] = None,
+    executor: Annotated[
+        str, typer.Option(metavar="NAME", help="local, or ray: evaluate on a Ray cluster (needs nas-front[ray]).")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Ray: HOST:PORT or auto; by default RAY_ADDRESS, or this machine alone."),
+    ] = None,
+    resources: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help="Ray: '{\"target:NAME\": 1}' measures on the node that carries it; others are what a training takes.",
+        ),
+    ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ray: storage that nodes share if not the study's folder: s3://bucket/path."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would do, and what a trial would cost; write nothing.")
     ] = False,
@@ -78,7 +98,10 @@ def search(
         nas search studies/fashion-mnist.yaml --workers 2
 
         nas search studies/fashion-mnist.yaml --target http://raspberry-pi:8765
+
+        nas search mine.yaml --executor ray --address auto --resources '{"target:raspberry-pi-5": 1}'
     """
+    cluster = named_cluster(executor, address, resources, cache, target)
     from nas.recipe import load_recipe
 
     chosen = with_limits(load_recipe(recipe), trials, minutes, patience)
@@ -86,11 +109,11 @@ def search(
     if workers is not None:
         chosen = chosen.model_copy(update={"workers": chosen.workers.model_copy(update={"count": workers})})
     path = output or recipe.with_suffix("")
-    with measured_on(target, token_file) as measurer:
+    with measured_on(target, token_file) as device, evaluated_on(cluster, device) as (on_ray, measurer):
         if dry_run:
-            show_dry_run(chosen, path, fresh, measurer)
+            show_dry_run(chosen, path, fresh, measurer, on_ray)
         else:
-            run_study(chosen, path, fresh, yes, measurer)
+            run_study(chosen, path, fresh, yes, measurer, on_ray)
 
 
 @contextmanager
@@ -145,7 +168,13 @@ def with_ways(recipe: Recipe, strategy: str | None, sampler: str | None, warm_st
     return recipe.model_copy(update=changes)
 
 
-def show_dry_run(recipe: Recipe, path: Path, fresh: bool = False, measurer: Measurer | None = None) -> None:
+def show_dry_run(
+    recipe: Recipe,
+    path: Path,
+    fresh: bool = False,
+    measurer: Measurer | None = None,
+    on_ray: OnRay | None = None,
+) -> None:
     """Prints what a search would do.
 
     Raises:
@@ -159,13 +188,23 @@ def show_dry_run(recipe: Recipe, path: Path, fresh: bool = False, measurer: Meas
     with progress_bar(console) as bar:
         task = bar.add_task("looking at the machine and the data", total=1.0)
         found = dry_run(
-            recipe, path, lambda stage, share: bar.update(task, completed=share, description=stage), fresh, measurer
+            recipe,
+            path,
+            lambda stage, share: bar.update(task, completed=share, description=stage),
+            fresh,
+            measurer,
+            on_ray,
         )
     console.print(render(found))
 
 
 def run_study(
-    recipe: Recipe, path: Path, fresh: bool = False, yes: bool = False, measurer: Measurer | None = None
+    recipe: Recipe,
+    path: Path,
+    fresh: bool = False,
+    yes: bool = False,
+    measurer: Measurer | None = None,
+    on_ray: OnRay | None = None,
 ) -> None:
     """Runs a study to its budget and prints and writes what came of it.
 
@@ -175,6 +214,7 @@ def run_study(
         fresh: Delete what the folder holds and start over.
         yes: Do so unasked.
         measurer: Measures latencies; one of its own by default.
+        on_ray: The cluster that evaluates; None for this machine.
 
     Raises:
         NasError: The recipe, space, data or folder cannot be used.
@@ -193,7 +233,7 @@ def run_study(
         with TerminalWatcher(console) as watcher:
             stopping = Stopping(lambda: watcher.note("finishing what is under way; Ctrl-C again stops at once"))
             with stopping.listen():
-                study, ended = run_search(recipe, path, watcher, fresh, measurer, stopping)
+                study, ended = run_search(recipe, path, watcher, fresh, measurer, stopping, on_ray)
     except KeyboardInterrupt:
         console.print(f"\nStopped. What was finished is kept in {path}; the same command goes on from there:")
         console.print(f"  {typed_again()}", soft_wrap=True)

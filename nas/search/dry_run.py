@@ -11,6 +11,7 @@ from nas.measure.measurer import Measurer
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.costs import Costs, costs_of, duration, steps_of
+from nas.search.on_ray import OnRay
 from nas.search.plan import Plan, epochs_begun, plan
 from nas.search.prepare import prepare
 from nas.search.prepared import Prepared
@@ -20,6 +21,8 @@ from nas.space import SearchSpace
 from nas.stages import Progress
 from nas.study import StudyFolder, check_one_machine, read_trials
 from nas.wording import listing, plural
+
+_TRIED_HERE = "what a trial costs is tried on this machine, alone; the cluster's nodes may be faster or slower"
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,12 @@ class DryRun:
 
 
 def dry_run(
-    recipe: Recipe, path: Path, progress: Progress, fresh: bool = False, measurer: Measurer | None = None
+    recipe: Recipe,
+    path: Path,
+    progress: Progress,
+    fresh: bool = False,
+    measurer: Measurer | None = None,
+    on_ray: OnRay | None = None,
 ) -> DryRun:
     """Reckons what a search would do. Nothing is written but into a temporary folder that is gone afterwards.
 
@@ -118,20 +126,23 @@ def dry_run(
         progress: Hears what is being tried, and the share done.
         fresh: Whether the search would start over.
         measurer: Measures latencies; one of its own by default, which ends with the dry run.
+        on_ray: The cluster that would evaluate; what it would be given is tried on this machine.
 
     Raises:
         NasError: As the search itself would.
     """
     if measurer is None:
         with Measurer() as own_measurer:
-            return dry_run(recipe, path, progress, fresh, own_measurer)
+            return dry_run(recipe, path, progress, fresh, own_measurer, on_ray)
     folder = StudyFolder(path)
-    prepared = prepare(recipe, measurer, progress, folder, fresh)
+    prepared = prepare(recipe, measurer, progress, folder, fresh, on_ray)
+    recipe = prepared.recipe
     records = _records(folder, prepared) if not fresh else []
     costs = costs_for(prepared, measurer, records, progress)
     starts = Counter(origin for _, origin in prepared.starts)
     planned = plan(recipe, prepared.space, costs, records)
-    return DryRun(recipe, prepared.space, costs, planned, tuple(records), starts, prepared.notes)
+    notes = prepared.notes if on_ray is None else (*prepared.notes, _TRIED_HERE)
+    return DryRun(recipe, prepared.space, costs, planned, tuple(records), starts, notes)
 
 
 def costs_for(

@@ -14,6 +14,7 @@ from nas.families import OwnNetwork
 from nas.measure.measurer import Measurer
 from nas.own_module import INCLUDED
 from nas.recipe import Recipe
+from nas.search.on_ray import OnRay
 from nas.search.prepared import Prepared, load
 from nas.search.rule import asked
 from nas.search.warm import load_warm
@@ -28,7 +29,14 @@ from nas.train import Numerics
 from nas.wording import display, plural
 
 
-def prepare(recipe: Recipe, measurer: Measurer, progress: Progress, folder: StudyFolder, fresh: bool) -> Prepared:
+def prepare(
+    recipe: Recipe,
+    measurer: Measurer,
+    progress: Progress,
+    folder: StudyFolder,
+    fresh: bool,
+    on_ray: OnRay | None = None,
+) -> Prepared:
     """Loads and checks all that a recipe names.
 
     Args:
@@ -37,14 +45,18 @@ def prepare(recipe: Recipe, measurer: Measurer, progress: Progress, folder: Stud
         progress: Hears how far the scoring of a teacher has come.
         folder: Where the search will be.
         fresh: Whether what the folder holds will be deleted.
+        on_ray: The cluster that evaluates; None for this machine.
 
     Raises:
         NasError: The recipe, space or data cannot be used.
     """
-    count = recipe.workers.count
     asked(recipe, load_space(recipe.space))  # refuses a strategy that the space has not
-    prepared = load(recipe, measurer, max(1, usable_cores() // count) if count else usable_cores())
-    notes = [_summary(prepared)]
+    prepared = load(recipe, measurer, on_ray.threads(recipe) if on_ray is not None else _threads(recipe))
+    if on_ray is None:
+        notes = [_summary(prepared)]
+    else:
+        prepared = on_ray.planned(prepared)
+        notes = [_summary(prepared), on_ray.words(prepared, measurer)]
     if prepared.own is not None:
         notes.append(_own_summary(prepared.own, recipe))
     if prepared.given is not None:
@@ -56,6 +68,11 @@ def prepare(recipe: Recipe, measurer: Measurer, progress: Progress, folder: Stud
     warm = load_warm(_others(recipe, folder), prepared.space, recipe) if recipe.warm_start else None
     notes += warm.notes if warm else ()
     return replace(prepared, prior=prior, warm=warm, notes=tuple(notes))
+
+
+def _threads(recipe: Recipe) -> int:
+    """Threads of each training on this machine, where the recipe names no number."""
+    return max(1, usable_cores() // (recipe.workers.count or 1))
 
 
 def _others(recipe: Recipe, folder: StudyFolder) -> Sequence[Path]:

@@ -10,16 +10,16 @@ from nas.remeasure.surroundings import surroundings_of
 from nas.search.announced import Announced
 from nas.search.confirm import confirm
 from nas.search.evaluators import evaluator_for
+from nas.search.executors import executor_for
 from nas.search.loop import Ended, Loop, Watcher
+from nas.search.on_ray import OnRay
 from nas.search.optuna_bridge import storage_errors
 from nas.search.prepare import prepare
 from nas.search.stopping import Stopping
 from nas.search.strategy import carry_out, decide
-from nas.search.work import local_workers
 from nas.search.writing import writing
 from nas.store import Store, remove_unfinished
 from nas.study import Study, StudyFolder, check_one_machine, read_trials
-from nas.workers.here import Here
 
 
 def search(
@@ -29,6 +29,7 @@ def search(
     fresh: bool = False,
     measurer: Measurer | None = None,
     stopping: Stopping | None = None,
+    on_ray: OnRay | None = None,
 ) -> tuple[Study, Ended]:
     """Runs a study to the end of its budget, or takes up the one that lies in the folder.
 
@@ -39,6 +40,7 @@ def search(
         fresh: Delete what the folder holds and start over; the caller has asked.
         measurer: Measures latencies; one of its own by default, which ends with the search. Workers have their own.
         stopping: Says whether a person wants it to end.
+        on_ray: The cluster that evaluates; None for this machine.
 
     Returns:
         The study, and why it ended.
@@ -48,9 +50,9 @@ def search(
     """
     if measurer is None:
         with Measurer() as own_measurer:
-            return search(recipe, path, watcher, fresh, own_measurer, stopping)
+            return search(recipe, path, watcher, fresh, own_measurer, stopping, on_ray)
     folder = StudyFolder(path)
-    prepared = prepare(recipe, measurer, watcher.progress, folder, fresh)
+    prepared = prepare(recipe, measurer, watcher.progress, folder, fresh, on_ray)
     for note in prepared.notes:
         watcher.note(note)
     with folder.claim(), writing(path), Announced(watcher, path) as watcher:
@@ -59,8 +61,10 @@ def search(
         remove_unfinished(path)  # of a process that was killed
         folder.start(recipe, prepared.inputs)
         check_one_machine(folder, recipe, read_trials(folder, recipe), prepared.here)
-        pipeline = prepared.pipeline(Store(folder.cache, recipe.cache_limit_mb * 10**6))
+        limit = recipe.cache_limit_mb * 10**6
+        pipeline = prepared.pipeline(Store(folder.cache, limit) if on_ray is None else on_ray.store(folder, limit))
         evaluator = evaluator_for(prepared, pipeline, measurer)
+        executor = executor_for(recipe, prepared, folder, measurer, evaluator.evaluate, on_ray)
         with storage_errors(folder.storage):
             decided = decide(prepared, folder, read_trials(folder, recipe), watcher, measurer)
             strategy = carry_out(decided, prepared, pipeline, evaluator.evaluate, folder, watcher)
@@ -68,7 +72,7 @@ def search(
                 folder,
                 recipe,
                 prepared.space,
-                local_workers(prepared, folder, measurer) if recipe.workers.count else Here(evaluator.evaluate),
+                executor,
                 surroundings_of(measurer, prepared.targets) | {"training": prepared.numerics.to_json()},
                 watcher,
                 prepared.given,

@@ -90,8 +90,12 @@ def evaluator(
     for name in ("space", "data", "teacher", "module"):
         if name in inputs and prepared.inputs.get(name) != inputs[name]:
             raise StudyError(f"the {name} changed since the search began", "start the search again")
-    pipeline = prepared.pipeline(Store(StudyFolder(Path(folder)).cache, parsed.cache_limit_mb * 10**6))
-    evaluate = evaluator_for(prepared, pipeline, measurer).evaluate
+    return work_of(prepared, Store(StudyFolder(Path(folder)).cache, parsed.cache_limit_mb * 10**6), measurer)
+
+
+def work_of(prepared: Prepared, store: Store, measurer: Measurer) -> Callable[[Sent, Progress | None], EvalResult]:
+    """What evaluates whatever was packed."""
+    evaluate = evaluator_for(prepared, prepared.pipeline(store), measurer).evaluate
 
     def work(sent: Sent, progress: Progress | None) -> EvalResult:
         request = replace(sent.request, teacher=prepared.given) if sent.given else sent.request

@@ -44,7 +44,7 @@ class RayWorkers(Generic[Request, Result]):
         entry: Makes the work on a node: a function of a module that each can import.
         options: For that function, by name; JSON values.
         needs: What a job takes of its node.
-        count: How many jobs run at once; None for as many as fit.
+        count: How many jobs run at once; None for as many as fit, also on nodes that join later.
         waiting: How many more than fit, since so many wait at a time for another node and hold no CPUs meanwhile.
         seconds: Longest that a job may take on a node; None for no limit.
         pack: Makes of a request what is sent.
@@ -75,6 +75,8 @@ class RayWorkers(Generic[Request, Result]):
         self.received = received
         room = cluster.room(needs)
         self._slots = count or room + waiting
+        self._waiting = None if count else waiting
+        self._counted_at = time.monotonic()
         text = json.dumps([entry.__module__, entry.__qualname__, dict(options), needs.memory_bytes], sort_keys=True)
         self.setup = RaySetup(entry, dict(options), needs.memory_bytes, hashlib.sha256(text.encode()).hexdigest())
         # Errors of the work itself come back as values: Ray tries again only what was lost.
@@ -87,6 +89,12 @@ class RayWorkers(Generic[Request, Result]):
 
     @property
     def slots(self) -> int:
+        now = time.monotonic()
+        if self._waiting is not None and now - self._counted_at > _LOOK_S:
+            # No fewer where a node was lost: what it had waits for another, and it may come back.
+            self._counted_at = now
+            room = sum(node.holds(self.needs) for node in self.cluster.nodes())
+            self._slots = max(self._slots, room + self._waiting)
         return self._slots
 
     def check(self) -> list[str]:

@@ -57,9 +57,7 @@ def make(mood: str = "", board: tuple[str, str] | None = None) -> Callable[[Any,
                 raise ValueError(argument)
             case "measure":
                 assert board is not None
-                images = np.zeros((1, 4, 4, 1), np.uint8)
-                span = RayMeasurer(*board).startup(argument, Target.parse("onnxruntime-cpu-1t-b1"), images)
-                return span, here()
+                return measured(board, argument), here()
             case "touch":
                 Path(argument).touch()
                 return here()
@@ -68,23 +66,35 @@ def make(mood: str = "", board: tuple[str, str] | None = None) -> Callable[[Any,
     return work
 
 
-def make_fake(seconds: float, folder: str) -> Callable[[EvalRequest, Any], EvalResult]:
-    """Evaluations that are computed from the design, after a while; each notes that it began and where."""
+def measured(board: tuple[str, str], until: bytes) -> tuple[tuple[float, float], str]:
+    """When and on which node ``FakeBoard`` measured."""
+    images = np.zeros((1, 4, 4, 1), np.uint8)
+    when, where = RayMeasurer(*board).startup(until, Target.parse("onnxruntime-cpu-1t-b1"), images)
+    return when, where  # type: ignore[return-value]
+
+
+def make_fake(seconds: float, folder: str, board: tuple[str, str]) -> Callable[[EvalRequest, Any], EvalResult]:
+    """Evaluations that are computed from the design, after a while, and measured at a board that measures nothing.
+
+    Each notes that it began and where, and when and where was measured.
+    """
     from search_fakes import FakeEvaluate  # with torch, which the other tests need not wait for
 
     evaluate = FakeEvaluate()
 
     def work(request: EvalRequest, progress: Any) -> EvalResult:
-        (Path(folder) / f"{request.number}-{time.time_ns()}").write_text(here()[1])
+        (Path(folder) / f"began-{request.number}-{time.time_ns()}").write_text(here()[1])
         progress("train", 0.0)
         time.sleep(seconds)
+        (began, ended), where = measured(board, folder.encode())
+        (Path(folder) / f"measured-{began}-{ended}").write_text(where)
         return evaluate(request, progress)
 
     return work
 
 
 class FakeBoard(Board):
-    """Takes as long as a file is missing, whose name is the model, and tells when it was at work and where."""
+    """Takes as long as a path is missing, which the model names, and tells when it was at work and where."""
 
     def ask(self, request: Request, expected: str) -> Answer:
         raise NotImplementedError
@@ -93,5 +103,5 @@ class FakeBoard(Board):
         began = time.time()
         while not Path(content.decode()).exists() and time.time() < began + 120:
             time.sleep(0.02)
-        time.sleep(0.1)
+        time.sleep(0.05)
         return Answer(((began, time.time()), here()[1]))

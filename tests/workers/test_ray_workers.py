@@ -8,9 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
-import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import numpy as np
 import pytest
 import ray_entry
 from onnx_models import tiny_artifact
+from ray_nodes import BOARD, FOLDERS, several_nodes
 
 from nas.errors import NasError, StudyError, UnsupportedError
 from nas.measure.clock import Policy
@@ -32,30 +30,14 @@ from nas.workers.ray_workers import RayWorkers, why_lost
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'nas-front[ray]'")
 
-FOLDERS = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "search")]
-BOARD = "target:board"
 TARGET = Target.parse("onnxruntime-cpu-1t-b1")
-SMALL = {"object_store_memory": 80 * 10**6}
 SHORT = Policy(warmup_ms=0, minimum_samples=10, minimum_ms=0, maximum_ms=1000)
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
-    """A head without CPUs, a node of two, and a board without; as processes of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")]))
-        patch.syspath_prepend(FOLDERS[-1])
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.delenv("RAY_ADDRESS", raising=False)
-        from ray.cluster_utils import Cluster
-
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **SMALL})
-        made.add_node(num_cpus=2, **SMALL)
-        made.add_node(num_cpus=0, resources={BOARD: 1}, **SMALL)
-        try:
-            yield made
-        finally:
-            made.shutdown()
+    with several_nodes() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +52,7 @@ def workers(cluster: RayCluster) -> Iterator[Any]:
     made: list[RayWorkers[Any, Any]] = []
 
     def make(entry: Any = ray_entry.make, needs: Needs | None = None, **options: Any) -> RayWorkers[Any, Any]:
-        own = {name: options.pop(name) for name in ("mood", "board", "seconds_each", "folder") if name in options}
-        if "seconds_each" in own:
-            own["seconds"] = own.pop("seconds_each")
+        own = {name: options.pop(name) for name in ("mood", "board") if name in options}
         made.append(RayWorkers(cluster, entry, own, needs or Needs(1), **options))
         return made[-1]
 
@@ -226,53 +206,6 @@ def test_a_target_that_no_node_carries_is_refused(cluster: RayCluster) -> None:
     assert "there are: target:board" in refused.value.hint
     with pytest.raises(NasError, match="is gone"):
         RayMeasurer("nobody", BOARD)
-
-
-def test_a_node_killed_in_mid_study_loses_no_trial_and_counts_none_twice(
-    workers: Any, nodes: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    from search_fakes import Memory, fake_recipe, make_space
-
-    from nas.search.loop import Loop
-    from nas.study import Study, StudyFolder
-
-    began, path = tmp_path / "began", tmp_path / "study"
-    began.mkdir()
-    doomed = nodes.add_node(num_cpus=2, **SMALL)
-    nodes.wait_for_nodes()
-    executor = workers(ray_entry.make_fake, seconds_each=0.3, folder=str(began))
-    assert executor.slots == 4
-    trials = 24
-
-    def kill() -> None:
-        """When the node has work."""
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if any(file.read_text() == doomed.node_id for file in began.iterdir()):
-                nodes.remove_node(doomed, allow_graceful=False)
-                return
-            time.sleep(0.02)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    folder, space = StudyFolder(path), make_space()
-    recipe = fake_recipe("random", trials=trials)
-    with folder.claim():
-        folder.start(recipe, {"space": space.digest, "data": "none"})
-        ended = Loop(folder, recipe, space, executor, {}, Memory()).run()
-    killer.join()
-    assert doomed not in nodes.list_all_nodes(), "the node is gone"
-    assert ended.why == f"the budget of {trials} trials is spent"
-    study = Study.open(path)
-    assert study.spent == trials
-    numbers = [record.number for record in study.records]
-    assert numbers == sorted(set(numbers)), "none twice"
-    assert not [record for record in study.records if record.reason and record.reason.kind == "worker"], "none lost"
-    runs = Counter(int(file.name.split("-")[0]) for file in began.iterdir())
-    assert max(runs.values()) > 1, "what ran there was done again"
-    designs = Counter(record.design.digest for record in study.counted)
-    assert max(designs.values()) == 1
-    assert capfd.readouterr().out == "", "Ray is silent"
 
 
 def test_ctrl_c_once_lets_jobs_finish_and_twice_ends_them_and_nothing_stays() -> None:
