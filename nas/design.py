@@ -79,7 +79,7 @@ class Design:
         """SHA-256 of the canonical form, in hexadecimal."""
         return sha256_of(self.to_json())
 
-    @property
+    @cached_property
     def architecture_digest(self) -> str:
         """What training depends on: designs that share it share the trained network."""
         return sha256_of({"family": self.family, "architecture": dict(self.architecture)})

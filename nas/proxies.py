@@ -35,7 +35,8 @@ def result(record: TrialRecord, key: str) -> float | None:
 def prediction(record: TrialRecord, objective: Objective) -> Quantity | None:
     """What was foreseen of an objective before the trial was trained; None where nothing was."""
     key = f"{PREDICTED}{objective.key}"
-    return next((quantity for quantity in proxies(record) if quantity.key == key), None)
+    quantity = record.quantity(key)
+    return quantity if quantity is not None and quantity.how is How.PROXY else None
 
 
 def rung_key(epochs: int) -> str:

@@ -7,7 +7,8 @@ itself trains. Which of them is worth its time is for the surrogates to say; her
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -20,6 +21,8 @@ from nas.space import SearchSpace
 
 # Of an architecture with more compressions than this, so many drawn at random.
 MOST_COMPRESSIONS = 400
+# So many compressions are remembered at most; those of architectures that nobody asks for go first.
+REMEMBERED = 12_000
 
 
 class Trained:
@@ -51,7 +54,7 @@ def _network(design: Design) -> tuple[str, frozenset[tuple[str, Value]]]:
 
 
 class Fans:
-    """Compressions of the space, by architecture; gone through once for each.
+    """Compressions of the space, by architecture.
 
     Args:
         space: What designs are of.
@@ -61,7 +64,8 @@ class Fans:
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.space = space
         self.seed = seed
-        self._known: dict[str, list[Design]] = {}
+        self._known: OrderedDict[str, list[Design]] = OrderedDict()
+        self._count = 0
 
     def unseen(
         self, records: Sequence[TrialRecord], seen: Collection[str], teacher: bool
@@ -73,21 +77,51 @@ class Fans:
             seen: Digests of designs that are not asked again.
             teacher: Whether there is somebody to learn from; without, no design that is distilled.
         """
-        trained: dict[str, TrialRecord] = {}
-        for record in records:
-            if record.outcome is Outcome.MEASURED:
-                trained.setdefault(record.design.architecture_digest, record)
-        return [
-            (record, design)
-            for record in trained.values()
-            for design in self._compressions(record.design)
-            if design.digest not in seen and (teacher or not design.step("distillation"))
-        ]
+        return list(self._of(trained_networks(records).values(), seen, teacher))
+
+    def most_promising(
+        self,
+        records: Sequence[TrialRecord],
+        seen: Collection[str],
+        teacher: bool,
+        most: int,
+        best_first: Callable[[], Iterable[TrialRecord]],
+    ) -> list[tuple[TrialRecord, Design]]:
+        """As ``unseen``, but where there are more than ``most`` only so many, of the first architectures.
+
+        A long study has hundreds of thousands, so those that are left out are not even made.
+
+        Args:
+            records: All trials.
+            seen: Digests of designs that are not asked again.
+            teacher: Whether there is somebody to learn from.
+            most: How many at most.
+            best_first: The measured trials from most to least promising.
+        """
+        trained = trained_networks(records)
+        if len(trained) * MOST_COMPRESSIONS > most:
+            ordered = dict.fromkeys(record.design.architecture_digest for record in best_first())
+            first = list(islice(self._of((trained[digest] for digest in ordered), seen, teacher), most + 1))
+            if len(first) > most:
+                return first[:most]
+        return list(self._of(trained.values(), seen, teacher))
+
+    def _of(
+        self, trained: Iterable[TrialRecord], seen: Collection[str], teacher: bool
+    ) -> Iterator[tuple[TrialRecord, Design]]:
+        for record in trained:
+            for design in self._compressions(record.design):
+                if design.digest not in seen and (teacher or not design.step("distillation")):
+                    yield record, design
 
     def _compressions(self, design: Design) -> list[Design]:
         key = design.architecture_digest
         if key not in self._known:
             self._known[key] = list(self._enumerated(design))
+            self._count += len(self._known[key])
+            while self._count > REMEMBERED and len(self._known) > 1:
+                self._count -= len(self._known.popitem(last=False)[1])
+        self._known.move_to_end(key)
         return self._known[key]
 
     def _enumerated(self, design: Design) -> Iterator[Design]:
@@ -108,3 +142,12 @@ class Fans:
             self.space.choose(lambda choice: architecture.get(choice.name, drawn.choice(choice.values))): None
             for _ in range(MOST_COMPRESSIONS)
         }
+
+
+def trained_networks(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
+    """For every architecture that was trained to its end, by digest, the first trial that did so."""
+    trained: dict[str, TrialRecord] = {}
+    for record in records:
+        if record.outcome is Outcome.MEASURED:
+            trained.setdefault(record.design.architecture_digest, record)
+    return trained

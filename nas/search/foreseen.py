@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from nas.objectives import Objective
 from nas.outcome import Quantity
-from nas.proxies import UNTRAINED, prediction, rung_accuracy
+from nas.proxies import UNTRAINED, prediction, rung_key
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.target import Place
@@ -40,12 +40,13 @@ def at_rung(records: Iterable[TrialRecord], epochs: int, recipe: Recipe) -> dict
 
     A quality (accuracy) is that of the float network at the rung, a cost what was known before the training.
     """
-    found = {}
+    found, objectives, key = {}, recipe.parsed_objectives, rung_key(epochs)
     for record in records:
-        accuracy = rung_accuracy(record, epochs)
+        accuracy = _value(record.quantity(key))
+        if accuracy is None:  # it did not come so far; there is always a quality among the objectives
+            continue
         values = [
-            accuracy if objective.maximise else expected_cost(record, objective, recipe)
-            for objective in recipe.parsed_objectives
+            accuracy if objective.maximise else expected_cost(record, objective, recipe) for objective in objectives
         ]
         known = tuple(value for value in values if value is not None)
         if len(known) == len(values):

@@ -26,6 +26,7 @@ from nas.outcome import Outcome, Quantity, Reason
 from nas.proxies import rung_accuracy
 from nas.recipe import Recipe
 from nas.record import TRAINING, TrialRecord
+from nas.search.encoder import Encoder
 from nas.search.fans import Fans, Trained
 from nas.search.foreseen import at_rung, known_cost
 from nas.search.knowledge import Cues, Knowledge, scales_of
@@ -44,7 +45,8 @@ SPARED = 10
 PROXY_MARGIN = 0.1
 # The untrained network is exported and timed only where that costs less than this share of a training.
 FORESEEING_SHARE = 0.15
-# So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks.
+# So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks. They are
+# those of the architectures that came closest to the front.
 MOST_FANS = 4000
 # What is done to an untrained network to foresee its costs, as it is to every trained one.
 LOOKED_AT = frozenset({"export", "quantise", "share", "measure"})
@@ -104,6 +106,7 @@ class Guide:
         self.maximise = [objective.maximise for objective in self.objectives]
         self.logs = [objective.kind.log_axis for objective in self.objectives]
         self.fans = Fans(space, recipe.seed)
+        self.encoder = Encoder(space)
         self.said = False
         self._known: tuple[int, Knowledge | None] | None = None
 
@@ -116,7 +119,7 @@ class Guide:
     def _fitted(self, records: Sequence[TrialRecord]) -> Knowledge | None:
         reference = reference_from(records, self.objectives)
         try:
-            return Knowledge(self.space, self.recipe, records, reference, self.cues)
+            return Knowledge(self.encoder, self.recipe, records, reference, self.cues)
         except SurrogateError as error:
             enough = sum(record.outcome is Outcome.MEASURED for record in records) >= 2 * len(self.objectives) + 10
             if enough and not self.said:
@@ -145,13 +148,12 @@ class Guide:
         if known is None:
             # Nothing tells what they are worth: a training that may go on goes on first, as in successive halving.
             return promotions[0] if promotions else Proposal(asked(), "asked")
-        fans = self.fans.unseen(records, _seen(records) | busy, teacher) if self.recipe.guided.fans else []
+        fans = self._fans(records, busy, teacher, known) if self.recipe.guided.fans else []
         if len({record.design.architecture_digest for record in records}) < STARTUP_TRIALS:
             # Surrogates of few architectures expect much of everything, and then most of what is cheapest; but
             # architectures are what they have to learn of. What costs no training is welcome at once.
             trained = Trained(records)
             fans = [(record, design) for record, design in fans if trained.serves(design)]
-        fans = list(worth_a_look(fans, records, known))
         proposals = [Proposal(asked(), "asked"), *promotions]
         proposals += [Proposal(design, "fan", record.number) for record, design in fans]
         by_number = {record.number: record for record in records}
@@ -163,6 +165,12 @@ class Guide:
         price = known.seconds(designs, shares) if limited else np.array([self._trials(p, by_number) for p in proposals])
         worth = known.improvement(designs, costs) / price
         return proposals[int(np.argmax(worth))]
+
+    def _fans(
+        self, records: Sequence[TrialRecord], busy: set[str], teacher: bool, known: Knowledge
+    ) -> list[tuple[TrialRecord, Design]]:
+        """The fans that are judged: all while they are few."""
+        return self.fans.most_promising(records, _seen(records) | busy, teacher, MOST_FANS, known.best_first)
 
     def hints(self, records: Sequence[TrialRecord], parameters: Parameters) -> SamplerHints:
         """What a sampler may know beside what it is told: of stopped trials an estimate, of designs their seconds, and
@@ -327,25 +335,6 @@ class Guide:
             known = None if record is None or objective.maximise else known_cost(record, objective, self.recipe)
             costs.append(float("nan") if known is None else known)
         return costs
-
-
-def worth_a_look(
-    fans: Sequence[tuple[TrialRecord, Design]], records: Sequence[TrialRecord], known: Knowledge
-) -> Sequence[tuple[TrialRecord, Design]]:
-    """The fans that are judged: all while they are few, else those of the architectures that came closest to the front.
-
-    Args:
-        fans: All there are, with the trials that trained their networks.
-        records: All trials.
-        known: What ranks trials.
-    """
-    if len(fans) <= MOST_FANS:
-        return fans
-    best: dict[str, int] = {}
-    for place, record in enumerate(known.best_first()):
-        best.setdefault(record.design.architecture_digest, place)
-    ordered = sorted(fans, key=lambda fan: best.get(fan[0].design.architecture_digest, len(records)))
-    return ordered[:MOST_FANS]
 
 
 def _seen(records: Sequence[TrialRecord]) -> set[str]:

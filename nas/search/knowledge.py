@@ -22,9 +22,8 @@ from nas.proxies import PREDICTED, prediction, rung_accuracy
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.durations import Durations
+from nas.search.encoder import Encoder
 from nas.search.foreseen import known_cost
-from nas.space import SearchSpace
-from nas.surrogate.encode import Column, Encoding
 from nas.surrogate.evolve import ranked
 from nas.surrogate.history import Known, surrogates
 from nas.surrogate.outlook import Outlook
@@ -48,25 +47,11 @@ FEWEST_GAINS = 3
 Cues = Callable[[Sequence[Design]], np.ndarray]
 
 
-def columns_of(space: SearchSpace) -> tuple[Column, ...]:
-    """The space's choices as the surrogates see them; those of one value say nothing."""
-    return tuple(
-        Column(choice.name, values=choice.values, ordered=choice.ordered, conditional=bool(choice.when))
-        for choice in space.choices
-        if len(choice.values) > 1
-    )
-
-
-def row_of(design: Design) -> Mapping[str, Value]:
-    """A design as a row: its active choices."""
-    return {**design.architecture, **design.compression}
-
-
 class Knowledge:
     """Surrogates fitted on a study's records.
 
     Args:
-        space: What designs are of.
+        encoder: Of the space that designs are of.
         recipe: Objectives, constraints, epochs, seed.
         records: All trials so far.
         reference: Of the hypervolume; None before the first measured trial.
@@ -78,7 +63,7 @@ class Knowledge:
 
     def __init__(
         self,
-        space: SearchSpace,
+        encoder: Encoder,
         recipe: Recipe,
         records: Sequence[TrialRecord],
         reference: Reference | None,
@@ -93,14 +78,14 @@ class Knowledge:
         if len(measured) < FEWEST or reference is None:
             raise SurrogateError(f"{len(measured)} trials were measured, but {FEWEST} are needed to learn from")
         self.reference = np.array(reference.values)
-        self.encoding = Encoding(columns_of(space))
+        self.encoder = encoder
         final = {record.design.digest for record in measured}
         stopped = [r for r in records if r.outcome is Outcome.STOPPED and r.design.digest not in final]
         self.learned_from = [*measured, *stopped]
         self.values, self.noise = self._values(measured, stopped)
         designs = [record.design for record in self.learned_from]
-        known = Known(self._encoded(designs), self.values, self.noise, len(measured), self._cues(designs))
-        self.outlook = surrogates(self.encoding, known, [objective.maximise for objective in self.objectives])
+        known = Known(self.encoder.encode(designs), self.values, self.noise, len(measured), self._cues(designs))
+        self.outlook = surrogates(self.encoder.encoding, known, [objective.maximise for objective in self.objectives])
         feasible = [record for record in measured if record.feasible(self.constraints)]
         points = np.array([[r.value(o.key) for o in self.objectives] for r in feasible])
         points = points.reshape(len(feasible), len(self.objectives))
@@ -121,15 +106,15 @@ class Knowledge:
     def durations(self) -> Durations:
         """How long trials take."""
         timed = [r for r in self.records if r.outcome in (Outcome.MEASURED, Outcome.STOPPED)]
-        return Durations(timed, self._encoded([r.design for r in timed]), self.recipe.budget.epochs)
+        return Durations(timed, self.encoder.encode([r.design for r in timed]), self.recipe.budget.epochs)
 
     def seconds(self, designs: Sequence[Design], shares: Sequence[float]) -> np.ndarray:
         """Expected seconds of designs that have such shares of their training still before them."""
-        return self.durations.seconds(self._encoded(designs), np.array(shares, dtype=float))
+        return self.durations.seconds(self.encoder.encode(designs), np.array(shares, dtype=float))
 
     def row_seconds(self, rows: Sequence[Mapping[str, Value]]) -> np.ndarray:
         """Expected seconds of new designs, given as rows."""
-        return self.durations.seconds(self.encoding.encode(rows), np.ones(len(rows)))
+        return self.durations.seconds(self.encoder.encode_rows(rows), np.ones(len(rows)))
 
     def estimates(self) -> list[tuple[Design, tuple[float, ...], tuple[float, ...]]]:
         """Of stopped trials the designs, what their objectives would be (NaN where that is open), and how surely."""
@@ -148,7 +133,7 @@ class Knowledge:
         """
         if not designs:
             return np.zeros(0)
-        x, cues = self._encoded(designs), self._cues(designs)
+        x, cues = self.encoder.encode(designs), self._cues(designs)
         scales = scales_of(self.objectives)
         gains = self.outlook.improvement(x, self.front, self.reference, cues=cues, known=known, scales=scales)
         likely: np.ndarray = gains * self._feasible(designs, x, cues)
@@ -156,7 +141,7 @@ class Knowledge:
 
     def foresee(self, design: Design) -> tuple[Quantity, ...]:
         """What is expected of a design, each objective with an interval of confidence ``LEVEL``, as proxies."""
-        x, cues = self._encoded([design]), self._cues([design])
+        x, cues = self.encoder.encode([design]), self._cues([design])
         middle, _ = self.outlook.interval(x, 0.0, cues=cues)
         low, high = self.outlook.interval(x, LEVEL, cues=cues)
         factor = self.inflation
@@ -246,9 +231,6 @@ class Knowledge:
             factors.append(1.0 if few else max(1.0, float(np.quantile(misses, rank))))
         return tuple(factors)
 
-    def _encoded(self, designs: Sequence[Design]) -> np.ndarray:
-        return self.encoding.encode([row_of(design) for design in designs])
-
     def _cues(self, designs: Sequence[Design]) -> np.ndarray | None:
         return None if self.cues is None else self.cues(designs)
 
@@ -256,8 +238,9 @@ class Knowledge:
         """Objectives of all that is learned from, N×M with NaN where unknown, and their standard deviations."""
         values = [[record.value(objective.key) for objective in self.objectives] for record in measured]
         noise = [[0.0] * len(self.objectives) for _ in measured]
+        gains = {epochs: _gain(measured, epochs) for epochs in {record.epochs for record in stopped} if epochs}
         for record in stopped:
-            accuracy, spread = self._final_accuracy(record, measured)
+            accuracy, spread = self._final_accuracy(record, gains.get(record.epochs or 0))
             row, deviations = [], []
             for objective in self.objectives:
                 if objective.maximise:
@@ -272,19 +255,11 @@ class Knowledge:
         shape = (len(values), len(self.objectives))
         return np.array(values, dtype=float).reshape(shape), np.array(noise).reshape(shape)
 
-    def _final_accuracy(self, record: TrialRecord, measured: Sequence[TrialRecord]) -> tuple[float, float]:
+    def _final_accuracy(self, record: TrialRecord, gain: tuple[float, float] | None) -> tuple[float, float]:
         """What a stopped trial's accuracy would have become, and how uncertain that is; NaN where it can't be told."""
-        if record.epochs is None or (at_rung := rung_accuracy(record, record.epochs)) is None:
+        if record.epochs is None or gain is None or (at_rung := rung_accuracy(record, record.epochs)) is None:
             return float("nan"), 0.0
-        gains = [
-            _log_error(other.value("accuracy")) - _log_error(before)
-            for other in measured
-            if (before := rung_accuracy(other, record.epochs)) is not None
-        ]
-        if len(gains) < FEWEST_GAINS:
-            return float("nan"), 0.0
-        middle = float(np.median(gains))
-        spread = 1.4826 * float(np.median(np.abs(np.array(gains) - middle))) if len(gains) >= 5 else GAIN_SPREAD
+        middle, spread = gain
         error = float(np.exp(_log_error(at_rung) + middle))
         return 1 - min(1.0, error), error * max(LEAST_SPREAD, spread)
 
@@ -312,12 +287,25 @@ class Knowledge:
                 continue
             values = np.array([[record.value(constraint.quantity.key)] for record in known])
             try:
-                x = self._encoded([record.design for record in known])
+                x = self.encoder.encode([record.design for record in known])
                 found = Known(x, values, np.zeros_like(values), len(known))
-                models[constraint.key] = surrogates(self.encoding, found, [constraint.quantity.maximise])
+                models[constraint.key] = surrogates(self.encoder.encoding, found, [constraint.quantity.maximise])
             except SurrogateError:  # constant: it is the same for all designs
                 continue
         return models
+
+
+def _gain(measured: Sequence[TrialRecord], epochs: int) -> tuple[float, float] | None:
+    """How much trainings gain from a rung to their end, as log errors: median and spread; None where few tell."""
+    gains = [
+        _log_error(record.value("accuracy")) - _log_error(before)
+        for record in measured
+        if (before := rung_accuracy(record, epochs)) is not None
+    ]
+    if len(gains) < FEWEST_GAINS:
+        return None
+    middle = float(np.median(gains))
+    return middle, 1.4826 * float(np.median(np.abs(np.array(gains) - middle))) if len(gains) >= 5 else GAIN_SPREAD
 
 
 def scales_of(objectives: Sequence[Objective]) -> tuple[str, ...]:

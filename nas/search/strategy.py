@@ -16,9 +16,10 @@ from nas.record import StageResult, TrialRecord
 from nas.safety.json_text import read_json
 from nas.search.costs import steps_of
 from nas.search.dry_run import costs_for
+from nas.search.encoder import row_of
 from nas.search.evaluation import Evaluate
 from nas.search.guide import Guide
-from nas.search.knowledge import Cues, row_of
+from nas.search.knowledge import Cues
 from nas.search.loop import Watcher
 from nas.search.plan import Course, plan, plan_without_costs, rungs_of
 from nas.search.prepared import Prepared
