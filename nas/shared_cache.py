@@ -206,6 +206,15 @@ class SharedStore(Store):
             raise OSError(f"the shared cache {self.url} does not answer: {one_line(error)}") from error
 
 
+def store_in(folder: Path, limit_bytes: int, url: str | None) -> Store:
+    """The cache in a study's folder, with a shared level behind it where one is named.
+
+    Raises:
+        NasError: As ``SharedStore``.
+    """
+    return Store(folder, limit_bytes) if url is None else SharedStore(folder, limit_bytes, url)
+
+
 def mark(folder: Path) -> str:
     """Puts a token into a study's cache, by which a process on another machine tells whether it sees that folder."""
     token = secrets.token_hex(16)

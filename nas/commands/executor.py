@@ -35,7 +35,12 @@ class Cluster:
 
 
 def named_cluster(
-    executor: str, address: str | None, resources: str | None, cache: str | None, device: str | None
+    executor: str,
+    address: str | None,
+    resources: str | None,
+    cache: str | None,
+    device: str | None,
+    shared: bool = False,
 ) -> Cluster | None:
     """The cluster that the options name; None for this machine.
 
@@ -43,6 +48,7 @@ def named_cluster(
         executor: ``local`` or ``ray``.
         address, resources, cache: As they were given.
         device: What ``--target`` says.
+        shared: Whether the study is one that searchers share, who have a cache, too.
 
     Raises:
         RecipeError: There is no such executor, or an option is of another one.
@@ -51,10 +57,11 @@ def named_cluster(
     if executor not in EXECUTORS:
         raise RecipeError(f"--executor: {unknown_name('executor', executor, EXECUTORS)}")
     if executor == "local":
-        options = {"--address": address, "--resources": resources, "--cache": cache}
+        options = {"--address": address, "--resources": resources, "--cache": None if shared else cache}
         given = [name for name, value in options.items() if value is not None]
         if given:
-            raise RecipeError(f"{', '.join(given)}: only for --executor ray")
+            also = "" if given != ["--cache"] else ", or with --storage"
+            raise RecipeError(f"{', '.join(given)}: only for --executor ray{also}")
         return None
     from nas.workers.ray_cluster import given_resources
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas.commands.executor import evaluated_on, named_cluster
+from nas.commands.sharing import SharedStudy, named_study
 from nas.commands.terminal import make_console, print_front, progress_bar, suggestion, typed_again, write_reports
 from nas.errors import RecipeError, StudyError, unknown_name
 
@@ -70,9 +71,21 @@ def search(
             help="Ray: '{\"target:NAME\": 1}' measures on the node that carries it; others are what a training takes.",
         ),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Share the study with other searchers: postgresql://USER@HOST/DATABASE (needs nas-front[postgresql]).",
+        ),
+    ] = None,
+    study_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The study's name in --storage; by default the recipe's.")
+    ] = None,
     cache: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Ray: storage that nodes share if not the study's folder: s3://bucket/path."),
+        typer.Option(
+            metavar="URL", help="Ray, --storage: a cache that all machines reach, a folder or s3://bucket/path."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would do, and what a trial would cost; write nothing.")
@@ -100,8 +113,11 @@ def search(
         nas search studies/fashion-mnist.yaml --target http://raspberry-pi:8765
 
         nas search mine.yaml --executor ray --address auto --resources '{"target:raspberry-pi-5": 1}'
+
+        nas search mine.yaml --output a --storage postgresql://nas@server/nas --cache /mnt/nas/mine
     """
-    cluster = named_cluster(executor, address, resources, cache, target)
+    shared = named_study(storage, study_name, cache, recipe, dry_run, fresh)
+    cluster = named_cluster(executor, address, resources, cache, target, shared is not None)
     from nas.recipe import load_recipe
 
     chosen = with_limits(load_recipe(recipe), trials, minutes, patience)
@@ -113,7 +129,7 @@ def search(
         if dry_run:
             show_dry_run(chosen, path, fresh, measurer, on_ray)
         else:
-            run_study(chosen, path, fresh, yes, measurer, on_ray)
+            run_study(chosen, path, fresh, yes, measurer, on_ray, shared)
 
 
 @contextmanager
@@ -205,6 +221,7 @@ def run_study(
     yes: bool = False,
     measurer: Measurer | None = None,
     on_ray: OnRay | None = None,
+    shared: SharedStudy | None = None,
 ) -> None:
     """Runs a study to its budget and prints and writes what came of it.
 
@@ -215,6 +232,7 @@ def run_study(
         yes: Do so unasked.
         measurer: Measures latencies; one of its own by default.
         on_ray: The cluster that evaluates; None for this machine.
+        shared: The study in a database that it is one searcher of.
 
     Raises:
         NasError: The recipe, space, data or folder cannot be used.
@@ -228,12 +246,14 @@ def run_study(
     with console.status("loading torch and the data …"):
         from nas.console import TerminalWatcher
         from nas.search.run import search as run_search
+        from nas.search.shared.sharing import Sharing
         from nas.search.stopping import Stopping
+    sharing = Sharing(shared.url, shared.name, shared.cache) if shared is not None else None
     try:
         with TerminalWatcher(console) as watcher:
             stopping = Stopping(lambda: watcher.note("finishing what is under way; Ctrl-C again stops at once"))
             with stopping.listen():
-                study, ended = run_search(recipe, path, watcher, fresh, measurer, stopping, on_ray)
+                study, ended = run_search(recipe, path, watcher, fresh, measurer, stopping, on_ray, sharing)
     except KeyboardInterrupt:
         console.print(f"\nStopped. What was finished is kept in {path}; the same command goes on from there:")
         console.print(f"  {typed_again()}", soft_wrap=True)

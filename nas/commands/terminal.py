@@ -63,8 +63,13 @@ def parse_image_shape(text: str) -> tuple[int, int, int]:
 
 
 def typed_again() -> str:
-    """The command that was typed, less what would start over."""
-    return shlex.join(["nas", *(word for word in sys.argv[1:] if word not in ("--fresh", "--yes", "-y"))])
+    """The command that was typed, less what would start over, and less passwords."""
+    words = shlex.join(["nas", *(word for word in sys.argv[1:] if word not in ("--fresh", "--yes", "-y"))])
+    if "postgres" not in words:
+        return words
+    from nas.search.shared.database import without_password
+
+    return without_password(words)
 
 
 def suggestion(study: Study, path: Path) -> str:

@@ -21,6 +21,7 @@ def executor_for(
     measurer: Measurer,
     evaluate: Evaluate,
     on_ray: OnRay | None = None,
+    cache: str | None = None,
 ) -> Executor[EvalRequest, EvalResult]:
     """The executor that recipe and cluster call for.
 
@@ -31,6 +32,7 @@ def executor_for(
         measurer: Measures latencies.
         evaluate: Evaluates in this process.
         on_ray: The cluster; None for this machine.
+        cache: Address of a cache that machines share.
 
     Raises:
         NasError: A node of the cluster cannot evaluate as this search would.
@@ -38,5 +40,5 @@ def executor_for(
     if on_ray is not None:
         return ray_workers(prepared, folder, measurer, on_ray, recipe.workers.count or None)
     if recipe.workers.count:
-        return local_workers(prepared, folder, measurer)
+        return local_workers(prepared, folder, measurer, cache)
     return Here(evaluate)

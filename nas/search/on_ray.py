@@ -21,9 +21,8 @@ from nas.packages import version_of
 from nas.recipe import Recipe, parse_recipe, resolved
 from nas.search.prepared import Prepared, load
 from nas.search.work import Sent, packed, work_of
-from nas.shared_cache import SharedStore, mark, store_on_node
+from nas.shared_cache import SharedStore, mark, store_in, store_on_node
 from nas.stages import Progress
-from nas.store import Store
 from nas.study import StudyFolder
 from nas.wording import plural
 from nas.workers.ray_cluster import Needs, RayCluster
@@ -83,12 +82,6 @@ class OnRay:
                 text += ", where networks train too: 'ray start --num-cpus=0' keeps it for measuring alone"
         return text
 
-    def store(self, folder: StudyFolder, limit_bytes: int) -> Store:
-        """The search's own cache."""
-        if self.cache is None:
-            return Store(folder.cache, limit_bytes)
-        return SharedStore(folder.cache, limit_bytes, self.cache)
-
 
 def ray_workers(
     prepared: Prepared, folder: StudyFolder, measurer: Measurer, on_ray: OnRay, count: int | None = None
@@ -121,7 +114,7 @@ def ray_workers(
         "device": None if device is None else (device.address.url, device.token),
     }
     received: Callable[[EvalResult], Reason | None] = lambda result: None  # noqa: E731
-    store = on_ray.store(folder, recipe.cache_limit_mb * 10**6)
+    store = store_in(folder.cache, recipe.cache_limit_mb * 10**6, on_ray.cache)
     if isinstance(store, SharedStore):
         store.check()
         received = _fetching(store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from nas.measure.measurer import Measurer
@@ -15,10 +16,12 @@ from nas.search.loop import Ended, Loop, Watcher
 from nas.search.on_ray import OnRay
 from nas.search.optuna_bridge import storage_errors
 from nas.search.prepare import prepare
+from nas.search.shared.sharing import Sharing
 from nas.search.stopping import Stopping
 from nas.search.strategy import carry_out, decide
 from nas.search.writing import writing
-from nas.store import Store, remove_unfinished
+from nas.shared_cache import store_in
+from nas.store import remove_unfinished
 from nas.study import Study, StudyFolder, check_one_machine, read_trials
 
 
@@ -30,6 +33,7 @@ def search(
     measurer: Measurer | None = None,
     stopping: Stopping | None = None,
     on_ray: OnRay | None = None,
+    sharing: Sharing | None = None,
 ) -> tuple[Study, Ended]:
     """Runs a study to the end of its budget, or takes up the one that lies in the folder.
 
@@ -41,6 +45,7 @@ def search(
         measurer: Measures latencies; one of its own by default, which ends with the search. Workers have their own.
         stopping: Says whether a person wants it to end.
         on_ray: The cluster that evaluates; None for this machine.
+        sharing: How it shares the study with other searchers; None for a study that lies in the folder alone.
 
     Returns:
         The study, and why it ended.
@@ -50,22 +55,24 @@ def search(
     """
     if measurer is None:
         with Measurer() as own_measurer:
-            return search(recipe, path, watcher, fresh, own_measurer, stopping, on_ray)
+            return search(recipe, path, watcher, fresh, own_measurer, stopping, on_ray, sharing)
     folder = StudyFolder(path)
     prepared = prepare(recipe, measurer, watcher.progress, folder, fresh, on_ray)
     for note in prepared.notes:
         watcher.note(note)
+    if sharing is not None:
+        watcher.note(sharing.join(prepared, folder))
     with folder.claim(), writing(path), Announced(watcher, path) as watcher:
         if fresh:
             folder.clear()
         remove_unfinished(path)  # of a process that was killed
         folder.start(recipe, prepared.inputs)
         check_one_machine(folder, recipe, read_trials(folder, recipe), prepared.here)
-        limit = recipe.cache_limit_mb * 10**6
-        pipeline = prepared.pipeline(Store(folder.cache, limit) if on_ray is None else on_ray.store(folder, limit))
+        url = sharing.cache if sharing is not None else on_ray.cache if on_ray is not None else None
+        pipeline = prepared.pipeline(store_in(folder.cache, recipe.cache_limit_mb * 10**6, url))
         evaluator = evaluator_for(prepared, pipeline, measurer)
-        executor = executor_for(recipe, prepared, folder, measurer, evaluator.evaluate, on_ray)
-        with storage_errors(folder.storage):
+        executor = executor_for(recipe, prepared, folder, measurer, evaluator.evaluate, on_ray, url)
+        with storage_errors(folder.storage) if sharing is None else nullcontext():
             decided = decide(prepared, folder, read_trials(folder, recipe), watcher, measurer)
             strategy = carry_out(decided, prepared, pipeline, evaluator.evaluate, folder, watcher)
             ended = Loop(
@@ -80,6 +87,8 @@ def search(
                 strategy.guide,
                 strategy.charged,
                 stopping,
+                ledger=None if sharing is None else sharing.ledger(prepared, folder),
+                fetch=pipeline.store.read_blob,
             ).run()
         giver = strategy.guide.shared if strategy.guide is not None else None
         study = confirm(path, pipeline, prepared.dataset, measurer, watcher, prepared.given, giver)

@@ -14,6 +14,7 @@ from nas.measure.remote.measurer import RemoteMeasurer
 from nas.recipe import parse_recipe, resolved
 from nas.search.evaluators import evaluator_for
 from nas.search.prepared import Prepared, load
+from nas.shared_cache import store_in
 from nas.stages import Progress
 from nas.store import Store
 from nas.study import StudyFolder
@@ -43,7 +44,9 @@ def packed(request: EvalRequest) -> Sent:
     return Sent(replace(request, teacher=None) if given else request, given)
 
 
-def options_for(prepared: Prepared, folder: StudyFolder, measurer: Measurer) -> dict[str, Any]:
+def options_for(
+    prepared: Prepared, folder: StudyFolder, measurer: Measurer, cache: str | None = None
+) -> dict[str, Any]:
     """What ``evaluator`` needs to evaluate as this process would."""
     remote = measurer if isinstance(measurer, RemoteMeasurer) else None
     return {
@@ -52,14 +55,17 @@ def options_for(prepared: Prepared, folder: StudyFolder, measurer: Measurer) -> 
         "inputs": dict(prepared.inputs),
         "threads": prepared.numerics.threads,
         "device": None if remote is None else (remote.address.url, remote.token),
+        "cache": cache,
     }
 
 
-def local_workers(prepared: Prepared, folder: StudyFolder, measurer: Measurer) -> LocalWorkers[EvalRequest, EvalResult]:
-    """The workers on this machine that the recipe asks for."""
+def local_workers(
+    prepared: Prepared, folder: StudyFolder, measurer: Measurer, cache: str | None = None
+) -> LocalWorkers[EvalRequest, EvalResult]:
+    """The workers on this machine that the recipe asks for; ``cache`` is the address of one that machines share."""
     workers = prepared.recipe.workers
     memory = None if workers.memory_mb is None else workers.memory_mb * 10**6
-    setup = Setup(options_for(prepared, folder, measurer), memory)
+    setup = Setup(options_for(prepared, folder, measurer, cache), memory)
     seconds = None if workers.minutes is None else 60 * workers.minutes
     return LocalWorkers(MODULE, setup, workers.count, seconds, packed, prepared.numerics.threads)
 
@@ -70,6 +76,7 @@ def evaluator(
     inputs: Mapping[str, str],
     threads: int,
     device: tuple[str, str] | None = None,
+    cache: str | None = None,
 ) -> Callable[[Sent, Progress | None], EvalResult]:
     """What a worker evaluates with; called in the worker.
 
@@ -79,6 +86,7 @@ def evaluator(
         inputs: Digests of what the recipe names, as the search found them.
         threads: That training may use.
         device: Address and token of the agent that measures; None for this machine.
+        cache: Address of a cache that machines share.
 
     Raises:
         NasError: Something that the recipe names cannot be loaded, or is not what the search found any more.
@@ -90,7 +98,8 @@ def evaluator(
     for name in ("space", "data", "teacher", "module"):
         if name in inputs and prepared.inputs.get(name) != inputs[name]:
             raise StudyError(f"the {name} changed since the search began", "start the search again")
-    return work_of(prepared, Store(StudyFolder(Path(folder)).cache, parsed.cache_limit_mb * 10**6), measurer)
+    store = store_in(StudyFolder(Path(folder)).cache, parsed.cache_limit_mb * 10**6, cache)
+    return work_of(prepared, store, measurer)
 
 
 def work_of(prepared: Prepared, store: Store, measurer: Measurer) -> Callable[[Sent, Progress | None], EvalResult]:

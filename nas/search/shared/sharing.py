@@ -28,15 +28,19 @@ class Sharing:
     name: str
     cache: str
 
-    def store(self, folder: StudyFolder, limit_bytes: int) -> SharedStore:
-        """The cache of a searcher.
+    def join(self, prepared: Prepared, folder: StudyFolder) -> str:
+        """Makes sure, before anything is spent, that database and cache can be used; gives words on them.
 
         Raises:
-            NasError: It cannot be used.
+            NasError: One cannot, or the database has another study of this name.
         """
-        store = SharedStore(folder.cache, limit_bytes, self.cache)
-        store.check()
-        return store
+        SharedStore(folder.cache, prepared.recipe.cache_limit_mb * 10**6, self.cache).check()
+        database = Database(parse_url(self.url))
+        ledger = SharedLedger(database, self.name, folder, prepared.recipe, prepared.space, self._inputs(prepared))
+        try:
+            return f"shared: study '{self.name}' in {database.place}; trained networks and artifacts in {self.cache}"
+        finally:
+            ledger.close()
 
     def ledger(self, prepared: Prepared, folder: StudyFolder) -> Callable[[Callable[[], SamplerHints]], Ledger]:
         """What opens the searcher's ledger. All that may not differ between searchers is what their latencies and
@@ -46,10 +50,14 @@ class Sharing:
             StudyError, UnsupportedError: When it is opened: the database cannot be used, or has another study of this
                 name.
         """
-        inputs = prepared.inputs | {f"machine of {target}": print_ for target, print_ in prepared.here.items()}
 
         def opened(hints: Callable[[], SamplerHints]) -> Ledger:
             database = Database(parse_url(self.url))
-            return SharedLedger(database, self.name, folder, prepared.recipe, prepared.space, inputs, hints)
+            return SharedLedger(
+                database, self.name, folder, prepared.recipe, prepared.space, self._inputs(prepared), hints
+            )
 
         return opened
+
+    def _inputs(self, prepared: Prepared) -> dict[str, str]:
+        return prepared.inputs | {f"machine of {target}": here for target, here in prepared.here.items()}
