@@ -208,7 +208,7 @@ def measure_on(
     if not carrying:
         known = sorted({name for node in nodes for name in node.resources if name.startswith("target:")})
         hint = f"there are: {', '.join(known)}" if known else "none carries a target"
-        start = f"""'ray start --address=HEAD:6379 --resources={{"{resource}": 1}}' on it lets one join"""
+        start = f"""on it, ray start --address=HEAD:6379 --num-cpus=0 --resources='{{"{resource}": 1}}' lets one join"""
         raise UnsupportedError(f"no node of the Ray cluster carries {amount:g} of '{resource}'", f"{hint}; {start}")
     deadline = time.monotonic() + patience_s
     while cluster.ray.available_resources().get(resource, 0.0) < amount and time.monotonic() < deadline:

@@ -21,6 +21,10 @@ INSTALL = "pip install 'nas-front[ray]'"
 TARGET = "target:"
 # Started for one search: its objects are requests, results and small files.
 _OBJECT_STORE_BYTES = 256 * 2**20
+_ALIKE = (
+    "it must be of this Python's and this Ray's version; RAY_AUTH_MODE and RAY_AUTH_TOKEN must be what its nodes were "
+    "started with"
+)
 # How long an address may take to answer.
 _CONNECT_S = 10.0
 # Telling nobody of its use, uploading no folder, trying once more what ran out of memory. Read when Ray is imported or
@@ -148,10 +152,9 @@ class RayCluster:
             with _signals_kept():
                 self._loud = _silenced(self.ray)
                 self.ray.init(address=address, **quiet, **options)
-        except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+        except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
             message = "Ray does not start here" if starts else f"the Ray cluster {address} cannot be joined"
-            hint = "" if starts else "it must be of this Python's and this Ray's version; 'ray start --head' starts one"
-            raise StudyError(f"{message}: {one_line(error)}", hint) from None
+            raise StudyError(f"{message}: {one_line(error)}", "" if starts else _ALIKE) from None
 
     def __enter__(self) -> Self:
         return self
