@@ -147,17 +147,38 @@ def hypervolume_history(
 ) -> list[tuple[int, float]]:
     """How the hypervolume grew: for every trial, by number, the hypervolume of the trials up to and including it."""
     history: list[tuple[int, float]] = []
-    front = np.empty((0, len(objectives)))
-    volume = 0.0
+    volume = GrowingVolume(reference, objectives)
     for record in sorted(records, key=lambda r: r.number):
         if record.feasible(constraints):
-            point = reference.normalise(_values([record], objectives))
-            if not (front >= point).all(axis=1).any():  # else it adds nothing, and the volume need not be computed
-                joined = np.concatenate([front, point])
-                front = joined[non_dominated(joined, [True] * len(objectives))]
-                volume = _volume(front)
-        history.append((record.number, volume))
+            volume = volume.with_trial(record)
+        history.append((record.number, volume.value))
     return history
+
+
+class GrowingVolume:
+    """The hypervolume of feasible trials, as more of them come.
+
+    Args:
+        reference: The reference.
+        objectives: Of which it is one.
+    """
+
+    def __init__(self, reference: Reference, objectives: Sequence[Objective]) -> None:
+        self.reference = reference
+        self.objectives = objectives
+        self.value = 0.0
+        self._front = np.empty((0, len(objectives)))
+
+    def with_trial(self, record: Candidate) -> GrowingVolume:
+        """The hypervolume with another trial; itself where that adds nothing."""
+        point = self.reference.normalise(_values([record], self.objectives))
+        if (self._front >= point).all(axis=1).any():  # the volume need not be computed
+            return self
+        grown = GrowingVolume(self.reference, self.objectives)
+        joined = np.concatenate([self._front, point])
+        grown._front = joined[non_dominated(joined, [True] * len(self.objectives))]
+        grown.value = _volume(grown._front)
+        return grown
 
 
 def pareto_front(

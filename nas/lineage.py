@@ -27,6 +27,8 @@ def start_of(record: TrialRecord, records: Sequence[TrialRecord], giver: Giver |
     Raises:
         StudyError: It is of a supernet, or of a trial, that is not there any more.
     """
+    if record.inherits is None:
+        return None
     return _start(record, {other.number: other for other in records}, giver)
 
 

@@ -154,6 +154,12 @@ class TrialRecord:
         """The quantities by key, of two of a key the first: a long search asks each record thousands of times."""
         return {sys.intern(quantity.key): quantity for quantity in reversed(self.quantities)}
 
+    @cached_property
+    def trained_seconds(self) -> float | None:
+        """How long the trial trained its float network; None where it did not."""
+        spent = [stage.seconds for stage in self.stages if stage.stage in TRAINING and not stage.cached]
+        return sum(spent) if spent else None
+
     @property
     def goes_on_from(self) -> int | None:
         """The trial whose checkpoint, network or weights this one took; None where it took none of a trial's."""

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("own_module", "own_family"),
     ("space", "describe", "front", "store", "artifact", "scoring", "lease", "surrogate", "recipe_sections"),
     ("record", "recipe", "shared_cache"),
-    ("measurements", "serving", "proxies", "ties", "finalized", "own_objective"),
+    ("measurements", "serving", "proxies", "ties", "finalized", "own_objective", "growing"),
     ("data", "families", "study", "augment"),
     ("train", "measure"),
     ("compress", "teacher"),

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nas.design import Design, Value
+from nas.growing import Growing
 from nas.lineage import start_of
 from nas.outcome import Outcome
 from nas.pipeline import AnyTeacher, Teacher
@@ -55,6 +56,11 @@ class Asking:
         self.starts = list(starts)
         self.guide = guide
         self.given = given
+        self._seen = Growing(Seen, Seen.learn)
+
+    def seen(self, records: Sequence[TrialRecord]) -> Seen:
+        """What became of designs in these trials."""
+        return self._seen.of(records)
 
     def next(self, records: Sequence[TrialRecord], pending: Sequence[Design] = ()) -> Asked:
         """The next design, of which a trial is started.
@@ -77,7 +83,7 @@ class Asking:
             return self.bridge.ask(fixed=fixed or None)
 
         def proposed() -> Design:
-            seen = settled(records)
+            seen = self.seen(records).settled
             passed: list[Design] = []
             for attempt in range(PROPOSALS):
                 whole = self.bridge.propose(attempt, passed=passed)
@@ -96,10 +102,8 @@ class Asking:
             return self.given
         if self.guide is not None and self._first_teacher_is_to_come(records):
             return None  # what there is by then is too small to teach
-        measured = [record for record in records if record.outcome is Outcome.MEASURED]
-        if not measured:
+        if (best := self.seen(records).best) is None:
             return None
-        best = max(measured, key=lambda record: (record.value("accuracy"), -record.number))
         giver = self.guide.shared if self.guide is not None else None
         return Teacher(best.number, best.design, start_of(best, records, giver))
 
@@ -117,8 +121,8 @@ class Asking:
 
         One that a full disk or a killed process ended is tried again.
         """
-        seen = {record.design.digest for record in records if not worth_another_try(record)}
-        seen |= given_up(records) | {design.digest for design in pending}
+        busy = {design.digest for design in pending}
+        tried = self.seen(records).tried
         own: list[tuple[Design | None, str]] = [
             (self.space.baseline, "baseline"),
             *((design, "first") for design in self.space.first),
@@ -126,7 +130,7 @@ class Asking:
         if self.guide is not None and self.guide.opening.baseline_waits(records):
             own[0] = (None if records else self.guide.opening.begins_with(), "first")
         for design, origin in [*own, *self.starts]:
-            if design is not None and design.digest not in seen:
+            if design is not None and design.digest not in tried and design.digest not in busy:
                 if design.step("distillation") and self.teacher(records) is None:
                     continue
                 return design, origin
@@ -135,32 +139,68 @@ class Asking:
     def _unseen(self, records: Sequence[TrialRecord], pending: Sequence[Design]) -> Design | None:
         """A design that no trial had, drawn at random; then one that was given up; None where all were evaluated."""
         busy = {design.digest for design in pending}
-        seen = {record.design.digest for record in records if not worth_another_try(record)}
-        seen |= given_up(records) | busy
+        seen = self.seen(records).tried | busy
         draw = random.Random(f"{self.recipe.seed}-{len(records)}")
         taught = self.teacher(records) is not None
         for _ in range(RANDOM_DRAWS):
             design = self.space.sample(draw)
             if design.digest not in seen and (taught or not design.step("distillation")):
                 return design
-        for passed in (seen, settled(records) | busy):
+        for passed in (seen, self.seen(records).settled | busy):
             rest = (d for d in self.space.designs() if d.digest not in passed)
             if (left := next((d for d in rest if taught or not d.step("distillation")), None)) is not None:
                 return left
         return None
 
 
-def settled(records: Sequence[TrialRecord]) -> set[str]:
-    """Digests of the designs that were evaluated to the end: not given up, nor failed for no fault of theirs."""
-    open_still = (Outcome.SCREENED, Outcome.STOPPED, Outcome.DUPLICATE)
-    ended = {r.design.digest for r in records if r.outcome not in open_still and not worth_another_try(r)}
-    return ended | given_up(records)
+class Seen:
+    """What became of designs, by digest; see ``nas.growing``.
+
+    Attributes:
+        settled: Designs that were evaluated to the end: not given up untrained, nor failed for no fault of theirs; and
+            those that failed so often for causes that seemed not to be theirs that they are let be.
+        tried: Designs that need no other try, though they were perhaps only screened out.
+        given_up: Those that are let be.
+        trials: The trials of a design, in no order.
+        best: The most accurate measured trial, the earlier of equals.
+    """
+
+    def __init__(self) -> None:
+        self.settled: set[str] = set()
+        self.tried: set[str] = set()
+        self.given_up: set[str] = set()
+        self.best: TrialRecord | None = None
+        self._failed: Counter[str] = Counter()
+        self._trials: dict[str, list[TrialRecord]] = {}
+
+    def learn(self, records: Sequence[TrialRecord]) -> None:
+        """Adds records."""
+        for record in records:
+            self._learn(record)
+
+    def _learn(self, record: TrialRecord) -> None:
+        digest = record.design.digest
+        self._trials.setdefault(digest, []).append(record)
+        if worth_another_try(record):
+            self._failed[digest] += 1
+            if self._failed[digest] >= TRIED:
+                for designs in (self.given_up, self.settled, self.tried):
+                    designs.add(digest)
+            return
+        self.tried.add(digest)
+        if record.outcome not in (Outcome.SCREENED, Outcome.STOPPED, Outcome.DUPLICATE):
+            self.settled.add(digest)
+        if record.outcome is Outcome.MEASURED and record.quantity("accuracy") is not None:
+            self.best = record if self.best is None or _better(record, self.best) else self.best
+
+    def trials(self, digest: str) -> list[TrialRecord]:
+        """The trials of a design, by number."""
+        return sorted(self._trials.get(digest, ()), key=lambda record: record.number)
 
 
-def given_up(records: Sequence[TrialRecord]) -> set[str]:
-    """Digests of the designs that failed so often for causes that seemed not to be theirs that they are let be."""
-    tried = Counter(record.design.digest for record in records if worth_another_try(record))
-    return {digest for digest, count in tried.items() if count >= TRIED}
+def _better(record: TrialRecord, other: TrialRecord) -> bool:
+    """Whether a measured trial is more accurate, or as accurate and earlier."""
+    return (record.value("accuracy"), -record.number) > (other.value("accuracy"), -other.number)
 
 
 def worth_another_try(record: TrialRecord) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nas.outcome import Outcome
-from nas.record import TRAINING, TrialRecord
+from nas.record import TrialRecord
 
 # With fewer trials than this the median stands for all.
 FEWEST = 5
@@ -28,14 +28,13 @@ class Durations:
     def __init__(self, records: Sequence[TrialRecord], encoded: np.ndarray, epochs: int) -> None:
         rows, whole, rest_rows, rest = [], [], [], []
         for record, row in zip(records, encoded, strict=True):
-            spent = [stage for stage in record.stages if stage.stage in TRAINING and not stage.cached]
             if (seconds := training_seconds(record, epochs)) is not None:
                 rows.append(row)
                 whole.append(seconds)
             if record.outcome is Outcome.MEASURED:
                 rest_rows.append(row)
                 other = sum(stage.seconds for stage in record.stages if stage.stage == "supernet")
-                rest.append(max(SHORTEST, record.seconds - other - sum(stage.seconds for stage in spent)))
+                rest.append(max(SHORTEST, record.seconds - other - (record.trained_seconds or 0.0)))
         self.training = _Regression(np.array(rows), np.array(whole))
         self.rest = _Regression(np.array(rest_rows), np.array(rest))
 
@@ -54,10 +53,9 @@ def training_seconds(record: TrialRecord, epochs: int) -> float | None:
 
     Only a training from its first epoch on does.
     """
-    spent = [stage for stage in record.stages if stage.stage in TRAINING and not stage.cached]
-    if not spent or record.origin == "promotion":
+    if record.trained_seconds is None or record.origin == "promotion":
         return None
-    return sum(stage.seconds for stage in spent) * epochs / (record.epochs or epochs)
+    return record.trained_seconds * epochs / (record.epochs or epochs)
 
 
 class _Regression:

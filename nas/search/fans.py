@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -77,11 +77,11 @@ class Fans:
             seen: Digests of designs that are not asked again.
             teacher: Whether there is somebody to learn from; without, no design that is distilled.
         """
-        return list(self._of(trained_networks(records).values(), seen, teacher))
+        return list(self._of(_trained_networks(records).values(), seen, teacher))
 
     def most_promising(
         self,
-        records: Sequence[TrialRecord],
+        trained: Mapping[str, TrialRecord],
         seen: Collection[str],
         teacher: bool,
         most: int,
@@ -92,19 +92,18 @@ class Fans:
         A long study has hundreds of thousands, so those that are left out are not even made.
 
         Args:
-            records: All trials.
+            trained: For every architecture that was trained to its end, by digest, the first trial that did so.
             seen: Digests of designs that are not asked again.
             teacher: Whether there is somebody to learn from.
             most: How many at most.
             best_first: The measured trials from most to least promising.
         """
-        trained = trained_networks(records)
         if len(trained) * MOST_COMPRESSIONS > most:
-            ordered = dict.fromkeys(record.design.architecture_digest for record in best_first())
-            first = list(islice(self._of((trained[digest] for digest in ordered), seen, teacher), most + 1))
+            first = list(islice(self._of(_ordered(trained, best_first()), seen, teacher), most + 1))
             if len(first) > most:
                 return first[:most]
-        return list(self._of(trained.values(), seen, teacher))
+        in_order = sorted(trained.values(), key=lambda record: record.number)
+        return list(self._of(in_order, seen, teacher))
 
     def _of(
         self, trained: Iterable[TrialRecord], seen: Collection[str], teacher: bool
@@ -144,7 +143,16 @@ class Fans:
         }
 
 
-def trained_networks(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
+def _ordered(trained: Mapping[str, TrialRecord], trials: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
+    """The first trial of every architecture, those first whose architecture comes first among some trials."""
+    given = set()
+    for record in trials:
+        if (digest := record.design.architecture_digest) not in given:
+            given.add(digest)
+            yield trained[digest]
+
+
+def _trained_networks(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
     """For every architecture that was trained to its end, by digest, the first trial that did so."""
     trained: dict[str, TrialRecord] = {}
     for record in records:

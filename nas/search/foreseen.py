@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from nas.objectives import Objective
 from nas.outcome import Quantity
-from nas.proxies import UNTRAINED, prediction, rung_key
+from nas.proxies import UNTRAINED, prediction
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.target import Place
@@ -33,25 +31,6 @@ def expected_cost(record: TrialRecord, objective: Objective, recipe: Recipe) -> 
     """What is known of a cost before a training, else what the surrogate said of it."""
     known = known_cost(record, objective, recipe)
     return _value(prediction(record, objective)) if known is None else known
-
-
-def at_rung(records: Iterable[TrialRecord], epochs: int, recipe: Recipe) -> dict[int, tuple[float, ...]]:
-    """Where trials stood at a rung: by number the recipe's objectives, for those of which all are known.
-
-    A quality (accuracy) is that of the float network at the rung, a cost what was known before the training.
-    """
-    found, objectives, key = {}, recipe.parsed_objectives, rung_key(epochs)
-    for record in records:
-        accuracy = _value(record.quantity(key))
-        if accuracy is None:  # it did not come so far; there is always a quality among the objectives
-            continue
-        values = [
-            accuracy if objective.maximise else expected_cost(record, objective, recipe) for objective in objectives
-        ]
-        known = tuple(value for value in values if value is not None)
-        if len(known) == len(values):
-            found[record.number] = known
-    return found
 
 
 def _value(quantity: Quantity | None) -> float | None:

@@ -20,15 +20,16 @@ from nas.choice import Choice
 from nas.design import Design, Value
 from nas.errors import SurrogateError
 from nas.front import reference_from
+from nas.growing import Growing
 from nas.lineage import inherited_label
 from nas.networks import Start
-from nas.outcome import Outcome, Quantity, Reason
+from nas.outcome import Quantity, Reason
 from nas.proxies import rung_accuracy
 from nas.recipe import Recipe
-from nas.record import TRAINING, TrialRecord
+from nas.record import TrialRecord
 from nas.search.encoder import Encoder
 from nas.search.fans import Fans, Trained
-from nas.search.foreseen import at_rung, known_cost
+from nas.search.foreseen import known_cost
 from nas.search.knowledge import Cues, Knowledge, scales_of
 from nas.search.opening import Opening
 from nas.search.parameters import Parameters
@@ -36,6 +37,7 @@ from nas.search.predictor_sampler import Observation
 from nas.search.rough import RoughCosts
 from nas.search.rungs import promotable, standing
 from nas.search.samplers import STARTUP_TRIALS, SamplerHints
+from nas.search.tally import Tally, at_rung
 from nas.space import SearchSpace
 from nas.wording import display
 
@@ -48,8 +50,6 @@ FORESEEING_SHARE = 0.15
 # So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks. They are
 # those of the architectures that came closest to the front.
 MOST_FANS = 4000
-# What is done to an untrained network to foresee its costs, as it is to every trained one.
-LOOKED_AT = frozenset({"export", "quantise", "share", "measure"})
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class Guide:
         self.logs = [objective.kind.log_axis for objective in self.objectives]
         self.fans = Fans(space, recipe.seed)
         self.encoder = Encoder(space)
+        self.tally = Growing(lambda: Tally(recipe), Tally.learn)
         self.said = False
         self._known: tuple[int, Knowledge | None] | None = None
 
@@ -117,11 +118,12 @@ class Guide:
         return self._known[1]
 
     def _fitted(self, records: Sequence[TrialRecord]) -> Knowledge | None:
-        reference = reference_from(records, self.objectives)
+        tally = self.tally.of(records)
+        reference = reference_from([tally.records[n] for n in sorted(tally.values)[:1]], self.objectives)
         try:
-            return Knowledge(self.encoder, self.recipe, records, reference, self.cues)
+            return Knowledge(self.encoder, self.recipe, tally, reference, self.cues)
         except SurrogateError as error:
-            enough = sum(record.outcome is Outcome.MEASURED for record in records) >= 2 * len(self.objectives) + 10
+            enough = len(tally.values) >= 2 * len(self.objectives) + 10
             if enough and not self.said:
                 self.said = True
                 self.say(f"no surrogate can be fitted ({error.message}); the sampler decides alone until one can")
@@ -149,14 +151,14 @@ class Guide:
             # Nothing tells what they are worth: a training that may go on goes on first, as in successive halving.
             return promotions[0] if promotions else Proposal(asked(), "asked")
         fans = self._fans(records, busy, teacher, known) if self.recipe.guided.fans else []
-        if len({record.design.architecture_digest for record in records}) < STARTUP_TRIALS:
+        if len(self.tally.of(records).architectures) < STARTUP_TRIALS:
             # Surrogates of few architectures expect much of everything, and then most of what is cheapest; but
             # architectures are what they have to learn of. What costs no training is welcome at once.
             trained = Trained(records)
             fans = [(record, design) for record, design in fans if trained.serves(design)]
         proposals = [Proposal(asked(), "asked"), *promotions]
         proposals += [Proposal(design, "fan", record.number) for record, design in fans]
-        by_number = {record.number: record for record in records}
+        by_number = self.tally.of(records).records
         shares = [self._share(proposal, by_number) for proposal in proposals]
         designs = [proposal.design for proposal in proposals]
         costs = np.array([self._costs(proposal, by_number) for proposal in proposals])
@@ -170,7 +172,8 @@ class Guide:
         self, records: Sequence[TrialRecord], busy: set[str], teacher: bool, known: Knowledge
     ) -> list[tuple[TrialRecord, Design]]:
         """The fans that are judged: all while they are few."""
-        return self.fans.most_promising(records, _seen(records) | busy, teacher, MOST_FANS, known.best_first)
+        tally = self.tally.of(records)
+        return self.fans.most_promising(tally.trained, tally.designs | busy, teacher, MOST_FANS, known.best_first)
 
     def hints(self, records: Sequence[TrialRecord], parameters: Parameters) -> SamplerHints:
         """What a sampler may know beside what it is told: of stopped trials an estimate, of designs their seconds, and
@@ -209,25 +212,20 @@ class Guide:
 
     def promotions(self, records: Sequence[TrialRecord]) -> list[Proposal]:
         """The stopped trainings that would go on now."""
-        gone_on = {record.parent for record in records if record.origin == "promotion"}
-        final = {record.design.digest for record in records if record.outcome is not Outcome.STOPPED}
+        tally = self.tally.of(records)
+        open_still = {
+            number: stopped.epochs
+            for number, stopped in tally.stopped.items()
+            if number not in tally.gone_on and stopped.digest not in tally.ended
+        }
         found = []
         for epochs in reversed(self.rungs):
-            waiting = [
-                record
-                for record in records
-                if record.outcome is Outcome.STOPPED
-                and record.epochs == epochs
-                and record.number not in gone_on
-                and record.design.digest not in final
-            ]
-            if waiting:
-                there = at_rung(records, epochs, self.recipe)
-                numbers = [record.number for record in waiting if record.number in there]
-                designs = {record.number: record.design for record in waiting}
+            there = tally.at_rung[epochs]
+            numbers = [number for number, own in open_still.items() if own == epochs and number in there]
+            if numbers:
                 reduction = self.recipe.guided.reduction
                 for number in promotable(numbers, there, self.maximise, reduction, self.logs):
-                    found.append(Proposal(designs[number], "promotion", number))
+                    found.append(Proposal(tally.records[number].design, "promotion", number))
         return found
 
     def foresee(self, records: Sequence[TrialRecord], design: Design) -> tuple[Quantity, ...]:
@@ -268,28 +266,21 @@ class Guide:
 
     def may_give_up(self, records: Sequence[TrialRecord], record: TrialRecord) -> bool:
         """Whether a trial may be screened out: what the sampler proposes, unless it insists."""
-        insists = any(r.outcome is Outcome.SCREENED and r.design.digest == record.design.digest for r in records)
-        return record.origin == "asked" and not insists
+        return record.origin == "asked" and record.design.digest not in self.tally.of(records).screened
 
     def foresees(self, records: Sequence[TrialRecord]) -> bool:
         """Whether trainings are dear enough to export and time the untrained network first."""
-        trainings, looks = [], []
-        for record in records:
-            seconds = sum(stage.seconds for stage in record.stages if stage.stage in TRAINING and not stage.cached)
-            if record.outcome is Outcome.MEASURED and seconds:
-                trainings.append(seconds)
-                looks.append(sum(stage.seconds for stage in record.stages if stage.stage in LOOKED_AT))
-        return bool(trainings) and float(np.median(looks)) < FORESEEING_SHARE * float(np.median(trainings))
+        tally = self.tally.of(records)
+        usual = float(np.median(tally.trainings)) if tally.trainings else 0.0
+        return bool(tally.trainings) and float(np.median(tally.looks)) < FORESEEING_SHARE * usual
 
     def gates(self, records: Sequence[TrialRecord], record: TrialRecord) -> tuple[int, ...]:
         """The rungs that a trial still has before it: none where its network is trained, or where it is to be kept."""
-        trained = any(
-            other.outcome is Outcome.MEASURED and other.design.architecture_digest == record.design.architecture_digest
-            for other in records
-        )
+        tally = self.tally.of(records)
+        trained = record.design.architecture_digest in tally.trained
         if record.origin not in ("asked", "promotion") or record.spared or trained:
             return ()
-        parent = next((other for other in records if other.number == record.parent), None)
+        parent = tally.records.get(record.parent) if record.parent is not None else None
         done = (parent.epochs or 0) if record.origin == "promotion" and parent is not None else 0
         return tuple(epochs for epochs in self.rungs if epochs > done)
 
@@ -301,21 +292,26 @@ class Guide:
             record: The trial, with its accuracy at the rung.
             epochs: Of the rung.
         """
-        there = at_rung([*records, record], epochs, self.recipe)
-        if record.number not in there:
+        accuracy = rung_accuracy(record, epochs)
+        own = None if accuracy is None else at_rung(record, accuracy, self.objectives, self.recipe)
+        if own is None:
             return None  # a cost is not known, so there is nothing to judge by
+        there = self.tally.of(records).at_rung[epochs] | {record.number: own}
         found = standing(record.number, there, self.maximise, self.recipe.guided.reduction, self.logs)
         if found.goes_on:
             return None
-        at = display("accuracy", rung_accuracy(record, epochs) or 0.0)
+        at = display("accuracy", accuracy or 0.0)
         of = self.recipe.budget.epochs
         return Reason("rung", f"after {epochs} of {of} epochs: place {found.place} of {found.among}, accuracy {at}")
 
     def label(self, records: Sequence[TrialRecord], record: TrialRecord) -> str | None:
         """What the training of a trial starts from, as its record says it."""
+        begun = self.tally.of(records).begun.get(record.design.architecture_digest)
+        if begun is not None:
+            return begun.inherits
         return inherited_label(record, records, self.recipe.guided.inheritance, self.finetunes)
 
-    def _share(self, proposal: Proposal, by_number: dict[int, TrialRecord]) -> float:
+    def _share(self, proposal: Proposal, by_number: Mapping[int, TrialRecord]) -> float:
         """How much of its training a proposal has before it."""
         if proposal.parent is None:
             return 1.0
@@ -323,11 +319,11 @@ class Guide:
             return 0.0
         return 1 - (by_number[proposal.parent].epochs or 0) / self.recipe.budget.epochs
 
-    def _trials(self, proposal: Proposal, by_number: dict[int, TrialRecord]) -> float:
+    def _trials(self, proposal: Proposal, by_number: Mapping[int, TrialRecord]) -> float:
         """How much of a budget of trials a proposal takes: see ``Study.spent``."""
         return self._share(proposal, by_number) if proposal.origin == "promotion" else 1.0
 
-    def _costs(self, proposal: Proposal, by_number: dict[int, TrialRecord]) -> list[float]:
+    def _costs(self, proposal: Proposal, by_number: Mapping[int, TrialRecord]) -> list[float]:
         """The objectives that are known of a proposal already: the costs of a stopped training; NaN for the others."""
         record = by_number[proposal.parent] if proposal.origin == "promotion" and proposal.parent is not None else None
         costs = []
@@ -335,8 +331,3 @@ class Guide:
             known = None if record is None or objective.maximise else known_cost(record, objective, self.recipe)
             costs.append(float("nan") if known is None else known)
         return costs
-
-
-def _seen(records: Sequence[TrialRecord]) -> set[str]:
-    """Digests of designs that need not be tried again as a fan."""
-    return {record.design.digest for record in records if record.reason is None or not record.reason.transient}

@@ -7,7 +7,7 @@ feeds the surrogate and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -17,13 +17,14 @@ from nas.design import Design, Value
 from nas.errors import SurrogateError
 from nas.front import Reference, non_dominated
 from nas.objectives import Constraint, Objective
-from nas.outcome import How, Outcome, Quantity
-from nas.proxies import PREDICTED, prediction, rung_accuracy
+from nas.outcome import How, Quantity
+from nas.proxies import PREDICTED, prediction
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.durations import Durations
 from nas.search.encoder import Encoder
 from nas.search.foreseen import known_cost
+from nas.search.tally import NAN, Stopped, Tally, on_axis
 from nas.surrogate.evolve import ranked
 from nas.surrogate.history import Known, surrogates
 from nas.surrogate.outlook import Outlook
@@ -53,7 +54,7 @@ class Knowledge:
     Args:
         encoder: Of the space that designs are of.
         recipe: Objectives, constraints, epochs, seed.
-        records: All trials so far.
+        tally: What trials told so far.
         reference: Of the hypervolume; None before the first measured trial.
         cues: Cheap measures that help the surrogates: of an earlier study, of a supernet.
 
@@ -65,47 +66,62 @@ class Knowledge:
         self,
         encoder: Encoder,
         recipe: Recipe,
-        records: Sequence[TrialRecord],
+        tally: Tally,
         reference: Reference | None,
         cues: Cues | None = None,
     ) -> None:
         self.recipe = recipe
         self.objectives = recipe.parsed_objectives
         self.constraints = recipe.parsed_constraints
+        self.maximise = [objective.maximise for objective in self.objectives]
         self.cues = cues
-        self.records = list(records)
-        measured = [record for record in records if record.outcome is Outcome.MEASURED]
-        if len(measured) < FEWEST or reference is None:
-            raise SurrogateError(f"{len(measured)} trials were measured, but {FEWEST} are needed to learn from")
+        self.tally = tally
+        self.measured = sorted(tally.values)
+        if len(self.measured) < FEWEST or reference is None:
+            raise SurrogateError(f"{len(self.measured)} trials were measured, but {FEWEST} are needed to learn from")
         self.reference = np.array(reference.values)
         self.encoder = encoder
-        final = {record.design.digest for record in measured}
-        stopped = [r for r in records if r.outcome is Outcome.STOPPED and r.design.digest not in final]
-        self.learned_from = [*measured, *stopped]
-        self.values, self.noise = self._values(measured, stopped)
-        designs = [record.design for record in self.learned_from]
-        known = Known(self.encoder.encode(designs), self.values, self.noise, len(measured), self._cues(designs))
-        self.outlook = surrogates(self.encoder.encoding, known, [objective.maximise for objective in self.objectives])
-        feasible = [record for record in measured if record.feasible(self.constraints)]
-        points = np.array([[r.value(o.key) for o in self.objectives] for r in feasible])
-        points = points.reshape(len(feasible), len(self.objectives))
-        self.front = points[non_dominated(points, [o.maximise for o in self.objectives])]
+        self.stopped = sorted(n for n, stopped in tally.stopped.items() if stopped.digest not in tally.evaluated)
+        self.values, self.noise = self._values()
+        trials = [*self.measured, *self.stopped]
+        self.outlook = self._surrogates(trials, self.values, self.noise, self.maximise, len(self.measured), cues)
+        self.feasible = [number for number in self.measured if number in tally.feasible]
+        self.points = self._told(self.feasible)
+        self.front = self.points[non_dominated(self.points, self.maximise)]
 
-    def best_first(self) -> list[TrialRecord]:
+    def _surrogates(
+        self,
+        trials: Sequence[int],
+        values: np.ndarray,
+        noise: np.ndarray,
+        maximise: Sequence[bool],
+        own: int,
+        cues: Cues | None = None,
+    ) -> Outlook:
+        """Surrogates of N×K values that N trials told; arguments as of ``Known``."""
+
+        def designs(places: np.ndarray) -> list[Design]:
+            return [self.tally.records[trials[place]].design for place in places]
+
+        cued = None if cues is None else lambda places: cues(designs(places))
+        known = Known(lambda places: self.encoder.encode(designs(places)), values, noise, own, cued)
+        return surrogates(self.encoder.encoding, known, maximise)
+
+    def best_first(self) -> Iterator[TrialRecord]:
         """The measured trials from most to least promising: by non-dominated rank, then by how alone they stand."""
-        measured = [record for record in self.learned_from if record.outcome is Outcome.MEASURED]
-        signs = np.array([1.0 if objective.maximise else -1.0 for objective in self.objectives])
-        return [measured[place] for place in ranked(signs * self.values[: len(measured)])]
+        signs = np.where(self.maximise, 1.0, -1.0)
+        for place in ranked(signs * self.values[: len(self.measured)]):
+            yield self.tally.records[self.measured[place]]
 
     @property
     def screens(self) -> bool:
         """Whether enough is known to give designs up untrained."""
-        return sum(record.outcome is Outcome.MEASURED for record in self.records) >= FEWEST_TO_SCREEN
+        return len(self.measured) >= FEWEST_TO_SCREEN
 
     @cached_property
     def durations(self) -> Durations:
         """How long trials take."""
-        timed = [r for r in self.records if r.outcome in (Outcome.MEASURED, Outcome.STOPPED)]
+        timed = [self.tally.records[number] for number in sorted(self.tally.timed)]
         return Durations(timed, self.encoder.encode([r.design for r in timed]), self.recipe.budget.epochs)
 
     def seconds(self, designs: Sequence[Design], shares: Sequence[float]) -> np.ndarray:
@@ -118,10 +134,10 @@ class Knowledge:
 
     def estimates(self) -> list[tuple[Design, tuple[float, ...], tuple[float, ...]]]:
         """Of stopped trials the designs, what their objectives would be (NaN where that is open), and how surely."""
+        own = slice(len(self.measured), None)
         return [
-            (record.design, tuple(values), tuple(noise))
-            for record, values, noise in zip(self.learned_from, self.values, self.noise, strict=True)
-            if record.outcome is Outcome.STOPPED
+            (self.tally.records[number].design, tuple(values), tuple(noise))
+            for number, values, noise in zip(self.stopped, self.values[own], self.noise[own], strict=True)
         ]
 
     def improvement(self, designs: Sequence[Design], known: np.ndarray | None = None) -> np.ndarray:
@@ -174,7 +190,7 @@ class Knowledge:
         least, most = [], []
         for column, objective in enumerate(self.objectives):
             known = self.values[np.isfinite(self.values[:, column]), column]
-            scaled = [_scale(float(end), objective) for end in (known.min(), known.max())]
+            scaled = [on_axis(float(end), objective) for end in (known.min(), known.max())]
             extent = max(scaled[1] - scaled[0], 0.1)
             ends = [scaled[0] - extent, scaled[1] + extent]
             if objective.kind.log_axis:
@@ -204,13 +220,9 @@ class Knowledge:
 
     def beaten(self, values: np.ndarray) -> int | None:
         """The number of a measured trial that is better than such objectives in all; None where none is."""
-        for record in self.records:
-            if record.feasible(self.constraints):
-                own = np.array([record.value(objective.key) for objective in self.objectives])
-                signs = np.array([1.0 if objective.maximise else -1.0 for objective in self.objectives])
-                if (signs * own >= signs * values).all() and (own != values).any():
-                    return record.number
-        return None
+        signs = np.array([1.0 if objective.maximise else -1.0 for objective in self.objectives])
+        better = (signs * self.points >= signs * values).all(axis=1) & (self.points != values).any(axis=1)
+        return self.feasible[int(np.argmax(better))] if better.any() else None
 
     @cached_property
     def inflation(self) -> tuple[float, ...]:
@@ -220,12 +232,7 @@ class Knowledge:
         were measured. Never less than 1.
         """
         factors = []
-        for objective in self.objectives:
-            misses = []
-            for record in self.records:
-                quantity = prediction(record, objective)
-                if record.outcome is Outcome.MEASURED and quantity is not None:
-                    misses.append(_miss(quantity, record.value(objective.key), objective))
+        for misses in self.tally.misses:
             few = len(misses) < FEWEST_CHECKED
             rank = min(1.0, LEVEL * (len(misses) + 1) / max(1, len(misses)))
             factors.append(1.0 if few else max(1.0, float(np.quantile(misses, rank))))
@@ -234,34 +241,37 @@ class Knowledge:
     def _cues(self, designs: Sequence[Design]) -> np.ndarray | None:
         return None if self.cues is None else self.cues(designs)
 
-    def _values(self, measured: Sequence[TrialRecord], stopped: Sequence[TrialRecord]) -> tuple[np.ndarray, np.ndarray]:
-        """Objectives of all that is learned from, N×M with NaN where unknown, and their standard deviations."""
-        values = [[record.value(objective.key) for objective in self.objectives] for record in measured]
-        noise = [[0.0] * len(self.objectives) for _ in measured]
-        gains = {epochs: _gain(measured, epochs) for epochs in {record.epochs for record in stopped} if epochs}
-        for record in stopped:
-            accuracy, spread = self._final_accuracy(record, gains.get(record.epochs or 0))
-            row, deviations = [], []
-            for objective in self.objectives:
-                if objective.maximise:
-                    row.append(accuracy)
-                    deviations.append(spread)
-                else:
-                    cost = known_cost(record, objective, self.recipe)
-                    row.append(float("nan") if cost is None else cost)
-                    deviations.append(0.0)
-            values.append(row)
-            noise.append(deviations)
-        shape = (len(values), len(self.objectives))
-        return np.array(values, dtype=float).reshape(shape), np.array(noise).reshape(shape)
+    def _told(self, measured: Sequence[int]) -> np.ndarray:
+        """Objectives of measured trials, N×M."""
+        values = [self.tally.values[number] for number in measured]
+        return np.array(values, dtype=float).reshape(len(values), len(self.objectives))
 
-    def _final_accuracy(self, record: TrialRecord, gain: tuple[float, float] | None) -> tuple[float, float]:
-        """What a stopped trial's accuracy would have become, and how uncertain that is; NaN where it can't be told."""
-        if record.epochs is None or gain is None or (at_rung := rung_accuracy(record, record.epochs)) is None:
-            return float("nan"), 0.0
-        middle, spread = gain
-        error = float(np.exp(_log_error(at_rung) + middle))
-        return 1 - min(1.0, error), error * max(LEAST_SPREAD, spread)
+    def _values(self) -> tuple[np.ndarray, np.ndarray]:
+        """Objectives of all that is learned from, N×M with NaN where unknown, and their standard deviations."""
+        told = self._told(self.measured)
+        stopped = [self.tally.stopped[number] for number in self.stopped]
+        costs = np.array([one.costs for one in stopped], dtype=float).reshape(len(stopped), told.shape[1])
+        accuracies, spreads = self._final_accuracies(stopped)
+        qualities = np.array(self.maximise)
+        return (
+            np.vstack([told, np.where(qualities, accuracies[:, None], costs)]),
+            np.vstack([np.zeros_like(told), np.where(qualities, spreads[:, None], 0.0)]),
+        )
+
+    def _final_accuracies(self, stopped: Sequence[Stopped]) -> tuple[np.ndarray, np.ndarray]:
+        """What stopped trials' accuracies would have become, and how uncertain that is; NaN where it can't be told."""
+        gains = {epochs: self._gain(epochs) for epochs in {one.epochs for one in stopped}}
+        middle, spread = np.array([gains[one.epochs] for one in stopped], dtype=float).reshape(-1, 2).T
+        errors = np.exp(np.array([one.log_error for one in stopped], dtype=float) + middle)
+        return 1 - np.minimum(1.0, errors), np.nan_to_num(errors * np.maximum(LEAST_SPREAD, spread))
+
+    def _gain(self, epochs: int | None) -> tuple[float, float]:
+        """How much trainings gain from a rung to their end, as log errors: median and spread; NaN where few tell."""
+        gains = self.tally.gains.get(epochs, ()) if epochs is not None else ()
+        if len(gains) < FEWEST_GAINS:
+            return NAN, NAN
+        middle = float(np.median(gains))
+        return middle, 1.4826 * float(np.median(np.abs(np.array(gains) - middle))) if len(gains) >= 5 else GAIN_SPREAD
 
     def _feasible(self, designs: Sequence[Design], x: np.ndarray, cues: np.ndarray | None) -> np.ndarray:
         """How likely each design meets all constraints."""
@@ -282,30 +292,17 @@ class Knowledge:
         keys = {objective.key for objective in self.objectives}
         models = {}
         for constraint in self.constraints:
-            known = [r for r in self.records if r.quantity(constraint.quantity.key) is not None]
-            if constraint.quantity.key in keys or len(known) < FEWEST:
+            values = self.tally.limited[constraint.quantity.key]
+            if constraint.quantity.key in keys or len(values) < FEWEST:
                 continue
-            values = np.array([[record.value(constraint.quantity.key)] for record in known])
+            trials = sorted(values)
+            known = np.array([[values[number]] for number in trials])
             try:
-                x = self.encoder.encode([record.design for record in known])
-                found = Known(x, values, np.zeros_like(values), len(known))
-                models[constraint.key] = surrogates(self.encoder.encoding, found, [constraint.quantity.maximise])
+                none, maximise = np.zeros_like(known), [constraint.quantity.maximise]
+                models[constraint.key] = self._surrogates(trials, known, none, maximise, len(trials))
             except SurrogateError:  # constant: it is the same for all designs
                 continue
         return models
-
-
-def _gain(measured: Sequence[TrialRecord], epochs: int) -> tuple[float, float] | None:
-    """How much trainings gain from a rung to their end, as log errors: median and spread; None where few tell."""
-    gains = [
-        _log_error(record.value("accuracy")) - _log_error(before)
-        for record in measured
-        if (before := rung_accuracy(record, epochs)) is not None
-    ]
-    if len(gains) < FEWEST_GAINS:
-        return None
-    middle = float(np.median(gains))
-    return middle, 1.4826 * float(np.median(np.abs(np.array(gains) - middle))) if len(gains) >= 5 else GAIN_SPREAD
 
 
 def scales_of(objectives: Sequence[Objective]) -> tuple[str, ...]:
@@ -313,29 +310,10 @@ def scales_of(objectives: Sequence[Objective]) -> tuple[str, ...]:
     return tuple("log" if o.kind.log_axis and not o.maximise else "linear" for o in objectives)
 
 
-def _log_error(accuracy: float) -> float:
-    return float(np.log(max(1e-4, 1 - accuracy)))
-
-
-def _scale(value: float, objective: Objective) -> float:
-    """Costs with a logarithmic axis are widened in their logarithm."""
-    return float(np.log(max(value, 1e-12))) if objective.kind.log_axis else value
-
-
 def _widened(middle: float, end: float, factor: float, objective: Objective) -> float:
-    centre = _scale(middle, objective)
-    far = centre + factor * (_scale(end, objective) - centre)
+    centre = on_axis(middle, objective)
+    far = centre + factor * (on_axis(end, objective) - centre)
     return float(np.exp(far)) if objective.kind.log_axis else far
-
-
-def _miss(quantity: Quantity, value: float, objective: Objective) -> float:
-    """How far a measured value lies from what was predicted, in half-widths of the interval before it was widened."""
-    assert quantity.low is not None
-    assert quantity.high is not None
-    centre, own = _scale(quantity.value, objective), _scale(value, objective)
-    end = _scale(quantity.high if own > centre else quantity.low, objective)
-    width = abs(end - centre) / float(quantity.detail.get("inflation", 1.0))
-    return abs(own - centre) / width if width > 0 else float(own != centre)
 
 
 def _chance(constraint: Constraint, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -26,17 +26,17 @@ from nas.outcome import Outcome, Reason
 from nas.pipeline import AnyTeacher, Teacher
 from nas.recipe import Recipe
 from nas.record import StageResult, TrialRecord, utc_now
-from nas.search.asking import TRIED, Asking, given_up, settled, worth_another_try
+from nas.search.asking import TRIED, Asking, worth_another_try
 from nas.search.evaluation import Evaluation, Steps
+from nas.search.flat import Flatness
 from nas.search.guide import Guide
 from nas.search.ledger import Ledger, LocalLedger
 from nas.search.optuna_bridge import Asked, Bridge
-from nas.search.plan import flat_since
 from nas.search.samplers import SamplerHints
 from nas.search.stopping import Stopping
 from nas.search.writing import writing
 from nas.space import SearchSpace
-from nas.study import Study, StudyFolder, read_trials
+from nas.study import Standing, Study, StudyFolder, read_trials
 from nas.teacher.given import GivenTeacher
 from nas.wording import plural
 from nas.workers.executor import Done, Executor, Lost
@@ -153,6 +153,8 @@ class Loop:
         self.bridge = self.ledger.bridge
         self.asking = Asking(self.bridge, recipe, space, starts, guide, given)
         self.evaluation = Evaluation(folder, guide)
+        self.flatness = Flatness(recipe)
+        self.standing = Standing(folder, recipe)
         self.stopping = stopping or Stopping()
         self.clock = clock
         self.fetch = fetch
@@ -246,7 +248,7 @@ class Loop:
         return self.guide.hints(self.records, self.bridge.parameters) if self.guide is not None else SamplerHints()
 
     def _study(self) -> Study:
-        return Study(self.folder, self.recipe, list(self.records))
+        return Study(self.folder, self.recipe, list(self.records), standing=self.standing)
 
     def _ended(self) -> Ended | None:
         """Why no further trial is started; None where one is. Trials under way count as whole ones.
@@ -262,10 +264,10 @@ class Loop:
             if left <= 0 or left < 0.5 * self.executor.slots * _median_seconds(study.counted):
                 return Ended(f"the budget of {budget.minutes:g} minutes is spent", alone=True)
         designs = {asked.design.digest for asked in at_work}
-        if len(settled(self.records) | designs) >= self.space.size():
+        if len(self.asking.seen(self.records).settled | designs) >= self.space.size():
             return Ended(f"every design of the search space was evaluated: {self.space.size():,}")
         if budget.patience_minutes is not None:
-            flat = flat_since(study.records, self.recipe)
+            flat = self.flatness.seconds(study.records)
             if flat >= 60 * budget.patience_minutes:
                 return Ended(f"the hypervolume has been flat for {budget.patience_minutes:g} minutes")
         return None
@@ -370,12 +372,13 @@ class Loop:
         unsettled = [Outcome.DUPLICATE, Outcome.SCREENED]
         if asked.origin in ("promotion", "unseen"):
             unsettled.append(Outcome.STOPPED)
-        for record in self.records:
-            same = record.design.digest == asked.design.digest and record.teacher == asked.teacher
-            if same and record.outcome not in unsettled and not worth_another_try(record):
+        seen = self.asking.seen(self.records)
+        trials = seen.trials(asked.design.digest)
+        for record in trials:
+            if record.teacher == asked.teacher and record.outcome not in unsettled and not worth_another_try(record):
                 return record
-        if asked.design.digest in given_up(self.records):
-            return next(r for r in reversed(self.records) if r.design.digest == asked.design.digest and r.reason)
+        if asked.design.digest in seen.given_up:
+            return next(record for record in reversed(trials) if record.reason)
         return None
 
     def _trim_cache(self, study: Study) -> None:

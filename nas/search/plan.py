@@ -1,4 +1,4 @@
-"""What a search sets out to do: its strategy, its rungs, how many trials to expect; and when it has gone flat."""
+"""What a search sets out to do: its strategy, its rungs, how many trials to expect."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.front import hypervolume_history, reference_from
-from nas.objectives import Constraint, Objective
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.costs import Costs, duration
@@ -19,8 +17,6 @@ from nas.study import counted, spent
 from nas.train import DECAY_SHARE
 from nas.wording import plural
 
-# The hypervolume has grown when it has by more than this share of itself.
-GROWTH = 0.001
 # Draws, and the share of them within, of the expected number of trials.
 DRAWS, WITHIN = 1000, 0.9
 
@@ -241,40 +237,3 @@ def _minutes(seconds: float) -> str:
     """Minutes that hold so many seconds: rounded up, to a tenth below ten."""
     minutes = seconds / 60
     return f"{math.ceil(10 * minutes) / 10:g}" if minutes < 10 else f"{math.ceil(minutes)}"
-
-
-def flat_since(records: Sequence[TrialRecord], recipe: Recipe, now: float | None = None) -> float:
-    """For how many seconds of search the hypervolume has not grown, by more than ``GROWTH`` of itself.
-
-    Time is the sum of the trials' seconds, so that a pause between two runs is none of it. Small gains add up until
-    together they are growth. Before the first trial that meets the constraints there is nothing that could grow, and
-    the time since the beginning counts.
-
-    Args:
-        records: The study's.
-        recipe: Objectives and constraints.
-        now: Seconds of search so far; those of all records by default.
-    """
-    in_order = sorted(records, key=lambda record: record.number)
-    elapsed = np.cumsum([record.seconds for record in in_order])
-    until = float(elapsed[-1]) if in_order else 0.0
-    ended = {record.number: float(moment) for record, moment in zip(in_order, elapsed, strict=True)}
-    objectives, constraints = recipe.parsed_objectives, recipe.parsed_constraints
-    grown, last = 0.0, 0.0
-    reference = reference_from(records, objectives)
-    if reference is not None:
-        better = _better_than_before(in_order, objectives, constraints)
-        for number, volume in hypervolume_history(better, reference, objectives, constraints):
-            if volume > grown * (1 + GROWTH):
-                grown, last = volume, ended[number]
-    return max(0.0, (until if now is None else now) - last)
-
-
-def _better_than_before(
-    records: Sequence[TrialRecord], objectives: Sequence[Objective], constraints: Sequence[Constraint]
-) -> list[TrialRecord]:
-    """The feasible trials that no earlier one equals or beats in every objective: no other can add a volume."""
-    feasible = [record for record in records if record.feasible(constraints)]
-    signs = np.array([1.0 if objective.maximise else -1.0 for objective in objectives])
-    gains = np.array([[record.value(o.key) for o in objectives] for record in feasible]).reshape(-1, len(signs)) * signs
-    return [record for row, record in enumerate(feasible) if not (gains[:row] >= gains[row]).all(axis=1).any()]

@@ -91,7 +91,8 @@ def promotable(
 ) -> list[int]:
     """Trials that were stopped at a rung and would go on now, the best first; arguments as for ``standing``."""
     order, most = _ordered(others, maximise, reduction, logs)
-    return [number for number in order[:most] if number in set(stopped)] if len(order) >= reduction else []
+    waiting = set(stopped)
+    return [number for number in order[:most] if number in waiting] if len(order) >= reduction else []
 
 
 def _ordered(

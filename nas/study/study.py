@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nas.errors import StudyError
-from nas.front import Reference, pareto_front, reference_from
+from nas.front import Reference, reference_from
 from nas.measurements import read_measurements, timed_in_turns
 from nas.outcome import Outcome, Quantity
 from nas.recipe import Recipe
@@ -16,7 +16,8 @@ from nas.record import TrialRecord
 from nas.safety.json_text import read_json
 from nas.store import Store
 from nas.study.folder import StudyFolder, load_own_recipe
-from nas.study.trials import check_one_machine, counted, read_trials, spent
+from nas.study.standing import Standing
+from nas.study.trials import counted, read_trials, spent
 from nas.target import ONNX
 
 
@@ -29,6 +30,7 @@ class Study:
         records: Its trials.
         in_turns: Those of them whose latencies were timed in turns, with these latencies, by number. They stand in for
             the records, but do not decide who is on the front (see ``nas.measurements``).
+        standing: Knows the front of the study with fewer trials, where one is read again and again.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class Study:
         recipe: Recipe,
         records: list[TrialRecord],
         in_turns: Mapping[int, TrialRecord] | None = None,
+        standing: Standing | None = None,
     ) -> None:
         self.folder = folder
         self.recipe = recipe
         self.as_told = records
+        self.standing = standing or Standing(folder, recipe)
         self.in_turns = dict(in_turns or {})
         self.records = [self.in_turns.get(record.number, record) for record in records]
 
@@ -90,10 +94,8 @@ class Study:
         Raises:
             StudyError: Their latencies were measured on more than one machine, and so cannot be compared.
         """
-        check_one_machine(self.folder, self.recipe, self.as_told)
-        objectives = self.recipe.parsed_objectives
-        members = {r.number for r in pareto_front(self.as_told, objectives, self.recipe.parsed_constraints)}
-        cost = next(objective.key for objective in objectives if not objective.maximise)
+        members = {record.number for record in self.standing.front(self.as_told)}
+        cost = next(objective.key for objective in self.recipe.parsed_objectives if not objective.maximise)
         return sorted(
             (record for record in self.records if record.number in members),
             key=lambda record: (record.value(cost), record.number),

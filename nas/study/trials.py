@@ -69,7 +69,7 @@ def check_one_machine(
     Raises:
         StudyError: It was not; the message says which trials were measured where, the hint how to mend it.
     """
-    for key, target in _compared(recipe):
+    for key, target in compared(recipe):
         found = environments(records, key)
         if here is not None and target in here and found:
             found.setdefault(here[target], [])
@@ -87,7 +87,7 @@ def check_one_machine(
         )
 
 
-def _compared(recipe: Recipe) -> list[tuple[str, str]]:
+def compared(recipe: Recipe) -> list[tuple[str, str]]:
     """The keys of what a recipe compares, with their targets: of a place all that compete for it, as each runtime has
     a fingerprint of its own.
     """

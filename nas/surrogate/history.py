@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,23 +88,35 @@ class Known:
     """What surrogates are fitted on, as numbers.
 
     Args:
-        x: N×D encoded designs, the study's own first, in the order in which they ended.
+        x: N×D encoded designs, the study's own first, in the order in which they ended; or what gives those at some
+            places, as of a long study few are looked at.
         values: N×M objectives in own units; NaN where unknown.
         noise: N×M standard deviations; 0 for none.
         own: How many of the rows are the study's own.
-        cues: See ``Outlook.fit``.
+        cues: See ``Outlook.fit``; or what gives them, as above.
     """
+
+    x: np.ndarray | Callable[[np.ndarray], np.ndarray]
+    values: np.ndarray
+    noise: np.ndarray
+    own: int
+    cues: np.ndarray | Callable[[np.ndarray], np.ndarray] | None = None
+
+    def at(self, places: np.ndarray) -> LookedAt:
+        """Some of it."""
+        x = self.x(places) if callable(self.x) else self.x[places]
+        cues = self.cues(places) if callable(self.cues) else None if self.cues is None else self.cues[places]
+        return LookedAt(x, self.values[places], self.noise[places], cues)
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """What is looked at of what is known; see there."""
 
     x: np.ndarray
     values: np.ndarray
     noise: np.ndarray
-    own: int
-    cues: np.ndarray | None = None
-
-    def at(self, places: np.ndarray) -> Known:
-        """Some of it."""
-        cues = None if self.cues is None else self.cues[places]
-        return Known(self.x[places], self.values[places], self.noise[places], self.own, cues)
+    cues: np.ndarray | None
 
 
 def surrogates(encoding: Encoding, known: Known, maximise: Sequence[bool], plain: bool = False) -> Outlook:
@@ -123,12 +135,12 @@ def surrogates(encoding: Encoding, known: Known, maximise: Sequence[bool], plain
     try:
         found = _sought(encoding, known.at(beginning), maximise, plain)
     except SurrogateError:  # all the same at the beginning
-        found = _sought(encoding, known, maximise, plain)
+        found = _sought(encoding, known.at(np.arange(len(known.values))), maximise, plain)
     kept = known.at(conditioned_on(known.values * np.where(np.asarray(maximise), 1.0, -1.0)))
     return found.updated(kept.x, kept.values, kept.noise, kept.cues)
 
 
-def _sought(encoding: Encoding, known: Known, maximise: Sequence[bool], plain: bool) -> Outlook:
+def _sought(encoding: Encoding, known: LookedAt, maximise: Sequence[bool], plain: bool) -> Outlook:
     """Fitted surrogates."""
     digest = hashlib.sha256(repr((list(maximise), plain, encoding.columns, known.x.shape)).encode())
     for part in (known.x, known.values, known.noise, *(() if known.cues is None else (known.cues,))):

@@ -26,12 +26,11 @@ from nas.recipe_sections import WorkersConfig
 from nas.record import StageResult, TrialRecord
 from nas.search.costs import PARTS, Costs, DesignCost, Spread, costs_of, duration
 from nas.search.dry_run import DryRun
+from nas.search.flat import GROWTH, flat_since
 from nas.search.plan import (
-    GROWTH,
     Plan,
     at_once,
     epochs_begun,
-    flat_since,
     plan,
     plan_without_costs,
     rung_epochs,

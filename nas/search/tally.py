@@ -1,0 +1,180 @@
+"""What a guided search needs of each of its records, found once: values, gains of trainings, errors of predictions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from nas.objectives import Objective
+from nas.outcome import Outcome, Quantity
+from nas.proxies import RUNG, RUNG_ACCURACY, prediction
+from nas.recipe import Recipe
+from nas.record import TrialRecord
+from nas.search.foreseen import expected_cost, known_cost
+
+NAN = float("nan")
+# What is done to an untrained network to foresee its costs, as it is to every trained one.
+LOOKED_AT = frozenset({"export", "quantise", "share", "measure"})
+
+
+class Stopped(NamedTuple):
+    """A trial that was stopped at a rung: its design's digest, the rung's epochs, the logarithm of its error there (NaN
+    where that is not known), and what is known of its objectives (NaN for qualities and what is not known).
+    """
+
+    digest: str
+    epochs: int | None
+    log_error: float
+    costs: tuple[float, ...]
+
+
+class Tally:
+    """What records told; see ``nas.growing``. Trials are named by their numbers, architectures by their digests.
+
+    Args:
+        recipe: Objectives and constraints.
+
+    Attributes:
+        records: All of them.
+        designs: Digests of designs that need not be tried again as a fan.
+        architectures: All that were tried.
+        trained: Of each architecture that was trained to its end the first trial that did so.
+        begun: Of each architecture that was trained, or begun to be, the first trial that did so.
+        evaluated: Digests of designs that were measured.
+        ended: Digests of designs whose trials came to an end, other than by being stopped.
+        screened: Digests of designs that were screened out.
+        gone_on: Trials whose training was gone on with.
+        values: Of measured trials the objectives.
+        feasible: Those of them that meet all constraints.
+        limited: Of each constraint, by its quantity's key, the quantity's value of the trials that have it.
+        timed: Trials that tell how long others take.
+        stopped: Trials that were stopped.
+        at_rung: By epochs the objectives at a rung, of trials of which all are known: a quality is the float network's
+            at the rung, a cost what was known before the training.
+        gains: By epochs of a rung, how much the logarithm of the error changed from there to the end.
+        misses: For each objective how far measured values lay from predictions, in half-widths of their intervals.
+        trainings: Seconds that measured trials trained for, and ``looks`` those of what is done to an untrained network
+            as well.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.objectives = recipe.parsed_objectives
+        self.constraints = recipe.parsed_constraints
+        self.records: dict[int, TrialRecord] = {}
+        self.designs: set[str] = set()
+        self.architectures: set[str] = set()
+        self.trained: dict[str, TrialRecord] = {}
+        self.begun: dict[str, TrialRecord] = {}
+        self.evaluated: set[str] = set()
+        self.ended: set[str] = set()
+        self.screened: set[str] = set()
+        self.gone_on: set[int] = set()
+        self.values: dict[int, tuple[float, ...]] = {}
+        self.feasible: set[int] = set()
+        self.limited: dict[str, dict[int, float]] = {c.quantity.key: {} for c in self.constraints}
+        self.timed: set[int] = set()
+        self.stopped: dict[int, Stopped] = {}
+        self.at_rung: defaultdict[int, dict[int, tuple[float, ...]]] = defaultdict(dict)
+        self.gains: defaultdict[int, list[float]] = defaultdict(list)
+        self.misses: list[list[float]] = [[] for _ in self.objectives]
+        self.trainings: list[float] = []
+        self.looks: list[float] = []
+
+    def learn(self, records: Sequence[TrialRecord]) -> None:
+        """Adds records."""
+        for record in records:
+            self._learn(record)
+
+    def _learn(self, record: TrialRecord) -> None:
+        self.records[record.number] = record
+        digest, architecture = record.design.digest, record.design.architecture_digest
+        if record.reason is None or not record.reason.transient:
+            self.designs.add(digest)
+        self.architectures.add(architecture)
+        if record.outcome in (Outcome.MEASURED, Outcome.STOPPED):
+            self.timed.add(record.number)
+            _first(self.begun, architecture, record)
+        if record.outcome is not Outcome.STOPPED:
+            self.ended.add(digest)
+        if record.outcome is Outcome.SCREENED:
+            self.screened.add(digest)
+        if record.origin == "promotion" and record.parent is not None:
+            self.gone_on.add(record.parent)
+        for key, values in self.limited.items():
+            if (quantity := record.quantity(key)) is not None:
+                values[record.number] = quantity.value
+        rungs = rungs_of(record)
+        for epochs, accuracy in rungs.items():
+            if (there := at_rung(record, accuracy, self.objectives, self.recipe)) is not None:
+                self.at_rung[epochs][record.number] = there
+        if record.outcome is Outcome.STOPPED:
+            costs = (None if o.maximise else known_cost(record, o, self.recipe) for o in self.objectives)
+            own = rungs.get(record.epochs) if record.epochs is not None else None
+            error = NAN if own is None else log_error(own)
+            known = tuple(NAN if cost is None else cost for cost in costs)
+            self.stopped[record.number] = Stopped(digest, record.epochs, error, known)
+        if record.outcome is Outcome.MEASURED:
+            self._learn_measured(record, rungs)
+
+    def _learn_measured(self, record: TrialRecord, rungs: Mapping[int, float]) -> None:
+        self.values[record.number] = tuple(record.value(objective.key) for objective in self.objectives)
+        self.evaluated.add(record.design.digest)
+        _first(self.trained, record.design.architecture_digest, record)
+        if record.feasible(self.constraints):
+            self.feasible.add(record.number)
+        for epochs, accuracy in rungs.items():
+            self.gains[epochs].append(log_error(record.value("accuracy")) - log_error(accuracy))
+        for objective, misses in zip(self.objectives, self.misses, strict=True):
+            if (quantity := prediction(record, objective)) is not None:
+                misses.append(_miss(quantity, record.value(objective.key), objective))
+        if record.trained_seconds:
+            self.trainings.append(record.trained_seconds)
+            self.looks.append(sum(stage.seconds for stage in record.stages if stage.stage in LOOKED_AT))
+
+
+def _first(trials: dict[str, TrialRecord], key: str, record: TrialRecord) -> None:
+    """Keeps the earlier trial."""
+    if key not in trials or record.number < trials[key].number:
+        trials[key] = record
+
+
+def rungs_of(record: TrialRecord) -> dict[int, float]:
+    """The accuracies that a trial had at rungs, by their epochs."""
+    return {
+        int(quantity.target.removeprefix(RUNG)): quantity.value
+        for quantity in record.quantities
+        if quantity.name == RUNG_ACCURACY and quantity.target is not None
+    }
+
+
+def at_rung(
+    record: TrialRecord, accuracy: float, objectives: Sequence[Objective], recipe: Recipe
+) -> tuple[float, ...] | None:
+    """Where a trial stood at a rung where it had such an accuracy; None where a cost is not known."""
+    values = [accuracy if objective.maximise else expected_cost(record, objective, recipe) for objective in objectives]
+    known = tuple(value for value in values if value is not None)
+    return known if len(known) == len(values) else None
+
+
+def log_error(accuracy: float) -> float:
+    """The logarithm of an error, which is taken as at least a hundredth of a per cent."""
+    return float(np.log(max(1e-4, 1 - accuracy)))
+
+
+def on_axis(value: float, objective: Objective) -> float:
+    """Costs with a logarithmic axis are widened in their logarithm."""
+    return float(np.log(max(value, 1e-12))) if objective.kind.log_axis else value
+
+
+def _miss(quantity: Quantity, value: float, objective: Objective) -> float:
+    """How far a measured value lies from what was predicted, in half-widths of the interval before it was widened."""
+    assert quantity.low is not None
+    assert quantity.high is not None
+    centre, own = on_axis(quantity.value, objective), on_axis(value, objective)
+    end = on_axis(quantity.high if own > centre else quantity.low, objective)
+    width = abs(end - centre) / float(quantity.detail.get("inflation", 1.0))
+    return abs(own - centre) / width if width > 0 else float(own != centre)
