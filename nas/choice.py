@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -62,10 +63,16 @@ class Choice:
         Raises:
             SpaceError: It is none of the choice's values.
         """
-        for own in self.values:
-            if same_value(own, value):
-                return own
+        try:
+            return self._spellings[isinstance(value, bool), value]
+        except (KeyError, TypeError):  # the latter of what has no hash
+            pass
         raise SpaceError(f"choice '{self.name}' must be one of {listed(self.values)}, but got {value!r}")
+
+    @cached_property
+    def _spellings(self) -> Mapping[tuple[bool, object], Value]:
+        """The values by what is equal to them: 1.0 is to 1, True is not."""
+        return {(isinstance(value, bool), value): value for value in self.values}
 
     def active(self, chosen: Mapping[str, Value]) -> bool:
         """Whether the choice is to be made, given the active choices made before it."""

@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from nas.safety.json_text import read_json
 _DIGEST = re.compile("[0-9a-f]{64}")
 # A file that is being written aside is done within moments; one of this age belongs to a process that died.
 _ABANDONED_SECONDS = 3600
+# Index files are sought whose blob is gone when there are more of them than blobs by this share.
+_ORPHANS = 0.1
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -146,29 +148,36 @@ class Store:
     def evict(self, keep: Collection[str]) -> int:
         """Removes the least recently used blobs until the limit is met, and says how many bytes went.
 
-        With them go the index files that name a blob which is not there, and what dead processes left half-written.
+        With them go the index files that name a blob which is not there, where these are more than a few, and what dead
+        processes left half-written.
 
         Args:
             keep: Digests that stay whatever the size, such as the front's artifacts.
         """
-        blobs = [(path.lstat(), path) for path in self.folder.glob("blobs/*") if _DIGEST.fullmatch(path.name)]
+        blobs = [(stat, name) for name, stat in _files(self.folder / "blobs") if _DIGEST.fullmatch(name)]
         excess = sum(stat.st_size for stat, _ in blobs) - self.limit_bytes
-        removed = 0
-        for stat, path in sorted(blobs, key=lambda item: item[0].st_mtime_ns):
+        present, removed = {name for _, name in blobs}, 0
+        for stat, name in sorted(blobs, key=lambda item: item[0].st_mtime_ns):
             if removed >= excess:
                 break
-            if path.name not in keep:
-                path.unlink(missing_ok=True)
+            if name not in keep:
+                self.blob_path(name).unlink(missing_ok=True)
+                present.remove(name)
                 removed += stat.st_size
-        if removed:  # else no index has lost its blob, and reading them all would be for nothing
-            self._remove_orphans()
+        if removed:  # else no index has lost its blob
+            self._remove_orphans(present)
         self._remove_abandoned()
         return removed
 
-    def _remove_orphans(self) -> None:
-        """Removes index files whose blob is gone, or that cannot be read."""
-        present = {path.name for path in self.folder.glob("blobs/*")}
-        for path in self.folder.glob("keys/*.json"):
+    def _remove_orphans(self, present: Collection[str]) -> None:
+        """Removes index files whose blob is none of those present, or that cannot be read.
+
+        To tell them all are read, so that is left until there are a few: such a file does no harm.
+        """
+        paths = [self.folder / "keys" / name for name, _ in _files(self.folder / "keys") if name.endswith(".json")]
+        if len(paths) <= (1 + _ORPHANS) * len(present):
+            return
+        for path in paths:
             try:
                 digest, _ = _read_index(path)
             except (OSError, ValueError):
@@ -179,10 +188,21 @@ class Store:
     def _remove_abandoned(self) -> None:
         """Removes files that were being written aside when their process died."""
         oldest = time.time() - _ABANDONED_SECONDS
-        for path in self.folder.glob("*/.*.part"):
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
+        for folder in (self.folder / "blobs", self.folder / "keys"):
+            for name, stat in _files(folder):
+                if name.startswith(".") and name.endswith(".part") and stat.st_mtime < oldest:
+                    (folder / name).unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """The names of a folder's entries with what is known of each; none where there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    yield entry.name, entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return
 
 
 def _read_index(path: Path) -> tuple[str, Mapping[str, Any]]:

@@ -39,6 +39,7 @@ from nas.search.rungs import promotable, standing
 from nas.search.samplers import STARTUP_TRIALS, SamplerHints
 from nas.search.tally import Tally, at_rung
 from nas.space import SearchSpace
+from nas.surrogate.one_thread import one_thread
 from nas.wording import display
 
 # One in so many of the designs that would be screened out is evaluated all the same.
@@ -50,6 +51,8 @@ FORESEEING_SHARE = 0.15
 # So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks. They are
 # those of the architectures that came closest to the front.
 MOST_FANS = 4000
+# Of more proposals than this a rough look leaves so many.
+JUDGED = 500
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class Guide:
         self.said = False
         self._known: tuple[int, Knowledge | None] | None = None
 
+    @one_thread
     def knowledge(self, records: Sequence[TrialRecord]) -> Knowledge | None:
         """What so many records tell; None where that is too little to believe."""
         if self._known is None or self._known[0] != len(records):
@@ -129,6 +133,7 @@ class Guide:
                 self.say(f"no surrogate can be fitted ({error.message}); the sampler decides alone until one can")
             return None
 
+    @one_thread
     def choose(
         self,
         records: Sequence[TrialRecord],
@@ -156,17 +161,28 @@ class Guide:
             # architectures are what they have to learn of. What costs no training is welcome at once.
             trained = Trained(records)
             fans = [(record, design) for record, design in fans if trained.serves(design)]
-        proposals = [Proposal(asked(), "asked"), *promotions]
-        proposals += [Proposal(design, "fan", record.number) for record, design in fans]
+        first = [Proposal(asked(), "asked"), *promotions]
+        designs = [proposal.design for proposal in first] + [design for _, design in fans]
         by_number = self.tally.of(records).records
-        shares = [self._share(proposal, by_number) for proposal in proposals]
-        designs = [proposal.design for proposal in proposals]
-        costs = np.array([self._costs(proposal, by_number) for proposal in proposals])
-        # Where only trials are limited, a trial is what there is to spend, however long it takes.
-        limited = self.recipe.budget.minutes is not None
-        price = known.seconds(designs, shares) if limited else np.array([self._trials(p, by_number) for p in proposals])
-        worth = known.improvement(designs, costs) / price
-        return proposals[int(np.argmax(worth))]
+        # Of its training a fan has nothing before it, and of its objectives nothing is known.
+        shares = np.zeros(len(designs))
+        shares[: len(first)] = [self._share(proposal, by_number) for proposal in first]
+        costs = np.full((len(designs), len(self.objectives)), np.nan)
+        costs[: len(first)] = [self._costs(proposal, by_number) for proposal in first]
+        if self.recipe.budget.minutes is not None:
+            price = known.seconds(designs, shares)
+        else:  # a trial is what there is to spend, however long it takes
+            price = np.ones(len(designs))
+            price[: len(first)] = [self._trials(proposal, by_number) for proposal in first]
+        some = np.arange(len(designs))
+        if len(some) > JUDGED:
+            some = np.sort(np.argsort(-known.improvement(designs, costs, rough=True) / price, kind="stable")[:JUDGED])
+        worth = known.improvement([designs[place] for place in some], costs[some]) / price[some]
+        best = int(some[np.argmax(worth)])
+        if best < len(first):
+            return first[best]
+        record, design = fans[best - len(first)]
+        return Proposal(design, "fan", record.number)
 
     def _fans(
         self, records: Sequence[TrialRecord], busy: set[str], teacher: bool, known: Knowledge
@@ -228,6 +244,7 @@ class Guide:
                     found.append(Proposal(tally.records[number].design, "promotion", number))
         return found
 
+    @one_thread
     def foresee(self, records: Sequence[TrialRecord], design: Design) -> tuple[Quantity, ...]:
         """What is expected of a design; nothing where nothing can be."""
         known = self.knowledge(records)
@@ -309,14 +326,14 @@ class Guide:
         begun = self.tally.of(records).begun.get(record.design.architecture_digest)
         if begun is not None:
             return begun.inherits
+        if not self.recipe.guided.inheritance and not self.finetunes:
+            return None
         return inherited_label(record, records, self.recipe.guided.inheritance, self.finetunes)
 
     def _share(self, proposal: Proposal, by_number: Mapping[int, TrialRecord]) -> float:
         """How much of its training a proposal has before it."""
         if proposal.parent is None:
             return 1.0
-        if proposal.origin == "fan":
-            return 0.0
         return 1 - (by_number[proposal.parent].epochs or 0) / self.recipe.budget.epochs
 
     def _trials(self, proposal: Proposal, by_number: Mapping[int, TrialRecord]) -> float:

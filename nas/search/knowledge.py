@@ -44,6 +44,9 @@ FEWEST_CHECKED = 8
 GAIN_SPREAD, LEAST_SPREAD = 0.5, 0.05
 FEWEST_GAINS = 3
 
+# So many trials, evenly spaced over the study, tell how long others take.
+TIMED = 1000
+
 # Cheap measures of designs, N×K, that accuracies or costs are nearly linear in.
 Cues = Callable[[Sequence[Design]], np.ndarray]
 
@@ -121,12 +124,12 @@ class Knowledge:
     @cached_property
     def durations(self) -> Durations:
         """How long trials take."""
-        timed = [self.tally.records[number] for number in sorted(self.tally.timed)]
+        timed = [self.tally.records[number] for number in _evenly(sorted(self.tally.timed), TIMED)]
         return Durations(timed, self.encoder.encode([r.design for r in timed]), self.recipe.budget.epochs)
 
-    def seconds(self, designs: Sequence[Design], shares: Sequence[float]) -> np.ndarray:
+    def seconds(self, designs: Sequence[Design], shares: np.ndarray) -> np.ndarray:
         """Expected seconds of designs that have such shares of their training still before them."""
-        return self.durations.seconds(self.encoder.encode(designs), np.array(shares, dtype=float))
+        return self.durations.seconds(self.encoder.encode(designs), shares)
 
     def row_seconds(self, rows: Sequence[Mapping[str, Value]]) -> np.ndarray:
         """Expected seconds of new designs, given as rows."""
@@ -140,19 +143,23 @@ class Knowledge:
             for number, values, noise in zip(self.stopped, self.values[own], self.noise[own], strict=True)
         ]
 
-    def improvement(self, designs: Sequence[Design], known: np.ndarray | None = None) -> np.ndarray:
+    def improvement(
+        self, designs: Sequence[Design], known: np.ndarray | None = None, rough: bool = False
+    ) -> np.ndarray:
         """Expected hypervolume improvement of designs, those likely to break a constraint for less.
 
         Args:
             designs: N designs.
             known: N×M objectives in their own units where they are known already, NaN where not.
+            rough: Whether a rough look is enough, which hopes for more than there is.
         """
         if not designs:
             return np.zeros(0)
         x, cues = self.encoder.encode(designs), self._cues(designs)
         scales = scales_of(self.objectives)
-        gains = self.outlook.improvement(x, self.front, self.reference, cues=cues, known=known, scales=scales)
-        likely: np.ndarray = gains * self._feasible(designs, x, cues)
+        outlook = self.outlook.roughened() if rough else self.outlook
+        gains = outlook.improvement(x, self.front, self.reference, cues=cues, known=known, scales=scales)
+        likely: np.ndarray = gains * self._feasible(outlook, x, cues, rough)
         return likely
 
     def foresee(self, design: Design) -> tuple[Quantity, ...]:
@@ -273,16 +280,16 @@ class Knowledge:
         middle = float(np.median(gains))
         return middle, 1.4826 * float(np.median(np.abs(np.array(gains) - middle))) if len(gains) >= 5 else GAIN_SPREAD
 
-    def _feasible(self, designs: Sequence[Design], x: np.ndarray, cues: np.ndarray | None) -> np.ndarray:
-        """How likely each design meets all constraints."""
-        likely = np.ones(len(designs))
+    def _feasible(self, outlook: Outlook, x: np.ndarray, cues: np.ndarray | None, rough: bool) -> np.ndarray:
+        """How likely each of N designs meets all constraints."""
+        likely = np.ones(len(x))
         for constraint in self.constraints:
             column = next((i for i, o in enumerate(self.objectives) if o.key == constraint.quantity.key), None)
             if column is not None:
-                low, high = (end[:, column] for end in self.outlook.interval(x, LEVEL, cues=cues))
+                low, high = (end[:, column] for end in outlook.interval(x, LEVEL, cues=cues))
                 likely *= _chance(constraint, low, high)
             elif (model := self._constraint_models.get(constraint.key)) is not None:
-                low, high = (end[:, 0] for end in model.interval(x, LEVEL))
+                low, high = (end[:, 0] for end in (model.roughened() if rough else model).interval(x, LEVEL))
                 likely *= _chance(constraint, low, high)
         return likely
 
@@ -308,6 +315,13 @@ class Knowledge:
 def scales_of(objectives: Sequence[Objective]) -> tuple[str, ...]:
     """The axes of the hypervolume, see ``nas.front.Reference``."""
     return tuple("log" if o.kind.log_axis and not o.maximise else "linear" for o in objectives)
+
+
+def _evenly(numbers: Sequence[int], most: int) -> list[int]:
+    """All numbers, or of more than so many some evenly spaced ones."""
+    if len(numbers) <= most:
+        return list(numbers)
+    return [numbers[place] for place in np.linspace(0, len(numbers) - 1, most).astype(int)]
 
 
 def _widened(middle: float, end: float, factor: float, objective: Objective) -> float:

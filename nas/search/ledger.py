@@ -160,6 +160,8 @@ def refuse_shared(folder: StudyFolder) -> None:
 
 def with_records(records: list[TrialRecord], more: list[TrialRecord]) -> list[TrialRecord]:
     """Records and more of them, by number; of two of a number the later one counts."""
+    if not records or all(record.number > records[-1].number for record in more):  # as it is nearly always
+        return [*records, *sorted(more, key=lambda record: record.number)]
     by_number = {record.number: record for record in (*records, *more)}
     return [by_number[number] for number in sorted(by_number)]
 

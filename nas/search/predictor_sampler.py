@@ -31,6 +31,7 @@ from nas.search.optuna_domain import domain_of, params_of, positions_of
 from nas.search.told_trials import told_trials
 from nas.surrogate.domain import Domain
 from nas.surrogate.history import History
+from nas.surrogate.one_thread import one_thread
 from nas.surrogate.outlook import SCALES
 from nas.surrogate.proposing import SMALL, Choosing, Wish
 
@@ -131,6 +132,7 @@ class PredictorSampler(BaseSampler):
                 space.update(other.distributions)
         return {name: space[name] for name in sorted(space) if not space[name].single()}
 
+    @one_thread
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:

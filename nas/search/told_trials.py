@@ -45,34 +45,67 @@ class ToldTrials:
 
 
 class _Rows:
-    """What is known of trials, by their places in the list that was seen last."""
+    """What is known of the trials that were seen last, by their places among them."""
 
-    def __init__(self, columns: int) -> None:
-        self.trials: list[FrozenTrial | None] = []
+    def __init__(self, columns: int, objectives: int) -> None:
+        self.seen: list[FrozenTrial | None] = []  # None where a trial may still change
+        self.named = np.zeros(0, dtype=bool)
+        self.complete = np.zeros(0, dtype=bool)
+        self.running = np.zeros(0, dtype=bool)
         self.positions = np.zeros((0, columns))
-        self.keys: list[bytes] = []
-        self.constraints: list[Mapping[str, float]] = []
+        self.values = np.zeros((0, objectives))
+        self.keys: list[bytes | None] = []
+        self.violations: dict[int, Mapping[str, float]] = {}
 
     def see(self, space: Mapping[str, BaseDistribution], trials: Sequence[FrozenTrial]) -> None:
-        """Brings all up to these trials."""
-        shared = min(len(self.trials), len(trials))
-        new = [place for place in range(shared) if self.trials[place] is not trials[place]]
+        """Brings all up to these trials; only those that are not the same objects as before are looked at."""
+        shared = min(len(self.seen), len(trials))
+        new = [at for at, (old, trial) in enumerate(zip(self.seen, trials, strict=False)) if old is not trial]
         new += range(shared, len(trials))
-        del self.trials[shared:], self.keys[shared:], self.constraints[shared:]
-        more = len(trials) - shared
-        self.positions = np.concatenate([self.positions[:shared], np.full((more, len(space)), np.nan)])
-        self.trials += [None] * more
-        self.keys += [b""] * more
-        self.constraints += [{}] * more
-        if not new:
-            return
-        rows = positions_of(space, [trials[place].params for place in new])
-        self.positions[new] = rows
-        for place, key in zip(new, keys_of(rows), strict=True):
-            trial = trials[place]
-            self.trials[place] = trial if trial.state.is_finished() else None  # else it may still change
-            self.keys[place] = key
-            self.constraints[place] = trial.constraints if trial.state is TrialState.COMPLETE else {}
+        self._resize(shared, len(trials))
+        rows = positions_of(space, [trials[at].params for at in new])
+        for at, row, key in zip(new, rows, keys_of(rows), strict=True):
+            trial = trials[at]
+            complete = trial.state is TrialState.COMPLETE and bool(trial.params)
+            self.seen[at] = trial if trial.state.is_finished() else None
+            self.named[at], self.complete[at] = bool(trial.params), complete
+            self.running[at] = trial.state is TrialState.RUNNING and bool(trial.params)
+            self.positions[at], self.values[at] = row, trial.values if complete else math.nan
+            self.keys[at] = key if trial.params else None
+            self.violations.pop(at, None)
+            if complete:
+                self.violations[at] = trial.constraints
+
+    def _resize(self, shared: int, count: int) -> None:
+        """Keeps the first places and adds as many as are missing."""
+        more = count - shared
+        flags = np.zeros(more, dtype=bool)
+        self.named, self.complete, self.running = (
+            np.concatenate([own[:shared], flags]) for own in (self.named, self.complete, self.running)
+        )
+        self.positions, self.values = (
+            np.concatenate([own[:shared], np.full((more, own.shape[1]), np.nan)])
+            for own in (self.positions, self.values)
+        )
+        if len(self.seen) > shared:
+            self.violations = {at: known for at, known in self.violations.items() if at < shared}
+        self.seen[shared:] = [None] * more
+        self.keys[shared:] = [None] * more
+
+    def told(self) -> ToldTrials:
+        """All of it; those without parameters are left out."""
+        places = np.flatnonzero(self.complete).tolist()
+        names = sorted({name for known in self.violations.values() for name in known})
+        violations = [[self.violations[at].get(name, math.nan) for name in names] for at in places]
+        place_of = np.cumsum(self.named) - 1
+        return ToldTrials(
+            self.positions[self.named],
+            frozenset(key for key in self.keys if key is not None),
+            place_of[self.complete],
+            place_of[self.running],
+            self.values[self.complete],
+            np.array(violations, dtype=float).reshape(len(places), len(names)),
+        )
 
 
 _LOCK = threading.Lock()
@@ -87,25 +120,11 @@ def told_trials(space: Mapping[str, BaseDistribution], trials: Sequence[FrozenTr
         trials: All but the one that is asked for.
         objectives: How many values a complete one has.
     """
-    named = [trial for trial in trials if trial.params]
-    key = tuple(space.items())
+    key = (tuple(space.items()), objectives)
     with _LOCK:
-        rows = _SEEN.pop(key, None) or _Rows(len(space))
-        _SEEN[key] = rows
+        rows = _SEEN.pop(key, None) or _Rows(len(space), objectives)
+        rows.see(space, trials)
+        _SEEN[key] = rows  # not before: what was seen in part is forgotten
         if len(_SEEN) > REMEMBERED:
             _SEEN.popitem(last=False)
-        rows.see(space, named)
-        positions, taken, constraints = rows.positions, frozenset(rows.keys), list(rows.constraints)
-    states = [trial.state for trial in named]
-    complete = [place for place, state in enumerate(states) if state is TrialState.COMPLETE]
-    running = [place for place, state in enumerate(states) if state is TrialState.RUNNING]
-    names = sorted({name for place in complete for name in constraints[place]})
-    violations = [[constraints[place].get(name, math.nan) for name in names] for place in complete]
-    return ToldTrials(
-        positions.copy(),
-        taken,
-        np.array(complete, dtype=int),
-        np.array(running, dtype=int),
-        np.array([named[place].values for place in complete], dtype=float).reshape(len(complete), objectives),
-        np.array(violations, dtype=float).reshape(len(complete), len(names)),
-    )
+        return rows.told()

@@ -46,7 +46,7 @@ class Study:
         self.as_told = records
         self.standing = standing or Standing(folder, recipe)
         self.in_turns = dict(in_turns or {})
-        self.records = [self.in_turns.get(record.number, record) for record in records]
+        self.records = [self.in_turns.get(record.number, record) for record in records] if self.in_turns else records
 
     @classmethod
     def open(cls, path: Path) -> Study:

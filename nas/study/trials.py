@@ -12,11 +12,13 @@ from nas.record import TrialRecord, read_records, record_path
 from nas.study.folder import StudyFolder
 from nas.target import Place
 
+# Nothing is spent on these.
+FREE = (Outcome.DUPLICATE, Outcome.SCREENED)
+
 
 def counted(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The trials that something was spent on: all but duplicates and those screened out."""
-    free = (Outcome.DUPLICATE, Outcome.SCREENED)
-    return [record for record in records if record.outcome not in free]
+    return [record for record in records if record.outcome not in FREE]
 
 
 def spent(records: Sequence[TrialRecord], epochs: int) -> float:
@@ -28,13 +30,17 @@ def spent(records: Sequence[TrialRecord], epochs: int) -> float:
         records: All trials.
         epochs: Of a whole training.
     """
-    done = {record.number: record.epochs or 0 for record in records if record.outcome is Outcome.STOPPED}
-    total = 0.0
-    for record in counted(records):
-        reached = record.epochs or 0 if record.outcome is Outcome.STOPPED else epochs
-        before = done.get(record.parent, 0) if record.parent is not None else 0
-        total += (reached - before) / epochs
-    return total
+    done: dict[int, int] = {}
+    reached = before = 0  # epochs
+    for record in sorted(records, key=lambda record: record.number):
+        if record.outcome in FREE:
+            continue
+        if record.outcome is Outcome.STOPPED:
+            done[record.number] = record.epochs or 0
+        reached += done.get(record.number, epochs)
+        if record.parent is not None:
+            before += done.get(record.parent, 0)
+    return (reached - before) / epochs
 
 
 def read_trials(folder: StudyFolder, recipe: Recipe) -> list[TrialRecord]:

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from nas.errors import SurrogateError
 from nas.surrogate.encode import Encoding
 from nas.surrogate.improvement import Excess, expected_improvement, gap_excess, log_excess, normal_excess
-from nas.surrogate.model import HINT, Model, axes
+from nas.surrogate.model import HINT, Model, RoughModel, axes
 from nas.surrogate.warp import Warp
 
 # Parameters are sought on so many designs at most.
@@ -118,6 +118,11 @@ class Outlook:
     def unconditioned(self) -> Outlook:
         """The same axes and kernels without any design: to be ``updated``, which takes no memory until then."""
         models = [model.unconditioned() for model in self.models]
+        return Outlook(models, [bool(sign > 0) for sign in self.signs], self.cue_middle, self.cue_spread)
+
+    def roughened(self) -> Outlook:
+        """Predicts as in a rough look, in a fraction of the time."""
+        models = [RoughModel(model.warp, model.members, model.x, model.target, model.alpha) for model in self.models]
         return Outlook(models, [bool(sign > 0) for sign in self.signs], self.cue_middle, self.cue_spread)
 
     def rough(self, x: np.ndarray, members: int = 1) -> Prediction:
