@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 import nas  # noqa: F401 - before torch, which reads what this sets of OpenMP
@@ -19,3 +21,11 @@ settings.load_profile("unhurried")
 os.environ.setdefault("NAS_LEASE_FOLDER", tempfile.mkdtemp(prefix="nas-lease-"))
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that tests import tests/fakes.py from any folder
+
+
+@pytest.fixture(autouse=True)
+def no_tracebacks() -> Iterator[None]:
+    """``nas --debug`` asks for tracebacks by a variable, which would outlast the test that says so."""
+    os.environ.pop("NAS_DEBUG", None)
+    yield
+    os.environ.pop("NAS_DEBUG", None)

@@ -49,7 +49,6 @@ Run = Callable[..., Ran]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command line in this process."""
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("NAS_DEBUG", raising=False)
 
     def call(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])

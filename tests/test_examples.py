@@ -33,7 +33,6 @@ def _forgotten() -> Iterator[None]:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command in a folder with the examples; gives the study that it wrote."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("NAS_DEBUG", raising=False)
     for path in FILES:
         shutil.copy(path, tmp_path)
 

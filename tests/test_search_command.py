@@ -34,7 +34,6 @@ Run = Callable[..., SimpleNamespace]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command line in this process; gives exit code and what it printed."""
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("NAS_DEBUG", raising=False)
 
     def call(*arguments: object) -> SimpleNamespace:
         monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])

@@ -22,7 +22,6 @@ Run = Callable[..., SimpleNamespace]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Runs a search's command line in this process; gives exit code and what it printed."""
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("NAS_DEBUG", raising=False)
 
     def call(*arguments: object) -> SimpleNamespace:
         study = tmp_path / "study"

@@ -344,7 +344,6 @@ def test_a_recipes_data(folder: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("NAS_DEBUG", raising=False)
     if "verify" not in {str(command.name or command.callback.__name__) for command in cli.app.registered_commands}:
         monkeypatch.setattr(cli.app, "registered_commands", list(cli.app.registered_commands))
         cli.app.command()(verify)

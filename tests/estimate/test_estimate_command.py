@@ -25,7 +25,6 @@ MANIFEST = {"input": {"shape": [12, 14, 3], "layout": "NHWC"}, "class_names": ["
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
     """Runs the command in this process: exit code and what was printed."""
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.delenv("NAS_DEBUG", raising=False)
     monkeypatch.setattr(Measurer, "environment_id", lambda self, target: "abc")
 
     def call(*arguments: object) -> tuple[int, str, str]:

@@ -316,7 +316,6 @@ class Ran:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """Runs the command line in this process, with made-up latencies."""
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("NAS_DEBUG", raising=False)
     monkeypatch.setattr("nas.finalize.run.Measurer", SizeMeasurer)
 
     def call(*arguments: object) -> Ran:

@@ -42,7 +42,6 @@ class Ran:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
     """Runs the command line in this process."""
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("NAS_DEBUG", raising=False)
 
     def call(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
