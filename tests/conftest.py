@@ -23,6 +23,12 @@ os.environ.setdefault("NAS_LEASE_FOLDER", tempfile.mkdtemp(prefix="nas-lease-"))
 sys.path.insert(0, str(Path(__file__).parent))  # so that tests import tests/fakes.py from any folder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("long") and os.environ.get("NAS_SLOW") != "1":
+            item.add_marker(pytest.mark.skip(reason="takes long; NAS_SLOW=1 runs it"))
+
+
 @pytest.fixture(autouse=True)
 def no_tracebacks() -> Iterator[None]:
     """``nas --debug`` asks for tracebacks by a variable, which would outlast the test that says so."""

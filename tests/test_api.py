@@ -383,8 +383,7 @@ def test_the_example_runs_as_a_script() -> None:
     assert "Trial" in fresh(code)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(os.environ.get("NAS_SLOW") != "1", reason="starts a notebook's kernel; NAS_SLOW=1 runs it")
+@pytest.mark.long
 def test_the_example_runs_as_a_notebook(tmp_path: Path) -> None:
     """In a kernel of its own, which has an event loop, a bar, and no terminal."""
     nbclient = pytest.importorskip("nbclient")

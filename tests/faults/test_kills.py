@@ -15,7 +15,7 @@ from searches import DONE, INTERRUPTED, TRIALS, Nursery, Untouched, front, state
 
 from nas.watch.running import read_running
 
-KILLS = 30 if os.environ.get("NAS_SLOW") == "1" else 4
+KILLS = 30 if os.environ.get("NAS_SLOW") == "1" else 3
 LIVES = 5
 
 

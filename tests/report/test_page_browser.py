@@ -417,7 +417,7 @@ def test_limits_that_no_trial_keeps_leave_a_page_without_a_pick(browser: Any, tm
     page.context.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_thousand_trials_open_within_two_seconds(browser: Any, tmp_path: Path) -> None:
     """By the processor time of the page's main thread: how busy the machine is does not count."""
     write_page(large_study.make(tmp_path / "large", trials=2000), tmp_path / "large.html")

@@ -194,6 +194,7 @@ def write_recipe(folder: Path, prior: Path | str | None, **changes: object) -> P
     return path
 
 
+@pytest.mark.long
 def test_a_search_begins_with_what_the_prior_proposes(run, study: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """The path is meant from the recipe's folder; where the file lies does not matter afterwards, what it says does."""
     assert run("sensitivity", study, "--trial", 0).code == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import random
 
 import pytest
@@ -120,8 +119,7 @@ def test_the_start_of_a_fine_tuning_fits_the_built_network() -> None:
     assert share_right(network) == pytest.approx(judge.accuracy(design))
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(os.environ.get("NAS_SLOW") != "1", reason="trains for half a minute; NAS_SLOW=1 runs it")
+@pytest.mark.long
 def test_inherited_accuracies_rank_trained_ones() -> None:
     data, held_out = both_splits(1000, 400)
     supernet = supernet_of(DIFFER)

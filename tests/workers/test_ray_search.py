@@ -96,6 +96,7 @@ def test_a_node_killed_in_mid_study_loses_no_trial_and_counts_none_twice(
     assert capfd.readouterr().out == "", "Ray is silent"
 
 
+@pytest.mark.long
 def test_a_search_begun_here_goes_on_there_although_a_node_is_killed(
     nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_process_that_dies_costs_its_job_alone_and_ray_tries_again(workers: An
     assert "\n" not in lost.reason.message
 
 
+@pytest.mark.long
 def test_a_job_that_takes_too_long_is_ended(workers: Any) -> None:
     executor = workers(seconds=3)
     executor.submit(1, ("sleep", 60))
@@ -208,6 +209,7 @@ def test_a_target_that_no_node_carries_is_refused(cluster: RayCluster) -> None:
         RayMeasurer("nobody", BOARD)
 
 
+@pytest.mark.long
 def test_ctrl_c_once_lets_jobs_finish_and_twice_ends_them_and_nothing_stays() -> None:
     code = textwrap.dedent("""
         import ray_entry

@@ -324,7 +324,7 @@ def test_the_environment_names_the_compiler() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("here")
-@pytest.mark.skipif(os.environ.get("NAS_SLOW") != "1", reason="compiles for half a minute; NAS_SLOW=1 runs it")
+@pytest.mark.long
 def test_compiled_outputs_are_those_of_onnx_runtime(model: Model) -> None:
     session = Inductor().load(model.program, INDUCTOR)
     assert np.abs(session.run(IMAGES) - model.expected).max() <= 1e-5
