@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from nas.errors import StudyError
 from nas.safety.json_text import read_json
 
 _DIGEST = re.compile("[0-9a-f]{64}")
+_PART = re.compile(r"\..*\.part", re.DOTALL)
 # A file that is being written aside is done within moments; one of this age belongs to a process that died.
 _ABANDONED_SECONDS = 3600
 # Index files are sought whose blob is gone when there are more of them than blobs by this share.
@@ -154,7 +155,7 @@ class Store:
         Args:
             keep: Digests that stay whatever the size, such as the front's artifacts.
         """
-        blobs = [(stat, name) for name, stat in _files(self.folder / "blobs") if _DIGEST.fullmatch(name)]
+        blobs = [(stat, name) for name, stat in _files(self.folder / "blobs", _DIGEST.fullmatch)]
         excess = sum(stat.st_size for stat, _ in blobs) - self.limit_bytes
         present, removed = {name for _, name in blobs}, 0
         for stat, name in sorted(blobs, key=lambda item: item[0].st_mtime_ns):
@@ -174,7 +175,7 @@ class Store:
 
         To tell them all are read, so that is left until there are a few: such a file does no harm.
         """
-        paths = [self.folder / "keys" / name for name, _ in _files(self.folder / "keys") if name.endswith(".json")]
+        paths = list(self.folder.glob("keys/*.json"))
         if len(paths) <= (1 + _ORPHANS) * len(present):
             return
         for path in paths:
@@ -189,20 +190,18 @@ class Store:
         """Removes files that were being written aside when their process died."""
         oldest = time.time() - _ABANDONED_SECONDS
         for folder in (self.folder / "blobs", self.folder / "keys"):
-            for name, stat in _files(folder):
-                if name.startswith(".") and name.endswith(".part") and stat.st_mtime < oldest:
+            for name, stat in _files(folder, _PART.fullmatch):
+                if stat.st_mtime < oldest:
                     (folder / name).unlink(missing_ok=True)
 
 
-def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """The names of a folder's entries with what is known of each; none where there is no folder."""
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
+def _files(folder: Path, wanted: Callable[[str], object]) -> Iterator[tuple[str, os.stat_result]]:
+    """Names in a folder that are wanted, with what is known of each file; none where there is no folder."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if wanted(entry.name):
                 with contextlib.suppress(FileNotFoundError):
                     yield entry.name, entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return
 
 
 def _read_index(path: Path) -> tuple[str, Mapping[str, Any]]:

@@ -52,7 +52,7 @@ FORESEEING_SHARE = 0.15
 # those of the architectures that came closest to the front.
 MOST_FANS = 4000
 # Of more proposals than this a rough look leaves so many.
-JUDGED = 500
+JUDGED = 300
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class Guide:
         if known is None:
             return SamplerHints(seconds=roughly if timed and rough is not None else None, possible=can_be)
         observations = tuple(
-            Observation(parameters.params(design), values, sd) for design, values, sd in known.estimates()
+            Observation(parameters.known_params(design), values, sd) for design, values, sd in known.estimates()
         )
         reference, scales = tuple(known.reference), scales_of(self.objectives)
         return SamplerHints(observations, seconds if timed else None, reference, scales, can_be)

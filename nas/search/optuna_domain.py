@@ -54,8 +54,9 @@ def params_of(space: Mapping[str, BaseDistribution], domain: Domain, rows: np.nd
     """N full rows of the domain as parameters."""
     columns = []
     for name, values in domain.columns(rows).items():
-        known = {(value.__class__, value): value_of(space[name], value) for value in values}
-        columns.append([known[value.__class__, value] for value in values])
+        kinds = [(value.__class__, value) for value in values]
+        known = {kind: value_of(space[name], kind[1]) for kind in set(kinds)}
+        columns.append([known[kind] for kind in kinds])
     return [dict(zip(space, values, strict=True)) for values in zip(*columns, strict=True)]
 
 

@@ -99,12 +99,16 @@ class Parameters:
         Raises:
             SpaceError: The design does not lie in the space.
         """
+        return dict(self.known_params(design))
+
+    def known_params(self, design: Design) -> Mapping[str, Any]:
+        """The same, as one object for each design."""
         if design.digest not in self._params:
             values = self.space.flat(design)
             row = values if self.flat else {**design.architecture, **design.compression}
             ones = self.by_choice.items()
             self._params[design.digest] = {one.name: one.encode(values[name]) for name, one in ones if name in row}
-        return dict(self._params[design.digest])
+        return self._params[design.digest]
 
     def decode(self, params: Mapping[str, Any]) -> dict[str, Value]:
         """Parameters as the values of active choices, complete or not.

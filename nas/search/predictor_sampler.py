@@ -27,8 +27,8 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import SurrogateError
-from nas.search.optuna_domain import domain_of, params_of, positions_of
-from nas.search.told_trials import told_trials
+from nas.search.optuna_domain import domain_of, params_of
+from nas.search.told_trials import remembered_positions, told_trials
 from nas.surrogate.domain import Domain
 from nas.surrogate.history import History
 from nas.surrogate.one_thread import one_thread
@@ -197,7 +197,7 @@ class _Asked:
         self.space = space
         self.rng = np.random.default_rng([sampler.seed, trial.number])
         self.maximise = [direction == StudyDirection.MAXIMIZE for direction in study.directions]
-        trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        trials = _without(study.get_trials(deepcopy=False), trial.number)
         told = told_trials(space, trials, len(self.maximise))
         self.domain: Domain = domain_of(space, told.positions, sampler.active)
         self.taken = told.taken
@@ -258,7 +258,7 @@ class _Asked:
     def _history(self) -> History:
         objectives = len(self.maximise)
         elsewhere = self.sampler.known
-        places = positions_of(self.space, [observation.params for observation in elsewhere])
+        places = remembered_positions(self.space, [observation.params for observation in elsewhere])
         values = [observation.values for observation in elsewhere]
         noise = [observation.sd or (0.0,) * objectives for observation in elsewhere]
         known = np.concatenate([self.values, np.array(values, dtype=float).reshape(-1, objectives)])
@@ -290,3 +290,12 @@ class _Asked:
 
     def _all_params(self, rows: np.ndarray) -> list[dict[str, Any]]:
         return params_of(self.space, self.domain, rows)
+
+
+def _without(trials: list[FrozenTrial], number: int) -> list[FrozenTrial]:
+    """The trials but the one of a number, which stand at the places of their numbers."""
+    if number >= len(trials):
+        return trials
+    if trials[number].number == number:
+        return trials[:number] + trials[number + 1 :]
+    return [trial for trial in trials if trial.number != number]

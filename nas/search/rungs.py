@@ -34,11 +34,11 @@ class Standing:
     goes_on: bool
 
 
-def in_order(points: np.ndarray, maximise: Sequence[bool]) -> np.ndarray:
+def in_order(points: np.ndarray, maximise: Sequence[bool], most: int | None = None) -> np.ndarray:
     """Indices of N×M points, the best first: by non-dominated rank, then by hypervolume contribution, then as given.
 
     Contributions are taken within a rank, on axes scaled to the range of all points, with a reference ``MARGIN`` of it
-    beyond the worst.
+    beyond the worst. Where only the first ``most`` are of interest, within the ranks after them the order is as given.
     """
     import moocore
 
@@ -49,7 +49,8 @@ def in_order(points: np.ndarray, maximise: Sequence[bool]) -> np.ndarray:
     scaled = (gains - low) / np.where(high > low, high - low, 1.0)
     ranks = np.asarray(moocore.pareto_rank(scaled, maximise=True))
     contributions = np.zeros(len(points))
-    for rank in np.unique(ranks):
+    names, counts = np.unique(ranks, return_counts=True)
+    for rank in names[np.cumsum(counts) - counts < (len(points) if most is None else most)]:
         members = ranks == rank
         contributions[members] = moocore.hv_contributions(
             scaled[members], ref=[-MARGIN] * points.shape[1], maximise=True
@@ -90,19 +91,26 @@ def promotable(
     logs: Sequence[bool],
 ) -> list[int]:
     """Trials that were stopped at a rung and would go on now, the best first; arguments as for ``standing``."""
-    order, most = _ordered(others, maximise, reduction, logs)
+    order, most = _ordered(others, maximise, reduction, logs, whole=False)
     waiting = set(stopped)
     return [number for number in order[:most] if number in waiting] if len(order) >= reduction else []
 
 
 def _ordered(
-    others: Mapping[int, Sequence[float]], maximise: Sequence[bool], reduction: int, logs: Sequence[bool]
+    others: Mapping[int, Sequence[float]],
+    maximise: Sequence[bool],
+    reduction: int,
+    logs: Sequence[bool],
+    whole: bool = True,
 ) -> tuple[list[int], int]:
-    """Trials at a rung, the best first, and how many of them go on: one in so many, and all that nothing beats."""
+    """Trials at a rung, the best first, and how many of them go on: one in so many, and all that nothing beats.
+
+    Without ``whole`` the order of the others may be any.
+    """
     numbers = sorted(others)
     points = _axes([others[number] for number in numbers], logs)
-    unbeaten = int(non_dominated(points, maximise).sum())
-    return [numbers[index] for index in in_order(points, maximise)], max(survivors(len(numbers), reduction), unbeaten)
+    most = max(survivors(len(numbers), reduction), int(non_dominated(points, maximise).sum()))
+    return [numbers[index] for index in in_order(points, maximise, None if whole else most)], most
 
 
 def _axes(rows: Sequence[Sequence[float]], logs: Sequence[bool]) -> np.ndarray:

@@ -106,7 +106,10 @@ def shown(trials: Sequence[FrozenTrial], sampler: str) -> list[FrozenTrial]:
     """All trials as a sampler is shown them, see the table above; at the positions of their numbers."""
     if sampler not in _FEW_PRUNED:
         return list(trials)
-    superfluous = sum((trial.state is TrialState.PRUNED) - (trial.state is TrialState.COMPLETE) for trial in trials)
+    states = [trial.state for trial in trials]
+    superfluous = states.count(TrialState.PRUNED) - states.count(TrialState.COMPLETE)
+    if superfluous <= 0:
+        return list(trials)
     seen = []
     for trial in trials:
         if superfluous > 0 and trial.state is TrialState.PRUNED:

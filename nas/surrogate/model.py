@@ -8,12 +8,12 @@ part of the uncertainty.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from nas.errors import SurrogateError
 from nas.surrogate.kernel import JITTER, Fit, Fitted
+from nas.surrogate.regression import Regression
 from nas.surrogate.warp import Warp, candidates
 
 # With fewer values than this nothing is fitted.
@@ -31,10 +31,16 @@ HINT = "the search goes on with its plain sampler"
 
 @dataclass(frozen=True)
 class Member:
-    """One kernel, with the regression that is conditioned on all that is known."""
+    """One kernel, with the regression that is conditioned on all that is known; None as long as none is."""
 
     fitted: Fitted
-    regression: Any
+    regression: Regression | None
+
+    @property
+    def known(self) -> Regression:
+        """The regression of one that is conditioned."""
+        assert self.regression is not None, "unconditioned: nothing can be predicted"
+        return self.regression
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class Model:
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """N means and deviations on the warped axis."""
-        parts = [member.regression.predict(x, return_std=True) for member in self.members]
+        parts = [member.known.predict(x) for member in self.members]
         return _mixed(np.stack([mean for mean, _ in parts]), np.stack([sd for _, sd in parts]))
 
     def rough(self, x: np.ndarray, members: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +120,7 @@ class Model:
         for member in self.members[:members]:
             kernel = member.fitted.kernel
             covariance = kernel(narrow, known)
-            means.append(covariance @ member.regression.alpha_.astype(np.float32))
+            means.append(covariance @ member.known.weights.astype(np.float32))
             told = covariance.max(axis=1) ** 2 / (kernel.smooth + member.fitted.noise)
             deviations.append(np.sqrt(np.maximum(kernel.smooth - told, LEAST_SHARE * kernel.smooth)))
         return _mixed(np.stack(means), np.stack(deviations))
@@ -170,13 +176,10 @@ def conditioned(warp: Warp, kernels: tuple[Fitted, ...], x: np.ndarray, target: 
     Raises:
         SurrogateError: The numbers allow no regression.
     """
-    from sklearn.gaussian_process import GaussianProcessRegressor
-
     members = []
     for fitted in kernels:
-        regression = GaussianProcessRegressor(fitted.kernel, alpha=alpha + fitted.noise + JITTER, optimizer=None)
         try:
-            regression.fit(x, target)
+            regression = Regression.fit(fitted.kernel, x, target, alpha + fitted.noise + JITTER)
         except (np.linalg.LinAlgError, ValueError) as error:
             raise SurrogateError(f"no surrogate can be fitted: {error}", HINT) from error
         members.append(Member(fitted, regression))
