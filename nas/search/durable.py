@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 
 from nas.errors import StudyError
 from nas.record import TrialRecord
-from nas.search.optuna_tables import Writer, check_version
+from nas.search.optuna_tables import Writer, check_version, read_trials
 from nas.search.quiet import quiet
 
 STUDY_NAME = "search"
@@ -80,9 +80,10 @@ class Durable:
             self.engine = storage.engine
             with self.engine.connect() as connection:
                 check_version(connection)
+            self.study_id = storage.get_study_id_from_name(STUDY_NAME)
             self.writer = Writer(
                 self.engine,
-                storage.get_study_id_from_name(STUDY_NAME),
+                self.study_id,
                 str(path),
                 "let nobody else add trials to it; delete that file, and the next search makes it again",
             )
@@ -109,7 +110,8 @@ class Durable:
         return self.study.directions
 
     def trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        with self.engine.connect() as connection:
+            return read_trials(connection, self.study_id)
 
     def add(self, trial: FrozenTrial, record: TrialRecord | None = None) -> None:
         with self.engine.begin() as connection:

@@ -1,19 +1,22 @@
-"""Optuna's tables, as far as trials are written into them by hand; the same statements for SQLite and PostgreSQL.
+"""Optuna's tables, as far as trials are written and read by hand; the same statements for SQLite and PostgreSQL.
 
 Writing a trial of 20 parameters through Optuna takes over 100 statements in six transactions; here it is a few in one
-when it starts and one when it ends.
+when it starts and one when it ends. Reading 10,000 trials through Optuna takes 400 MB, as each parameter of each trial
+gets a distribution of its own.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.distributions import distribution_to_json
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Column, Connection, DateTime, Engine, Enum, Float, Integer, String, Table, Text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -56,6 +59,9 @@ USER_ATTRIBUTES, SYSTEM_ATTRIBUTES = (
 )
 
 
+_INFINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf}
+
+
 def check_version(connection: Connection) -> None:
     """Makes sure that the tables are those that are known here.
 
@@ -68,6 +74,47 @@ def check_version(connection: Connection) -> None:
             f"Optuna {optuna.__version__} keeps trials in tables of version {version}, but only {VERSION} is known",
             "install optuna 5.0",
         )
+
+
+def read_trials(connection: Connection, study_id: int) -> list[FrozenTrial]:
+    """The trials of a study by number, without intermediate values; equal distributions are one object.
+
+    Args:
+        connection: To the tables.
+        study_id: The study's row.
+    """
+    distributions: dict[str, BaseDistribution] = {}
+
+    def distribution(text: str) -> BaseDistribution:
+        if text not in distributions:
+            distributions[text] = json_to_distribution(text)
+        return distributions[text]
+
+    here = TRIALS.c.study_id == study_id
+    trials: dict[int, FrozenTrial] = {}
+    for row in connection.execute(sqlalchemy.select(TRIALS).where(here).order_by(TRIALS.c.trial_id)):
+        state = TrialState[row.state]
+        times = row.datetime_start, row.datetime_complete
+        trials[row.trial_id] = FrozenTrial(row.number, state, None, *times, {}, {}, {}, {}, {}, row.trial_id)
+
+    def rows(table: Table, *order: Any) -> Iterator[tuple[FrozenTrial, Any]]:
+        chosen = sqlalchemy.select(table).join(TRIALS, TRIALS.c.trial_id == table.c.trial_id).where(here)
+        for row in connection.execute(chosen.order_by(*order)):
+            yield trials[row.trial_id], row
+
+    for trial, row in rows(PARAMS, sqlalchemy.text("param_id")):
+        name, found = sys.intern(row.param_name), distribution(row.distribution_json)
+        trial.distributions[name], trial.params[name] = found, found.to_external_repr(row.param_value)
+    values: dict[int, dict[int, float]] = {}
+    for trial, row in rows(VALUES):
+        values.setdefault(trial.number, {})[row.objective] = _INFINITE.get(row.value_type, row.value)
+    for table, name in ((USER_ATTRIBUTES, "user_attrs"), (SYSTEM_ATTRIBUTES, "system_attrs")):
+        for trial, row in rows(table):
+            getattr(trial, name)[sys.intern(row.key)] = json.loads(row.value_json)
+    for trial in trials.values():
+        if (own := values.get(trial.number)) is not None:
+            trial.values = [own[objective] for objective in sorted(own)]
+    return sorted(trials.values(), key=lambda trial: trial.number)
 
 
 class Writer:
