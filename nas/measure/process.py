@@ -6,23 +6,22 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
 from nas.errors import MeasureError
 from nas.measure.protocol import Alive, Answer, Request
+from nas.workers.process import how_it_ended, last_line, start_module, with_our_package
 
 TIMEOUT_SECONDS = 120.0
 
-_PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+SERVER = "nas.measure.server"
 
 _DEATH_HINT = "the next measurement starts another; SIGKILL often means that memory ran out"
 
@@ -112,7 +111,7 @@ class MeasuringProcess:
             ours, theirs = Pipe()
             self._errors = tempfile.TemporaryFile(prefix="nas-measure-")  # noqa: SIM115  closed with the process
             try:
-                self._process = _start(theirs.fileno(), self._errors, child_environment(self.threads))
+                self._process = start_module(SERVER, theirs.fileno(), self._errors, child_environment(self.threads))
             except BaseException:
                 ours.close()
                 self._errors.close()
@@ -144,26 +143,15 @@ class MeasuringProcess:
 
     def _post_mortem(self) -> str:
         """Why the process died: a signal or exit status, and the last line that it wrote."""
-        said = b""
         process, errors = self._process, self._errors
         if process is not None:
             try:
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
-        if errors is not None:
-            errors.seek(0, os.SEEK_END)
-            errors.seek(max(0, errors.tell() - 4000))
-            said = errors.read()
-        status = self._end()
-        how = f"exit status {status}"
-        if status is not None and status < 0:
-            try:
-                how = signal.Signals(-status).name
-            except ValueError:
-                how = f"signal {-status}"
-        lines = said.decode(errors="replace").strip().splitlines()
-        return f"{how}: {lines[-1].strip()[:300]}" if lines else how
+        said = last_line(errors) if errors is not None else ""
+        how = how_it_ended(self._end())
+        return f"{how}: {said}" if said else how
 
 
 def child_environment(threads: int | None) -> dict[str, str]:
@@ -171,48 +159,8 @@ def child_environment(threads: int | None) -> dict[str, str]:
 
     numpy's own threads stay at one: they would spin on the core that is measured on.
     """
-    path = os.pathsep.join(filter(None, [str(_PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")]))
     count = {} if threads is None else {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    return os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"} | count
-
-
-def _start(descriptor: int, output: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Starts the process with its end of the connection; whatever it prints goes to a file, not to the terminal.
-
-    Linux ends it together with the *thread* that started it (see ``nas.measure.server``). Where that is not the main
-    one, a thread that lasts as long as this process starts it.
-    """
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            # -P keeps the caller's folder off the module path, where a file could pass for a package.
-            [sys.executable, "-P", "-m", "nas.measure.server", str(descriptor)],
-            pass_fds=[descriptor],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            # Ctrl-C in the terminal is for the search, which then ends this process itself.
-            start_new_session=True,
-        )
-
-    if threading.current_thread() is threading.main_thread():
-        return start()
-    started: SimpleQueue[subprocess.Popen[bytes] | BaseException] = SimpleQueue()
-
-    def start_and_stay() -> None:
-        try:
-            started.put(start())
-        except BaseException as error:
-            started.put(error)
-        else:
-            threading.Event().wait()
-
-    threading.Thread(target=start_and_stay, name="nas-measure", daemon=True).start()
-    process = started.get()
-    if isinstance(process, BaseException):
-        raise process
-    return process
+    return with_our_package(os.environ) | {"OPENBLAS_NUM_THREADS": "1"} | count
 
 
 def _exchange(connection: Connection[Any, Any], message: memoryview, replies: SimpleQueue[_Reply]) -> None:

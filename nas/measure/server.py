@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import sys
 import time
 import traceback
@@ -33,6 +32,7 @@ from nas.measure.quiet import Watch
 from nas.measure.runtimes.base import Runtime, Session
 from nas.measure.runtimes.registry import load_runtime
 from nas.target import Target
+from nas.workers.process import end_with_parent
 
 # Models kept loaded: one is measured, then scored.
 KEPT_SESSIONS = 2
@@ -203,22 +203,9 @@ class Server:
             yield
 
 
-def _end_with_parent() -> None:
-    """Asks Linux to end this process when the thread that started it ends, also while a model hangs in here."""
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-
-    set_parent_death_signal = 1  # PR_SET_PDEATHSIG, see prctl(2)
-    try:
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    except (OSError, AttributeError):  # a C library without it: the connection's end is noticed all the same
-        return
-
-
 def main(descriptor: int) -> None:
     """Answers requests until the other end is closed."""
-    _end_with_parent()
+    end_with_parent()
     os.set_inheritable(descriptor, False)  # a compiler that we start would keep it open
     connection: Connection[Any, Any] = Connection(descriptor)
     server = Server(connection.send)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,7 +28,8 @@ def start_module(
     """Starts ``python -m module DESCRIPTOR`` with its end of a connection.
 
     Whatever it prints goes to a file, not to the terminal. Linux ends it together with the *thread* that started it, if
-    it asks for that. Where that is not the main one, a thread that lasts as long as this process starts it.
+    it asks for that (``end_with_parent``). Where that is not the main one, a thread that lasts as long as this process
+    starts it.
 
     Args:
         module: What to run.
@@ -66,6 +68,30 @@ def start_module(
     if isinstance(process, BaseException):
         raise process
     return process
+
+
+def end_with_parent() -> None:
+    """Ends this process with the one that started it, also while a job hangs in here.
+
+    Linux does so when the *thread* that started it ends; elsewhere a thread of ours looks every second.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    if not sys.platform.startswith("linux"):
+        threading.Thread(target=watch, daemon=True).start()
+        return
+    import ctypes
+
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG, see prctl(2)
+    try:
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    except (OSError, AttributeError):  # a C library without it: the connection's end is noticed all the same
+        return
 
 
 def how_it_ended(status: int | None) -> str:

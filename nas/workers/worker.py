@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -23,6 +21,7 @@ from typing import Any, NoReturn
 
 from nas.errors import NasError
 from nas.workers.memory import limit_memory, peak_memory, start_peak
+from nas.workers.process import end_with_parent
 
 # Makes the work of a worker: given the setup's options, what does a job.
 Make = Callable[..., Callable[[Any, Callable[[str, float], None]], Any]]
@@ -67,30 +66,6 @@ class Finished:
     result: Any
     peak_memory_bytes: int | None = None
     bug: str = ""
-
-
-def end_with_parent() -> None:
-    """Ends this process with the one that started it, also while a job hangs in here.
-
-    Linux does so when the *thread* that started it ends; elsewhere a thread of ours looks every second.
-    """
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    if not sys.platform.startswith("linux"):
-        threading.Thread(target=watch, daemon=True).start()
-        return
-    import ctypes
-
-    set_parent_death_signal = 1  # PR_SET_PDEATHSIG, see prctl(2)
-    try:
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    except (OSError, AttributeError):  # a C library without it: the connection's end is noticed all the same
-        return
 
 
 class _Teller:

@@ -33,7 +33,7 @@ from nas.recipe import Recipe, parse_recipe
 from nas.search.run import search
 from nas.search.stopping import Stopping
 from nas.target import Target
-from nas.workers.worker import end_with_parent
+from nas.workers.process import end_with_parent
 
 SPACE = Path(__file__).with_name("space.yaml")
 DONE, REFUSED, INTERRUPTED, BUG = 0, 2, 130, 1
