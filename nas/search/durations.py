@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.linalg import solve
 
 from nas.outcome import Outcome
 from nas.record import TrialRecord
@@ -63,15 +64,16 @@ class _Regression:
 
     def __init__(self, x: np.ndarray, seconds: np.ndarray) -> None:
         self.median = float(np.median(seconds)) if len(seconds) else 1.0
-        self.model = None
+        self.slopes = None
         if len(seconds) >= FEWEST:
-            from sklearn.linear_model import Ridge
-
             logs = np.log(np.maximum(seconds, SHORTEST))
-            self.model = Ridge(alpha=RIDGE).fit(x, logs)
+            self.middle, self.mean = x.mean(axis=0), float(logs.mean())
+            centred = x - self.middle
+            squares = centred.T @ centred + RIDGE * np.eye(x.shape[1])
+            self.slopes = solve(squares, centred.T @ (logs - self.mean), assume_a="pos")
             self.bounds = float(logs.min()) - 1, float(logs.max()) + 1  # nothing is believed far beyond what was seen
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        if self.model is None:
+        if self.slopes is None:
             return np.full(len(x), self.median)
-        return np.asarray(np.exp(np.clip(self.model.predict(x), *self.bounds)))
+        return np.asarray(np.exp(np.clip((x - self.middle) @ self.slopes + self.mean, *self.bounds)))

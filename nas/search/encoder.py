@@ -39,21 +39,26 @@ class Encoder:
         self.encoding = Encoding(columns_of(space))
         self._places: dict[str, int] = {}
         self._positions = np.empty((0, len(self.encoding.columns)))
+        self._last: tuple[list[str], np.ndarray] = [], self.encoding.encode([])
 
     def encode(self, designs: Sequence[Design]) -> np.ndarray:
-        """N designs as N×D numbers.
+        """N designs as N×D numbers, which are not to be changed: the same designs have the same array.
 
         Raises:
             SurrogateError: A value is not among its choice's.
         """
         digests = [design.digest for design in designs]
+        if digests == self._last[0]:
+            return self._last[1]
         new = {digest: design for digest, design in zip(digests, designs, strict=True) if digest not in self._places}
         if new:
             if len(self._places) + len(new) > REMEMBERED:
                 self._places.clear()
                 new = dict(zip(digests, designs, strict=True))
             self._learn(new)
-        return self.encoding.encode_positions(self._positions[[self._places[digest] for digest in digests]])
+        encoded = self.encoding.encode_positions(self._positions[[self._places[digest] for digest in digests]])
+        self._last = digests, encoded
+        return encoded
 
     def encode_rows(self, rows: Sequence[Mapping[str, Value]]) -> np.ndarray:
         """The same of designs that are given as rows, which are not remembered."""

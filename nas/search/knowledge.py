@@ -24,6 +24,7 @@ from nas.record import TrialRecord
 from nas.search.durations import Durations
 from nas.search.encoder import Encoder
 from nas.search.foreseen import known_cost
+from nas.search.rungs import rows_of
 from nas.search.tally import NAN, Stopped, Tally, on_axis
 from nas.surrogate.evolve import ranked
 from nas.surrogate.history import Known, surrogates
@@ -88,8 +89,9 @@ class Knowledge:
         self.values, self.noise = self._values()
         trials = [*self.measured, *self.stopped]
         self.outlook = self._surrogates(trials, self.values, self.noise, self.maximise, len(self.measured), cues)
-        self.feasible = [number for number in self.measured if number in tally.feasible]
-        self.points = self._told(self.feasible)
+        met = np.array([number in tally.feasible for number in self.measured], dtype=bool)
+        self.feasible = np.array(self.measured)[met]
+        self.points = self.values[: len(met)][met]
         self.front = self.points[non_dominated(self.points, self.maximise)]
 
     def _surrogates(
@@ -137,11 +139,9 @@ class Knowledge:
 
     def estimates(self) -> list[tuple[Design, tuple[float, ...], tuple[float, ...]]]:
         """Of stopped trials the designs, what their objectives would be (NaN where that is open), and how surely."""
-        own = slice(len(self.measured), None)
-        return [
-            (self.tally.records[number].design, tuple(values), tuple(noise))
-            for number, values, noise in zip(self.stopped, self.values[own], self.noise[own], strict=True)
-        ]
+        designs = [self.tally.records[number].design for number in self.stopped]
+        values, noise = (part[len(self.measured) :].tolist() for part in (self.values, self.noise))
+        return list(zip(designs, map(tuple, values), map(tuple, noise), strict=True))
 
     def improvement(
         self, designs: Sequence[Design], known: np.ndarray | None = None, rough: bool = False
@@ -229,7 +229,7 @@ class Knowledge:
         """The number of a measured trial that is better than such objectives in all; None where none is."""
         signs = np.array([1.0 if objective.maximise else -1.0 for objective in self.objectives])
         better = (signs * self.points >= signs * values).all(axis=1) & (self.points != values).any(axis=1)
-        return self.feasible[int(np.argmax(better))] if better.any() else None
+        return int(self.feasible[np.argmax(better)]) if better.any() else None
 
     @cached_property
     def inflation(self) -> tuple[float, ...]:
@@ -248,16 +248,11 @@ class Knowledge:
     def _cues(self, designs: Sequence[Design]) -> np.ndarray | None:
         return None if self.cues is None else self.cues(designs)
 
-    def _told(self, measured: Sequence[int]) -> np.ndarray:
-        """Objectives of measured trials, N×M."""
-        values = [self.tally.values[number] for number in measured]
-        return np.array(values, dtype=float).reshape(len(values), len(self.objectives))
-
     def _values(self) -> tuple[np.ndarray, np.ndarray]:
         """Objectives of all that is learned from, N×M with NaN where unknown, and their standard deviations."""
-        told = self._told(self.measured)
+        told = rows_of([self.tally.values[number] for number in self.measured], len(self.objectives))
         stopped = [self.tally.stopped[number] for number in self.stopped]
-        costs = np.array([one.costs for one in stopped], dtype=float).reshape(len(stopped), told.shape[1])
+        costs = rows_of([one.costs for one in stopped], len(self.objectives))
         accuracies, spreads = self._final_accuracies(stopped)
         qualities = np.array(self.maximise)
         return (
@@ -303,7 +298,7 @@ class Knowledge:
             if constraint.quantity.key in keys or len(values) < FEWEST:
                 continue
             trials = sorted(values)
-            known = np.array([[values[number]] for number in trials])
+            known = np.fromiter((values[number] for number in trials), dtype=float, count=len(trials))[:, None]
             try:
                 none, maximise = np.zeros_like(known), [constraint.quantity.maximise]
                 models[constraint.key] = self._surrogates(trials, known, none, maximise, len(trials))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -113,8 +114,14 @@ def _ordered(
     return [numbers[index] for index in in_order(points, maximise, None if whole else most)], most
 
 
+def rows_of(rows: Sequence[Sequence[float]], columns: int) -> np.ndarray:
+    """N rows of so many numbers as an array; of thousands in a fraction of the time that numpy takes for them."""
+    numbers = np.fromiter(chain.from_iterable(rows), dtype=float, count=len(rows) * columns)
+    return numbers.reshape(len(rows), columns)
+
+
 def _axes(rows: Sequence[Sequence[float]], logs: Sequence[bool]) -> np.ndarray:
-    points = np.array(rows, dtype=float).reshape(len(rows), len(logs))
+    points = rows_of(rows, len(logs))
     for column, log in enumerate(logs):
         if log:
             points[:, column] = np.log(np.maximum(points[:, column], 1e-12))

@@ -6,7 +6,7 @@ crossover and mutation. What designs are is the caller's business: they are rows
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,19 +65,24 @@ def evolve(
     rows = operators.sample(population, rng)
     if first is not None and len(first):
         rows = np.concatenate([first, rows])
-    rows = _distinct(rows, key)
+    labels = _labels(rows, key)
+    kept = _first_of_each(labels)
+    rows, labels = rows[kept], [labels[place] for place in kept]
     promises = promise(rows)
     judged = len(rows)
-    rows, promises = _fittest(rows, promises, population)
+    fittest = ranked(promises)[:population]
     for _ in range(generations):
+        rows, promises, labels = rows[fittest], promises[fittest], [labels[place] for place in fittest]
         mothers, fathers = (_tournament(len(rows), population, rng) for _ in range(2))
         children = operators.mutate(operators.cross(rows[mothers], rows[fathers], rng), rng)
         expected = promise(children)
         judged += len(children)
-        joined, places = np.concatenate([rows, children]), np.concatenate([promises, expected])
-        kept = _first_of_each(joined, key)
-        rows, promises = _fittest(joined[kept], places[kept], population)
-    return Evolved(rows, promises, judged)
+        labels += _labels(children, key)
+        kept = _first_of_each(labels)
+        rows, promises = np.concatenate([rows, children])[kept], np.concatenate([promises, expected])[kept]
+        labels = [labels[place] for place in kept]
+        fittest = ranked(promises)[:population]
+    return Evolved(rows[fittest], promises[fittest], judged)
 
 
 def ranked(promises: np.ndarray) -> np.ndarray:
@@ -86,11 +91,6 @@ def ranked(promises: np.ndarray) -> np.ndarray:
 
     ranks = np.asarray(moocore.pareto_rank(promises, maximise=True))
     return np.asarray(np.lexsort((-_crowding(promises, ranks), ranks)))
-
-
-def _fittest(rows: Rows, promises: np.ndarray, count: int) -> tuple[Rows, np.ndarray]:
-    order = ranked(promises)[:count]
-    return rows[order], promises[order]
 
 
 def _crowding(promises: np.ndarray, ranks: np.ndarray) -> np.ndarray:
@@ -113,21 +113,18 @@ def _tournament(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(rng.integers(size, size=(2, count)).min(axis=0))
 
 
-def _distinct(rows: Rows, key: Callable[[Rows], Any] | None) -> Rows:
-    return np.asarray(rows[_first_of_each(rows, key)])
-
-
-def _first_of_each(rows: Rows, key: Callable[[Rows], Any] | None) -> np.ndarray:
-    """Places of the rows that no earlier row equals, ascending."""
+def _labels(rows: Rows, key: Callable[[Rows], Any] | None) -> list[Any]:
+    """What equal rows are known by, one for each."""
     labels = rows if key is None else key(rows)
-    seen: dict[Any, int] = {}
-    for place, label in enumerate(_hashable(labels)):
-        seen.setdefault(label, place)
-    return np.array(list(seen.values()), dtype=int)
-
-
-def _hashable(labels: Any) -> list[Any]:
     if isinstance(labels, np.ndarray) and labels.dtype != object:
         packed = np.ascontiguousarray(labels).reshape(len(labels), -1)
         return [row.tobytes() for row in packed]
     return list(labels)
+
+
+def _first_of_each(labels: Sequence[Any]) -> np.ndarray:
+    """Places of the rows that no earlier row equals, ascending."""
+    seen: dict[Any, int] = {}
+    for place, label in enumerate(labels):
+        seen.setdefault(label, place)
+    return np.array(list(seen.values()), dtype=int)
