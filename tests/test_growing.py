@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes import make_recipe, make_record
 from large_study import large_recipe, make_records
@@ -17,7 +18,7 @@ from nas.outcome import Outcome
 from nas.record import TrialRecord
 from nas.search.asking import Seen
 from nas.search.flat import GROWTH, UNSETTLED, Flatness, flat_since
-from nas.search.tally import Tally
+from nas.search.tally import Table, Tally
 from nas.study import Standing, StudyFolder
 
 RECIPE = large_recipe(1000)
@@ -98,6 +99,8 @@ def sorted_numbers(numbers: object) -> object:
 
 def repr_of(item: object) -> str:
     """A text that tells values apart, in which NaN is NaN, and order does not count."""
+    if isinstance(item, Table):
+        return repr([(trial, item.rows(np.array([trial])).tolist()) for trial in item.trials.tolist()])
     if isinstance(item, dict):
         return repr(sorted((repr(key), repr_of(value)) for key, value in item.items()))
     return repr(sorted(map(repr, item))) if isinstance(item, set) else repr(item)

@@ -70,15 +70,19 @@ class Flatness:
             records: The study's; it takes less time where they are those of the last time and a few more.
             now: Seconds of search so far; those of all records by default.
         """
-        in_order = sorted(records, key=lambda record: record.number)
-        if in_order[: len(self._settled)] != self._settled:
+        known, latest = len(self._settled), -1
+        rest = sorted(records[known:], key=lambda record: record.number)
+        if self._settled:
+            latest = self._settled[-1].number
+        if list(records[:known]) != self._settled or (rest and rest[0].number < latest):
             self._settled, self._growth = [], Growth(self.recipe)
-        until = max(len(self._settled), len(in_order) - UNSETTLED)
-        for record in in_order[len(self._settled) : until]:
+            rest = sorted(records, key=lambda record: record.number)
+        old = max(0, len(rest) - UNSETTLED)
+        for record in rest[:old]:
             self._growth.add(record)
-        self._settled = in_order[:until]
+        self._settled += rest[:old]
         growth = copy.copy(self._growth)
-        for record in in_order[until:]:
+        for record in rest[old:]:
             growth.add(record)
         return max(0.0, (growth.elapsed if now is None else now) - growth.last)
 

@@ -123,7 +123,7 @@ class Guide:
 
     def _fitted(self, records: Sequence[TrialRecord]) -> Knowledge | None:
         tally = self.tally.of(records)
-        reference = reference_from([tally.records[n] for n in sorted(tally.values)[:1]], self.objectives)
+        reference = reference_from([tally.records[int(n)] for n in tally.values.trials[:1]], self.objectives)
         try:
             return Knowledge(self.encoder, self.recipe, tally, reference, self.cues)
         except SurrogateError as error:

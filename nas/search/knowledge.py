@@ -24,8 +24,7 @@ from nas.record import TrialRecord
 from nas.search.durations import Durations
 from nas.search.encoder import Encoder
 from nas.search.foreseen import known_cost
-from nas.search.rungs import rows_of
-from nas.search.tally import NAN, Stopped, Tally, on_axis
+from nas.search.tally import NAN, Tally, on_axis
 from nas.surrogate.evolve import ranked
 from nas.surrogate.history import Known, surrogates
 from nas.surrogate.outlook import Outlook
@@ -80,23 +79,23 @@ class Knowledge:
         self.maximise = [objective.maximise for objective in self.objectives]
         self.cues = cues
         self.tally = tally
-        self.measured = sorted(tally.values)
+        self.measured = tally.values.trials
         if len(self.measured) < FEWEST or reference is None:
             raise SurrogateError(f"{len(self.measured)} trials were measured, but {FEWEST} are needed to learn from")
         self.reference = np.array(reference.values)
         self.encoder = encoder
-        self.stopped = sorted(n for n, stopped in tally.stopped.items() if stopped.digest not in tally.evaluated)
+        stopped = [number for number, own in tally.stopped.items() if own.digest not in tally.evaluated]
+        self.stopped = np.array(sorted(stopped), dtype=int)
         self.values, self.noise = self._values()
-        trials = [*self.measured, *self.stopped]
+        trials = np.concatenate([self.measured, self.stopped])
         self.outlook = self._surrogates(trials, self.values, self.noise, self.maximise, len(self.measured), cues)
-        met = np.array([number in tally.feasible for number in self.measured], dtype=bool)
-        self.feasible = np.array(self.measured)[met]
-        self.points = self.values[: len(met)][met]
+        self.feasible = self.measured[tally.feasible.has(self.measured)]
+        self.points = tally.values.rows(self.feasible)
         self.front = self.points[non_dominated(self.points, self.maximise)]
 
     def _surrogates(
         self,
-        trials: Sequence[int],
+        trials: np.ndarray,
         values: np.ndarray,
         noise: np.ndarray,
         maximise: Sequence[bool],
@@ -106,7 +105,7 @@ class Knowledge:
         """Surrogates of N×K values that N trials told; arguments as of ``Known``."""
 
         def designs(places: np.ndarray) -> list[Design]:
-            return [self.tally.records[trials[place]].design for place in places]
+            return [self.tally.records[number].design for number in trials[places].tolist()]
 
         cued = None if cues is None else lambda places: cues(designs(places))
         known = Known(lambda places: self.encoder.encode(designs(places)), values, noise, own, cued)
@@ -116,7 +115,7 @@ class Knowledge:
         """The measured trials from most to least promising: by non-dominated rank, then by how alone they stand."""
         signs = np.where(self.maximise, 1.0, -1.0)
         for place in ranked(signs * self.values[: len(self.measured)]):
-            yield self.tally.records[self.measured[place]]
+            yield self.tally.records[int(self.measured[place])]
 
     @property
     def screens(self) -> bool:
@@ -139,7 +138,7 @@ class Knowledge:
 
     def estimates(self) -> list[tuple[Design, tuple[float, ...], tuple[float, ...]]]:
         """Of stopped trials the designs, what their objectives would be (NaN where that is open), and how surely."""
-        designs = [self.tally.records[number].design for number in self.stopped]
+        designs = [self.tally.records[number].design for number in self.stopped.tolist()]
         values, noise = (part[len(self.measured) :].tolist() for part in (self.values, self.noise))
         return list(zip(designs, map(tuple, values), map(tuple, noise), strict=True))
 
@@ -250,26 +249,26 @@ class Knowledge:
 
     def _values(self) -> tuple[np.ndarray, np.ndarray]:
         """Objectives of all that is learned from, N×M with NaN where unknown, and their standard deviations."""
-        told = rows_of([self.tally.values[number] for number in self.measured], len(self.objectives))
-        stopped = [self.tally.stopped[number] for number in self.stopped]
-        costs = rows_of([one.costs for one in stopped], len(self.objectives))
-        accuracies, spreads = self._final_accuracies(stopped)
+        told, costs = self.tally.values.rows(self.measured), self.tally.costs.rows(self.stopped)
+        accuracies, spreads = self._final_accuracies()
         qualities = np.array(self.maximise)
         return (
             np.vstack([told, np.where(qualities, accuracies[:, None], costs)]),
             np.vstack([np.zeros_like(told), np.where(qualities, spreads[:, None], 0.0)]),
         )
 
-    def _final_accuracies(self, stopped: Sequence[Stopped]) -> tuple[np.ndarray, np.ndarray]:
+    def _final_accuracies(self) -> tuple[np.ndarray, np.ndarray]:
         """What stopped trials' accuracies would have become, and how uncertain that is; NaN where it can't be told."""
-        gains = {epochs: self._gain(epochs) for epochs in {one.epochs for one in stopped}}
-        middle, spread = np.array([gains[one.epochs] for one in stopped], dtype=float).reshape(-1, 2).T
-        errors = np.exp(np.array([one.log_error for one in stopped], dtype=float) + middle)
-        return 1 - np.minimum(1.0, errors), np.nan_to_num(errors * np.maximum(LEAST_SPREAD, spread))
+        epochs, errors = self.tally.errors.rows(self.stopped).T
+        middle, spread = np.full((2, len(epochs)), np.nan)
+        for rung in np.unique(epochs[np.isfinite(epochs)]):
+            middle[epochs == rung], spread[epochs == rung] = self._gain(int(rung))
+        final = np.exp(errors + middle)
+        return 1 - np.minimum(1.0, final), np.nan_to_num(final * np.maximum(LEAST_SPREAD, spread))
 
-    def _gain(self, epochs: int | None) -> tuple[float, float]:
+    def _gain(self, epochs: int) -> tuple[float, float]:
         """How much trainings gain from a rung to their end, as log errors: median and spread; NaN where few tell."""
-        gains = self.tally.gains.get(epochs, ()) if epochs is not None else ()
+        gains = self.tally.gains.get(epochs, ())
         if len(gains) < FEWEST_GAINS:
             return NAN, NAN
         middle = float(np.median(gains))
@@ -297,8 +296,7 @@ class Knowledge:
             values = self.tally.limited[constraint.quantity.key]
             if constraint.quantity.key in keys or len(values) < FEWEST:
                 continue
-            trials = sorted(values)
-            known = np.fromiter((values[number] for number in trials), dtype=float, count=len(trials))[:, None]
+            trials, known = values.trials, values.rows(values.trials)
             try:
                 none, maximise = np.zeros_like(known), [constraint.quantity.maximise]
                 models[constraint.key] = self._surrogates(trials, known, none, maximise, len(trials))

@@ -14,8 +14,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import numpy as np
-
 from nas.design import Design
 from nas.errors import StudyError
 from nas.evaluate import DISK_FULL, EvalRequest, EvalResult
@@ -259,9 +257,9 @@ class Loop:
         if budget.trials is not None and study.spent + len(at_work) >= budget.trials:
             return Ended(f"the budget of {plural(budget.trials, 'trial')} is spent")
         if budget.minutes is not None:
-            own = sum(record.seconds for record in self.records if self.ledger.is_own(record.number))
+            own = self.standing.seconds(self.records, self.ledger.is_own)
             left = 60 * budget.minutes - own - (self.clock() - self.trial_ended)
-            if left <= 0 or left < 0.5 * self.executor.slots * _median_seconds(study.counted):
+            if left <= 0 or left < 0.5 * self.executor.slots * self.standing.usual_seconds(self.records):
                 return Ended(f"the budget of {budget.minutes:g} minutes is spent", alone=True)
         designs = {asked.design.digest for asked in at_work}
         if len(self.asking.seen(self.records).settled | designs) >= self.space.size():
@@ -400,7 +398,3 @@ def _digest(teacher: AnyTeacher | None) -> str | None:
     if isinstance(teacher, Teacher):
         return teacher.design.architecture_digest
     return teacher.sha256 if teacher is not None else None
-
-
-def _median_seconds(records: Sequence[TrialRecord]) -> float:
-    return float(np.median([record.seconds for record in records])) if records else 0.0

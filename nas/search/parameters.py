@@ -116,14 +116,19 @@ class Parameters:
         A choice that depends on one that is missing is not active.
         """
         row: dict[str, Value] = {}
-        for choice in self.space.choices:
-            if choice.active(row):
-                one = self.by_choice.get(choice.name)
-                if one is None:
-                    row[choice.name] = choice.values[0]
-                elif one.name in params:
-                    row[choice.name] = one.decode(params[one.name])
+        for choice, one in self._in_turn:
+            if choice.when and not choice.active(row):
+                continue
+            if one is None:
+                row[choice.name] = choice.values[0]
+            elif one.name in params:
+                row[choice.name] = one.decode(params[one.name])
         return row
+
+    @cached_property
+    def _in_turn(self) -> list[tuple[Choice, Parameter | None]]:
+        """The choices, each with its parameter; None where it has one value."""
+        return [(choice, self.by_choice.get(choice.name)) for choice in self.space.choices]
 
     def design(self, params: Mapping[str, Any]) -> Design:
         """The design that a trial's parameters give.

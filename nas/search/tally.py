@@ -20,15 +20,52 @@ NAN = float("nan")
 LOOKED_AT = frozenset({"export", "quantise", "share", "measure"})
 
 
-class Stopped(NamedTuple):
-    """A trial that was stopped at a rung: its design's digest, the rung's epochs, the logarithm of its error there (NaN
-    where that is not known), and what is known of its objectives (NaN for qualities and what is not known).
+class Table:
+    """Rows of numbers by the trials' numbers.
+
+    Args:
+        columns: How many numbers a row has.
     """
+
+    def __init__(self, columns: int) -> None:
+        self._rows = np.full((1024, columns), np.nan)
+        self._there = np.zeros(1024, dtype=bool)
+
+    def __setitem__(self, trial: int, row: Sequence[float]) -> None:
+        while trial >= len(self._there):
+            self._rows = np.concatenate([self._rows, np.full_like(self._rows, np.nan)])
+            self._there = np.concatenate([self._there, np.zeros_like(self._there)])
+        self._rows[trial] = row
+        self._there[trial] = True
+
+    @property
+    def trials(self) -> np.ndarray:
+        """The numbers of the trials that have a row, ascending."""
+        return np.flatnonzero(self._there)
+
+    def __len__(self) -> int:
+        return int(self._there.sum())
+
+    def __contains__(self, trial: int) -> bool:
+        return trial < len(self._there) and bool(self._there[trial])
+
+    def has(self, trials: np.ndarray) -> np.ndarray:
+        """Which trials, all of them of numbers that others have got before, have a row."""
+        there = np.zeros(len(trials), dtype=bool)
+        within = trials < len(self._there)
+        there[within] = self._there[trials[within]]
+        return there
+
+    def rows(self, trials: np.ndarray) -> np.ndarray:
+        """The rows of trials that have one."""
+        return self._rows[trials]
+
+
+class Stopped(NamedTuple):
+    """A trial that was stopped at a rung: its design's digest, and the rung's epochs."""
 
     digest: str
     epochs: int | None
-    log_error: float
-    costs: tuple[float, ...]
 
 
 class Tally:
@@ -52,6 +89,8 @@ class Tally:
         limited: Of each constraint, by its quantity's key, the quantity's value of the trials that have it.
         timed: Trials that tell how long others take.
         stopped: Trials that were stopped.
+        costs: What is known of their objectives; NaN for qualities, and for costs that are not known.
+        errors: Of them the rung's epochs, and the logarithm of the error there; NaN where these are not known.
         at_rung: By epochs the objectives at a rung, of trials of which all are known: a quality is the float network's
             at the rung, a cost what was known before the training.
         gains: By epochs of a rung, how much the logarithm of the error changed from there to the end.
@@ -73,11 +112,13 @@ class Tally:
         self.ended: set[str] = set()
         self.screened: set[str] = set()
         self.gone_on: set[int] = set()
-        self.values: dict[int, tuple[float, ...]] = {}
-        self.feasible: set[int] = set()
-        self.limited: dict[str, dict[int, float]] = {c.quantity.key: {} for c in self.constraints}
+        self.values = Table(len(self.objectives))
+        self.feasible = Table(0)
+        self.limited = {constraint.quantity.key: Table(1) for constraint in self.constraints}
         self.timed: set[int] = set()
         self.stopped: dict[int, Stopped] = {}
+        self.costs = Table(len(self.objectives))
+        self.errors = Table(2)
         self.at_rung: defaultdict[int, dict[int, tuple[float, ...]]] = defaultdict(dict)
         self.gains: defaultdict[int, list[float]] = defaultdict(list)
         self.misses: list[list[float]] = [[] for _ in self.objectives]
@@ -106,26 +147,27 @@ class Tally:
             self.gone_on.add(record.parent)
         for key, values in self.limited.items():
             if (quantity := record.quantity(key)) is not None:
-                values[record.number] = quantity.value
+                values[record.number] = (quantity.value,)
         rungs = rungs_of(record)
         for epochs, accuracy in rungs.items():
             if (there := at_rung(record, accuracy, self.objectives, self.recipe)) is not None:
                 self.at_rung[epochs][record.number] = there
         if record.outcome is Outcome.STOPPED:
             costs = (None if o.maximise else known_cost(record, o, self.recipe) for o in self.objectives)
-            own = rungs.get(record.epochs) if record.epochs is not None else None
-            error = NAN if own is None else log_error(own)
-            known = tuple(NAN if cost is None else cost for cost in costs)
-            self.stopped[record.number] = Stopped(digest, record.epochs, error, known)
+            accuracy = rungs.get(record.epochs) if record.epochs is not None else None
+            self.stopped[record.number] = Stopped(digest, record.epochs)
+            self.costs[record.number] = [NAN if cost is None else cost for cost in costs]
+            error = NAN if accuracy is None else log_error(accuracy)
+            self.errors[record.number] = (NAN if record.epochs is None else record.epochs, error)
         if record.outcome is Outcome.MEASURED:
             self._learn_measured(record, rungs)
 
     def _learn_measured(self, record: TrialRecord, rungs: Mapping[int, float]) -> None:
-        self.values[record.number] = tuple(record.value(objective.key) for objective in self.objectives)
+        self.values[record.number] = [record.value(objective.key) for objective in self.objectives]
         self.evaluated.add(record.design.digest)
         _first(self.trained, record.design.architecture_digest, record)
         if record.feasible(self.constraints):
-            self.feasible.add(record.number)
+            self.feasible[record.number] = ()
         for epochs, accuracy in rungs.items():
             self.gains[epochs].append(log_error(record.value("accuracy")) - log_error(accuracy))
         for objective, misses in zip(self.objectives, self.misses, strict=True):

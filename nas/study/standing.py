@@ -1,8 +1,10 @@
-"""Who stands on the front of a study that grows: the members of before and the trials that are new decide it."""
+"""How a study that grows stands: its front and what it has spent, found from before and from trials that are new."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from nas.front import pareto_front
 from nas.growing import Growing
@@ -10,11 +12,25 @@ from nas.outcome import Outcome
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.study.folder import StudyFolder
-from nas.study.trials import check_one_machine, compared
+from nas.study.trials import FREE, check_one_machine, compared
+
+
+def spent(records: Sequence[TrialRecord], epochs: int) -> float:
+    """How many trials of a budget are spent: one that was stopped counts by the share of its epochs.
+
+    So does the rest of a training that goes on after it was stopped.
+
+    Args:
+        records: All trials.
+        epochs: Of a whole training.
+    """
+    found = _Spent(epochs)
+    found.learn(records)
+    return found.trials
 
 
 class Standing:
-    """The front of one study.
+    """The front of one study, and what it has spent.
 
     Args:
         folder: The study's folder.
@@ -24,7 +40,8 @@ class Standing:
     def __init__(self, folder: StudyFolder, recipe: Recipe) -> None:
         self.folder = folder
         self.recipe = recipe
-        self._growing = Growing(lambda: _Front(recipe), _Front.learn)
+        self._front = Growing(lambda: _Front(recipe), _Front.learn)
+        self._spent = Growing(lambda: _Spent(recipe.budget.epochs), _Spent.learn)
 
     def front(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """The non-dominated feasible measured trials.
@@ -32,10 +49,64 @@ class Standing:
         Raises:
             StudyError: Their latencies were measured on more than one machine, and so cannot be compared.
         """
-        found = self._growing.of(records)
+        found = self._front.of(records)
         if any(len(environments) > 1 for environments in found.environments.values()):
             check_one_machine(self.folder, self.recipe, records)
         return found.members
+
+    def spent(self, records: Sequence[TrialRecord]) -> float:
+        """How many trials of the budget are spent, see ``spent``."""
+        return self._spent.of(records).trials
+
+    def seconds(self, records: Sequence[TrialRecord], own: Callable[[int], bool] = lambda number: True) -> float:
+        """Wall time of the search so far.
+
+        Args:
+            records: The trials.
+            own: By a trial's number whether it counts.
+        """
+        seconds = self._spent.of(records).seconds
+        return sum(seconds[number] for number in sorted(seconds) if own(number))
+
+    def usual_seconds(self, records: Sequence[TrialRecord]) -> float:
+        """What a trial takes that something is spent on, in the middle; 0 before there is one."""
+        seconds = self._spent.of(records).counted_seconds
+        return float(np.median(seconds)) if seconds else 0.0
+
+
+class _Spent:
+    """What trials took.
+
+    Args:
+        epochs: Of a whole training.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.seconds: dict[int, float] = {}
+        self.counted_seconds: list[float] = []
+        self._reached = 0  # epochs of all trials together
+        self._stopped: dict[int, int] = {}  # … of those that were stopped
+        self._parents: list[int] = []
+
+    @property
+    def trials(self) -> float:
+        """How many whole ones that comes to."""
+        before = sum(self._stopped.get(parent, 0) for parent in self._parents)
+        return (self._reached - before) / self.epochs
+
+    def learn(self, records: Sequence[TrialRecord]) -> None:
+        """Adds records."""
+        for record in records:
+            self.seconds[record.number] = record.seconds
+            if record.outcome in FREE:
+                continue
+            self.counted_seconds.append(record.seconds)
+            if record.outcome is Outcome.STOPPED:
+                self._stopped[record.number] = record.epochs or 0
+            self._reached += self._stopped.get(record.number, self.epochs)
+            if record.parent is not None:
+                self._parents.append(record.parent)
 
 
 class _Front:

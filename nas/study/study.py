@@ -17,7 +17,7 @@ from nas.safety.json_text import read_json
 from nas.store import Store
 from nas.study.folder import StudyFolder, load_own_recipe
 from nas.study.standing import Standing
-from nas.study.trials import counted, read_trials, spent
+from nas.study.trials import counted, read_trials
 from nas.target import ONNX
 
 
@@ -80,12 +80,12 @@ class Study:
     @property
     def spent(self) -> float:
         """How many trials of the budget are spent, see ``spent``."""
-        return spent(self.records, self.recipe.budget.epochs)
+        return self.standing.spent(self.as_told)
 
     @property
     def seconds(self) -> float:
         """Wall time of the search so far, all runs of it together."""
-        return sum(record.seconds for record in self.records)
+        return self.standing.seconds(self.as_told)
 
     @cached_property
     def front(self) -> list[TrialRecord]:

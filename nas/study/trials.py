@@ -21,28 +21,6 @@ def counted(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return [record for record in records if record.outcome not in FREE]
 
 
-def spent(records: Sequence[TrialRecord], epochs: int) -> float:
-    """How many trials of a budget are spent: one that was stopped counts by the share of its epochs.
-
-    So does the rest of a training that goes on after it was stopped.
-
-    Args:
-        records: All trials.
-        epochs: Of a whole training.
-    """
-    done: dict[int, int] = {}
-    reached = before = 0  # epochs
-    for record in sorted(records, key=lambda record: record.number):
-        if record.outcome in FREE:
-            continue
-        if record.outcome is Outcome.STOPPED:
-            done[record.number] = record.epochs or 0
-        reached += done.get(record.number, epochs)
-        if record.parent is not None:
-            before += done.get(record.parent, 0)
-    return (reached - before) / epochs
-
-
 def read_trials(folder: StudyFolder, recipe: Recipe) -> list[TrialRecord]:
     """A study's records, checked: each measured trial has what the recipe's objectives and constraints ask for.
 
