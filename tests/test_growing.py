@@ -18,7 +18,8 @@ from nas.outcome import Outcome
 from nas.record import TrialRecord
 from nas.search.asking import Seen
 from nas.search.flat import GROWTH, UNSETTLED, Flatness, flat_since
-from nas.search.tally import Table, Tally
+from nas.search.table import Table
+from nas.search.tally import Tally
 from nas.study import Standing, StudyFolder
 
 RECIPE = large_recipe(1000)

@@ -313,7 +313,7 @@ class Guide:
         own = None if accuracy is None else at_rung(record, accuracy, self.objectives, self.recipe)
         if own is None:
             return None  # a cost is not known, so there is nothing to judge by
-        there = self.tally.of(records).at_rung[epochs] | {record.number: own}
+        there = self.tally.of(records).at_rung[epochs].with_row(record.number, own)
         found = standing(record.number, there, self.maximise, self.recipe.guided.reduction, self.logs)
         if found.goes_on:
             return None

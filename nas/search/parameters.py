@@ -116,19 +116,23 @@ class Parameters:
         A choice that depends on one that is missing is not active.
         """
         row: dict[str, Value] = {}
-        for choice, one in self._in_turn:
+        for choice, one, known in self._in_turn:
             if choice.when and not choice.active(row):
                 continue
             if one is None:
                 row[choice.name] = choice.values[0]
             elif one.name in params:
-                row[choice.name] = one.decode(params[one.name])
+                stored = params[one.name]
+                key = stored.__class__, stored
+                if key not in known:
+                    known[key] = one.decode(stored)
+                row[choice.name] = known[key]
         return row
 
     @cached_property
-    def _in_turn(self) -> list[tuple[Choice, Parameter | None]]:
-        """The choices, each with its parameter; None where it has one value."""
-        return [(choice, self.by_choice.get(choice.name)) for choice in self.space.choices]
+    def _in_turn(self) -> list[tuple[Choice, Parameter | None, dict[Any, Value]]]:
+        """The choices, each with its parameter (None where it has one value), and what was decoded before."""
+        return [(choice, self.by_choice.get(choice.name), {}) for choice in self.space.choices]
 
     def design(self, params: Mapping[str, Any]) -> Design:
         """The design that a trial's parameters give.

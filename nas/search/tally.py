@@ -14,51 +14,11 @@ from nas.proxies import RUNG, RUNG_ACCURACY, prediction
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.foreseen import expected_cost, known_cost
+from nas.search.table import Table
 
 NAN = float("nan")
 # What is done to an untrained network to foresee its costs, as it is to every trained one.
 LOOKED_AT = frozenset({"export", "quantise", "share", "measure"})
-
-
-class Table:
-    """Rows of numbers by the trials' numbers.
-
-    Args:
-        columns: How many numbers a row has.
-    """
-
-    def __init__(self, columns: int) -> None:
-        self._rows = np.full((1024, columns), np.nan)
-        self._there = np.zeros(1024, dtype=bool)
-
-    def __setitem__(self, trial: int, row: Sequence[float]) -> None:
-        while trial >= len(self._there):
-            self._rows = np.concatenate([self._rows, np.full_like(self._rows, np.nan)])
-            self._there = np.concatenate([self._there, np.zeros_like(self._there)])
-        self._rows[trial] = row
-        self._there[trial] = True
-
-    @property
-    def trials(self) -> np.ndarray:
-        """The numbers of the trials that have a row, ascending."""
-        return np.flatnonzero(self._there)
-
-    def __len__(self) -> int:
-        return int(self._there.sum())
-
-    def __contains__(self, trial: int) -> bool:
-        return trial < len(self._there) and bool(self._there[trial])
-
-    def has(self, trials: np.ndarray) -> np.ndarray:
-        """Which trials, all of them of numbers that others have got before, have a row."""
-        there = np.zeros(len(trials), dtype=bool)
-        within = trials < len(self._there)
-        there[within] = self._there[trials[within]]
-        return there
-
-    def rows(self, trials: np.ndarray) -> np.ndarray:
-        """The rows of trials that have one."""
-        return self._rows[trials]
 
 
 class Stopped(NamedTuple):
@@ -119,7 +79,7 @@ class Tally:
         self.stopped: dict[int, Stopped] = {}
         self.costs = Table(len(self.objectives))
         self.errors = Table(2)
-        self.at_rung: defaultdict[int, dict[int, tuple[float, ...]]] = defaultdict(dict)
+        self.at_rung: defaultdict[int, Table] = defaultdict(lambda: Table(len(self.objectives)))
         self.gains: defaultdict[int, list[float]] = defaultdict(list)
         self.misses: list[list[float]] = [[] for _ in self.objectives]
         self.trainings: list[float] = []
