@@ -86,8 +86,9 @@ class MeasuringProcess:
         connection = self._started()
         message = ForkingPickler.dumps(request)
         replies: SimpleQueue[_Reply] = SimpleQueue()
-        self._exchange = threading.Thread(target=_exchange, args=(connection, message, replies), daemon=True)
-        self._exchange.start()
+        exchange = threading.Thread(target=_exchange, args=(connection, message, replies), daemon=True)
+        exchange.start()
+        self._exchange = exchange  # not before it runs: whoever closes meanwhile waits for its end
         limit = self.timeout_seconds
         while True:
             try:

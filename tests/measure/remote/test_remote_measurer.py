@@ -426,4 +426,4 @@ def test_an_agent_that_is_interrupted_in_mid_measurement_ends_at_once(own_lease:
         measurer.client._once = interrupting  # type: ignore[method-assign]
         with pytest.raises(MeasureError, match="is gone"):
             measurer.measure(MODEL, TARGET, IMAGES)
-        assert process.returncode == 0
+        assert process.returncode == 0, process.stderr.read() if process.stderr else ""
