@@ -53,7 +53,7 @@ class Table:
 
     def rows(self, trials: np.ndarray) -> np.ndarray:
         """The rows of trials that have one."""
-        return self._rows[trials]
+        return np.take(self._rows, trials, axis=0)
 
     def with_row(self, trial: int, row: Sequence[float]) -> Table:
         """Another table with one row more, or another one."""

@@ -109,8 +109,8 @@ class Tally:
             if (quantity := record.quantity(key)) is not None:
                 values[record.number] = (quantity.value,)
         rungs = rungs_of(record)
-        for epochs, accuracy in rungs.items():
-            if (there := at_rung(record, accuracy, self.objectives, self.recipe)) is not None:
+        for epochs, reached in rungs.items():
+            if (there := at_rung(record, reached, self.objectives, self.recipe)) is not None:
                 self.at_rung[epochs][record.number] = there
         if record.outcome is Outcome.STOPPED:
             costs = (None if o.maximise else known_cost(record, o, self.recipe) for o in self.objectives)
