@@ -58,6 +58,10 @@ class MeasureError(NasError):
     """A measurement came to nothing through no fault of the model's: its process died or hung, the machine is taken."""
 
 
+class DeviceGoneError(MeasureError):
+    """The device that measures does not answer any more."""
+
+
 class ArtifactError(NasError):
     """A model file is missing, is no ONNX file, or does not do what its manifest says."""
 

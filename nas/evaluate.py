@@ -20,7 +20,15 @@ from torch import nn
 from nas.artifact import sizes
 from nas.data.dataset import Dataset
 from nas.design import Design
-from nas.errors import ArtifactError, DivergedError, InfeasibleDesignError, MeasureError, NasError, UnsupportedError
+from nas.errors import (
+    ArtifactError,
+    DeviceGoneError,
+    DivergedError,
+    InfeasibleDesignError,
+    MeasureError,
+    NasError,
+    UnsupportedError,
+)
 from nas.lease import working
 from nas.measure.complexity import Complexity, count
 from nas.measure.latency import Measure
@@ -42,6 +50,8 @@ from nas.target import ONNX, Target
 
 # The kind of reason of an evaluation that had no room for a file: no fault of the design, and nothing to go on with.
 DISK_FULL = "disk full"
+# The kind of reason of one whose measuring device does not answer: no fault of the design either.
+DEVICE_GONE = "device gone"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 # Load time and peak memory of a model in fresh processes: (file, target, images) → both.
@@ -369,6 +379,8 @@ def _explain(error: Exception) -> tuple[Outcome, Reason]:
         return Outcome.FAILED, Reason("unsupported", message)
     if isinstance(error, OwnCodeError):
         return Outcome.FAILED, Reason("own code", message)
+    if isinstance(error, DeviceGoneError):
+        return Outcome.FAILED, Reason(DEVICE_GONE, message, transient=True)
     if isinstance(error, MeasureError):
         return Outcome.FAILED, Reason("measuring", message, transient=True)
     if isinstance(error, NasError):

@@ -288,6 +288,6 @@ class WorkersConfig(Section):
     """
 
     count: Annotated[int, Field(ge=0, le=1024)] = 0
-    memory_mb: Positive | None = None
-    minutes: Annotated[Number, Field(gt=0)] | None = None
-    attempts: Positive = 2
+    memory_mb: Annotated[int, Field(gt=0, le=10**8)] | None = None
+    minutes: Annotated[Number, Field(gt=0, le=10**6)] | None = None
+    attempts: Annotated[int, Field(gt=0, le=100)] = 2

@@ -41,6 +41,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         (["--study-name", "x"], "--study-name: only with --storage"),
         (["--cache", "/tmp/x"], "--cache: only for --executor ray, or with --storage"),
         (["--storage", URL], "--storage needs --cache"),
+        (["--storage", URL, "--cache", ""], "--storage needs --cache"),
+        (["--storage", URL, "--cache", "c", "--study-name", ""], "--study-name is empty"),
         (["--storage", URL, "--cache", "c", "--dry-run"], "--dry-run looks at this machine and folder alone"),
         (["--storage", URL, "--cache", "c", "--fresh"], "name another one with --study-name"),
         (["--storage", "nonsense", "--cache", "c"], "--storage is no URL"),

@@ -54,6 +54,8 @@ def named_cluster(
         RecipeError: There is no such executor, or an option is of another one.
         StudyError: The resources cannot be read.
     """
+    if cache == "":
+        raise RecipeError("--cache is empty", "name a folder that all machines reach, or s3://bucket/path")
     if executor not in EXECUTORS:
         raise RecipeError(f"--executor: {unknown_name('executor', executor, EXECUTORS)}")
     if executor == "local":

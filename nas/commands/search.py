@@ -46,7 +46,7 @@ def search(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Evaluate in so many processes at once, which divide the cores."),
+        typer.Option(min=0, max=1024, metavar="N", help="Evaluate in so many processes, which divide the cores."),
     ] = None,
     target: Annotated[
         str | None,

@@ -49,7 +49,9 @@ def named_study(
         raise RecipeError(
             "--fresh empties a folder, and the study is in the database", "name another one with --study-name"
         )
-    if cache is None:
+    if name == "":
+        raise RecipeError("--study-name is empty", "leave it out to take the recipe's name")
+    if not cache:
         raise RecipeError(
             "--storage needs --cache, where each searcher finds what the others trained",
             "name a folder that all of them reach, or s3://bucket/path",

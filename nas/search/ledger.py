@@ -12,12 +12,9 @@ from typing import Protocol, TypeVar
 from nas.errors import StudyError
 from nas.record import TrialRecord, write_record
 from nas.search.optuna_bridge import Asked, Bridge
-from nas.study import StudyFolder
+from nas.study import SHARED_FILE, StudyFolder
 
 T = TypeVar("T")
-
-# Written into the folder of a searcher that shares a study.
-SHARED_FILE = "shared.json"
 
 
 class Ledger(Protocol):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from nas.design import Design
 from nas.errors import StudyError
-from nas.evaluate import DISK_FULL, EvalRequest, EvalResult
+from nas.evaluate import DEVICE_GONE, DISK_FULL, EvalRequest, EvalResult
 from nas.gains import finalists
 from nas.lease import working
 from nas.lineage import start_of
@@ -324,7 +324,7 @@ class Loop:
         """Goes on with the trial of which an evaluation ended; tries again what failed for a cause that may be gone.
 
         Raises:
-            StudyError: The disk is full, so that the trial is for the next start.
+            StudyError: The disk is full, or the device that measures is gone, so that the trial is for the next start.
         """
         trial = self.under_way[ended.job]
         match ended:
@@ -339,6 +339,8 @@ class Loop:
             trial.attempt += 1
             trial.attempts = max(trial.attempts, trial.attempt)
             self.executor.submit(ended.job, trial.request)
+        elif result.reason is not None and result.reason.kind == DEVICE_GONE:
+            raise StudyError(result.reason.message, "the same command goes on once the device answers")
         else:
             self._next_step(trial, result)
 

@@ -61,6 +61,8 @@ def search(
     for note in prepared.notes:
         watcher.note(note)
     if sharing is not None:
+        if not fresh:
+            folder.check(recipe, prepared.inputs)  # before the database hears of it
         watcher.note(sharing.join(prepared, folder))
     with folder.claim(), writing(path), Announced(watcher, path) as watcher:
         if fresh:

@@ -21,6 +21,8 @@ from nas.store import write_atomically
 RECIPE_FILE = "recipe.yaml"
 INPUTS_FILE = "inputs.json"
 LOCK_FILE = ".lock"
+# Written into the folder of a searcher that shares a study.
+SHARED_FILE = "shared.json"
 SENSITIVITY_FILE = re.compile(r"sensitivity-\d{5,}(-layers)?\.(json|csv|png)")
 PLOT_FILE = re.compile(r"plot-(front|history|importance|flops-latency|sensitivity)\.png")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from nas.describe import describe
 from nas.errors import StudyError
 from nas.record import read_records
-from nas.study import StudyFolder
+from nas.study import SHARED_FILE, StudyFolder
 
 # Where Optuna keeps the violation of a constraint: one attribute for each, "constraints:size_bytes <= 1000000".
 CONSTRAINT = "constraints:"
@@ -40,6 +40,11 @@ class StorageView:
     def __init__(self, folder: StudyFolder, copy: Path) -> None:
         if not folder.is_study():
             raise StudyError(f"there is no study in {folder.path}", "run 'nas search RECIPE' first, or name its folder")
+        if (folder.path / SHARED_FILE).exists():
+            raise StudyError(
+                f"{folder.path} belongs to a study that several searchers share, whose trials are in their database",
+                "optuna-dashboard shows it by the database's URL",
+            )
         if not folder.storage.is_file():
             raise StudyError(
                 f"{folder.path} has no {folder.storage.name}, which a dashboard shows",

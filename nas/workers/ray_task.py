@@ -16,7 +16,7 @@ from typing import Any
 
 from nas.errors import NasError, StudyError
 from nas.workers.memory import limit_memory, peak_memory, start_peak
-from nas.workers.worker import Finished, Make, Ready
+from nas.workers.worker import Finished, Make, Ready, cannot_begin
 
 # How far the same stage has come is told so often at most, in seconds: each word is a message through the cluster.
 _OFTEN = 0.25
@@ -113,8 +113,8 @@ def begin(setup: RaySetup) -> Ready:
         _make(setup)
     except NasError as error:
         return Ready(_on_this_node(error))
-    except Exception:
-        return Ready(bug=traceback.format_exc())
+    except Exception as error:
+        return cannot_begin(error, setup.memory_bytes)
     return Ready()
 
 

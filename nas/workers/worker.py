@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from nas.errors import NasError
+from nas.errors import NasError, StudyError, one_line
 from nas.workers.memory import limit_memory, peak_memory, start_peak
 from nas.workers.process import end_with_parent
 
@@ -83,6 +83,18 @@ class _Teller:
             self.connection.send(Far(stage, share))
 
 
+def cannot_begin(error: Exception, memory_bytes: int | None) -> Ready:
+    """What is told of work that could not be made; where memory is limited, and the error is one of those that come of
+    too little of it, that is said instead of a traceback."""
+    if memory_bytes is not None and isinstance(error, MemoryError | SystemError | ImportError | OSError):
+        words = StudyError(
+            f"a worker cannot begin with {memory_bytes // 10**6:,} MB of memory: {one_line(error) or 'none was left'}",
+            "name more under workers.memory_mb in the recipe; what it loads alone takes about 600 MB",
+        )
+        return Ready(words)
+    return Ready(bug="".join(traceback.format_exception(error)))
+
+
 def serve(connection: Connection[Any, Any], make: Make) -> None:
     """Makes the work, then does jobs until the other end is closed."""
     try:
@@ -93,8 +105,8 @@ def serve(connection: Connection[Any, Any], make: Make) -> None:
     except NasError as error:
         connection.send(Ready(error))
         return
-    except Exception:
-        connection.send(Ready(bug=traceback.format_exc()))
+    except Exception as error:
+        connection.send(cannot_begin(error, setup.memory_bytes))
         return
     connection.send(Ready())
     while True:

@@ -16,7 +16,7 @@ import pytest
 from search_fakes import FakeEvaluate, Memory, fake_recipe, make_space
 
 from nas.errors import StudyError
-from nas.evaluate import EvalRequest, EvalResult
+from nas.evaluate import DEVICE_GONE, EvalRequest, EvalResult
 from nas.outcome import Outcome, Reason
 from nas.recipe import Recipe
 from nas.search.guide import Guide
@@ -140,6 +140,23 @@ def test_a_full_disk_ends_the_search_and_costs_no_trial(tmp_path: Path) -> None:
         search(tmp_path / "s", Full(2))
     assert raised.value.hint == "make room; the same command goes on"
     assert len(Study.open(tmp_path / "s").records) == 9
+    study, _ = search(tmp_path / "s", Several(2))
+    whole(study, TRIALS)
+
+
+def test_a_device_that_is_gone_ends_the_search_and_costs_no_trial(tmp_path: Path) -> None:
+    class Gone(Several):
+        def wait(self, progress: JobProgress) -> Done[EvalResult] | Lost:
+            ended = super().wait(progress)
+            if len(self.evaluate.requests) < 10:
+                return ended
+            return Done(ended.job, EvalResult(Outcome.FAILED, Reason(DEVICE_GONE, "the agent is gone", transient=True)))
+
+    with pytest.raises(StudyError, match="the agent is gone") as raised:
+        search(tmp_path / "s", Gone(2))
+    assert raised.value.hint == "the same command goes on once the device answers"
+    assert len(Study.open(tmp_path / "s").records) < TRIALS
+    assert all(record.reason is None or not record.reason.transient for record in Study.open(tmp_path / "s").records)
     study, _ = search(tmp_path / "s", Several(2))
     whole(study, TRIALS)
 

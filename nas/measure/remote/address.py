@@ -119,8 +119,8 @@ def read_token(file: Path | None, environment: Mapping[str, str] | None = None) 
     token = text.strip()
     if len(token) < SHORTEST_TOKEN or not re.fullmatch(r"[!-~]+", token):
         raise NasError(
-            f"a token must be at least {SHORTEST_TOKEN} letters, digits or signs, but {where} holds none",
-            "python -c 'import secrets; print(secrets.token_urlsafe())' makes one",
+            f"a token has at least {SHORTEST_TOKEN} letters, digits or signs, which what {where} holds has not",
+            "name the one that the agent printed; python -c 'import secrets; print(secrets.token_urlsafe())' makes one",
         )
     return token
 

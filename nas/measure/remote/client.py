@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from nas.errors import ArtifactError, MeasureError, NasError, one_line
+from nas.errors import ArtifactError, DeviceGoneError, MeasureError, NasError, one_line
 from nas.measure.protocol import Answer
 from nas.measure.remote.address import Address
 from nas.measure.remote.frame import read_json
@@ -89,7 +89,8 @@ class Client:
         """Sends a request, with what the agent lacks for it, and waits for the answer however long it measures.
 
         Raises:
-            MeasureError: The agent is gone, does not take the request, or lost it.
+            DeviceGoneError: The agent is gone.
+            MeasureError: It does not take the request, or lost it.
             ArtifactError: A file is too large for it.
         """
         outgoing = Outgoing(request, lambda content: hashlib.sha256(content).hexdigest())
@@ -98,7 +99,7 @@ class Client:
             self._hand_over(job, outgoing)
             content = self._answer_to(job)
         except _Lost as lost:
-            raise MeasureError(
+            raise DeviceGoneError(
                 f"the agent at {self.address.url} is gone: {lost}",
                 "start it again on the device; a measurement under way there is lost",
             ) from None

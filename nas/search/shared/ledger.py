@@ -21,7 +21,7 @@ from typing import TypeVar
 from nas.errors import StudyError
 from nas.recipe import Recipe
 from nas.record import TrialRecord, read_records, record_path, write_record
-from nas.search.ledger import SHARED_FILE, original_of, with_records
+from nas.search.ledger import original_of, with_records
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.search.samplers import SamplerHints
 from nas.search.shared.database import Database
@@ -29,7 +29,7 @@ from nas.search.shared.heartbeat import Heartbeat
 from nas.search.shared.storage import Row, SharedStorage, TakenOverError, TurnLostError
 from nas.space import SearchSpace
 from nas.store import write_atomically
-from nas.study import StudyFolder, read_trials
+from nas.study import SHARED_FILE, StudyFolder, read_trials
 
 T = TypeVar("T")
 

@@ -83,7 +83,7 @@ def test_what_is_no_token_is_refused_and_not_shown(tmp_path: Path, monkeypatch: 
     file = tmp_path / "token"
     for text in ("", "short", "fifteen letters", "a b c d e f g h i j k l", "täkentäkentäkentäken"):
         file.write_text(text, encoding="utf-8")
-        with pytest.raises(NasError, match="a token must be at least 16") as caught:
+        with pytest.raises(NasError, match="a token has at least 16") as caught:
             read_token(file)
         assert not text or text not in str(caught.value)
     with pytest.raises(NasError, match="cannot be read"):

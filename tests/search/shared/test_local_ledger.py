@@ -10,9 +10,9 @@ from shared_searcher import record_of
 
 from nas.errors import StudyError
 from nas.record import read_records
-from nas.search.ledger import SHARED_FILE, LocalLedger, original_of, with_records
+from nas.search.ledger import LocalLedger, original_of, with_records
 from nas.search.optuna_bridge import Bridge
-from nas.study import StudyFolder
+from nas.study import SHARED_FILE, StudyFolder
 
 
 def open_ledger(path: Path) -> LocalLedger:

@@ -28,12 +28,12 @@ from shared_searcher import INPUTS, open_ledger, record_of, searcher
 from nas.errors import StudyError, UnsupportedError
 from nas.outcome import Outcome
 from nas.record import read_records
-from nas.search.ledger import SHARED_FILE, LocalLedger
+from nas.search.ledger import LocalLedger
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.search.shared.database import Database, parse_url, without_password
 from nas.search.shared.ledger import SharedLedger
 from nas.search.told import told_as
-from nas.study import StudyFolder, counted
+from nas.study import SHARED_FILE, StudyFolder, counted
 
 pytestmark = [
     pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed (apt-get install postgresql)"),
