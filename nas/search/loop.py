@@ -201,8 +201,7 @@ class Loop:
                 continue
             if len(self.waiting) >= self.executor.slots:
                 return None
-            with working():  # nothing of ours computes while a worker measures
-                following = self.ledger.in_turn(self._following)
+            following = self.ledger.in_turn(self._following)
             self._hear()
             if isinstance(following, Ended):
                 return following
@@ -215,7 +214,8 @@ class Loop:
             return left
         if (ended := self._ended()) is not None:
             return ended
-        return self.asking.next(self.records, [asked.design for asked in self._at_work()])
+        with working():  # nothing of ours computes while a worker measures
+            return self.asking.next(self.records, [asked.design for asked in self._at_work()])
 
     def _at_work(self) -> list[Asked]:
         """The trials that were asked for, here or elsewhere, and have not ended."""

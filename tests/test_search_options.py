@@ -1,4 +1,4 @@
-"""``nas search --executor``: what is refused before anything is loaded, and that a cluster is no part of a study."""
+"""``nas search --executor`` and ``--storage``: what is refused before anything is loaded, and what the options name."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 
 from nas import cli
 from nas.commands.executor import Cluster, named_cluster
+from nas.commands.sharing import SharedStudy, named_study
 
 SMOKE = Path(__file__).parent.parent / "studies" / "smoke.yaml"
+URL = "postgresql://nas:secret@127.0.0.1:1/nas"
 
 Run = Callable[..., SimpleNamespace]
 
@@ -78,3 +80,40 @@ def test_the_options_name_a_cluster() -> None:
     assert named_cluster("ray", None, None, None, "http://board:8765") == Cluster(None, None, {}, None)
     found = named_cluster("ray", "head:6379", '{"target:board": 1, "fast": 0.5, "CPU": 2}', "s3://bucket/x", None)
     assert found == Cluster("head:6379", ("target:board", 1.0), {"fast": 0.5, "CPU": 2.0}, "s3://bucket/x")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--study-name", "x"], "--study-name: only with --storage"),
+        (["--cache", "/tmp/x"], "--cache: only for --executor ray, or with --storage"),
+        (["--storage", URL], "--storage needs --cache"),
+        (["--storage", URL, "--cache", ""], "--storage needs --cache"),
+        (["--storage", URL, "--cache", "c", "--study-name", ""], "--study-name is empty"),
+        (["--storage", URL, "--cache", "c", "--dry-run"], "--dry-run looks at this machine and folder alone"),
+        (["--storage", URL, "--cache", "c", "--fresh"], "name another one with --study-name"),
+        (["--storage", "nonsense", "--cache", "c"], "--storage is no URL"),
+        (["--storage", "sqlite:///x.db", "--cache", "c"], "only postgresql can be shared"),
+        (["--storage", "postgresql://host", "--cache", "c"], "names no database"),
+    ],
+)
+def test_options_that_do_not_go_with_storage_are_one_clear_line(run: Run, options: list[str], message: str) -> None:
+    ran = run(*options)
+    assert ran.code == 2
+    assert message in ran.err
+    assert "Traceback" not in ran.err
+    assert "secret" not in ran.err
+
+
+def test_without_psycopg_it_says_how_to_install_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    ran = run("--storage", URL, "--cache", "c")
+    assert ran.code == 2
+    assert "pip install 'nas-front[postgresql]'" in ran.err
+
+
+def test_the_options_name_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg", reason="psycopg is not installed (pip install 'nas-front[postgresql]')")
+    assert named_study(None, None, None, SMOKE, True, True) is None
+    assert named_study(URL, None, "c", SMOKE, False, False) == SharedStudy(URL, "smoke", "c")
+    assert named_study(URL, "mine", "c", SMOKE, False, False) == SharedStudy(URL, "mine", "c")
