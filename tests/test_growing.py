@@ -17,7 +17,7 @@ from nas.growing import Growing
 from nas.outcome import Outcome
 from nas.record import TrialRecord
 from nas.search.asking import Seen
-from nas.search.flat import GROWTH, UNSETTLED, Flatness, flat_since
+from nas.search.flat import GROWTH, UNSETTLED, Flatness
 from nas.search.table import Table
 from nas.search.tally import Tally
 from nas.study import Standing, StudyFolder
@@ -118,8 +118,8 @@ def test_flatness_is_found_from_few_trials_as_from_all(records: list[TrialRecord
     assert len(records) > 3 * UNSETTLED
     flatness = Flatness(RECIPE)
     for some in shuffled_a_little(records, 3)[::5]:
-        assert flatness.seconds(some) == flat_since(some, RECIPE)
-    assert flatness.seconds(records[:9]) == flat_since(records[:9], RECIPE), "fewer than before"
+        assert flatness.seconds(some) == Flatness(RECIPE).seconds(some)
+    assert flatness.seconds(records[:9]) == Flatness(RECIPE).seconds(records[:9]), "fewer than before"
 
 
 def test_flatness_agrees_with_the_history_of_the_hypervolume(records: list[TrialRecord]) -> None:
@@ -131,5 +131,5 @@ def test_flatness_agrees_with_the_history_of_the_hypervolume(records: list[Trial
         elapsed += record.seconds
         if volume > grown * (1 + GROWTH):
             grown, last = volume, elapsed
-    assert flat_since(records, RECIPE) == elapsed - last
-    assert flat_since([], make_recipe()) == 0
+    assert Flatness(RECIPE).seconds(records) == elapsed - last
+    assert Flatness(make_recipe()).seconds([]) == 0

@@ -85,8 +85,3 @@ class Flatness:
         for record in rest[old:]:
             growth.add(record)
         return max(0.0, (growth.elapsed if now is None else now) - growth.last)
-
-
-def flat_since(records: Sequence[TrialRecord], recipe: Recipe, now: float | None = None) -> float:
-    """See ``Flatness``."""
-    return Flatness(recipe).seconds(records, now)

@@ -26,7 +26,7 @@ from nas.recipe_sections import WorkersConfig
 from nas.record import StageResult, TrialRecord
 from nas.search.costs import PARTS, Costs, DesignCost, Spread, costs_of, duration
 from nas.search.dry_run import DryRun
-from nas.search.flat import GROWTH, flat_since
+from nas.search.flat import GROWTH, Flatness
 from nas.search.plan import (
     Plan,
     at_once,
@@ -305,15 +305,15 @@ def history(*points: tuple[float, float]) -> list[TrialRecord]:
 
 def test_flat_is_the_time_since_the_hypervolume_grew() -> None:
     records = history((0.8, 1.0), (0.9, 1.0), (0.85, 1.0), (0.7, 2.0))
-    assert flat_since(records, recipe_of(trials=9)) == 20
-    assert flat_since(records, recipe_of(trials=9), now=47.5) == 27.5
-    assert flat_since(list(reversed(records)), recipe_of(trials=9)) == 20, "in whichever order they come"
+    assert Flatness(recipe_of(trials=9)).seconds(records) == 20
+    assert Flatness(recipe_of(trials=9)).seconds(records, now=47.5) == 27.5
+    assert Flatness(recipe_of(trials=9)).seconds(list(reversed(records))) == 20, "in whichever order they come"
 
 
 def test_before_anything_is_feasible_it_is_flat_from_the_beginning() -> None:
-    assert flat_since([], recipe_of(trials=9)) == 0
-    assert flat_since([], recipe_of(trials=9), now=5) == 5
-    assert flat_since(history((0, 1), (0, 1)), recipe_of(trials=9)) == 20
+    assert Flatness(recipe_of(trials=9)).seconds([]) == 0
+    assert Flatness(recipe_of(trials=9)).seconds([], now=5) == 5
+    assert Flatness(recipe_of(trials=9)).seconds(history((0, 1), (0, 1))) == 20
 
 
 def test_gains_too_small_to_count_add_up() -> None:
@@ -324,13 +324,13 @@ def test_gains_too_small_to_count_add_up() -> None:
     grown = next(n for n in range(len(records)) if volume[n] > volume[0] * (1 + GROWTH))
     assert 1 < grown < 8, "no step counts by itself"
     again = next((n for n in range(grown, len(records)) if volume[n] > volume[grown] * (1 + GROWTH)), grown)
-    assert flat_since(records, recipe) == 10 * (len(records) - 1 - again)
+    assert Flatness(recipe).seconds(records) == 10 * (len(records) - 1 - again)
 
 
 def test_trials_that_do_not_meet_the_constraints_are_no_growth() -> None:
     recipe = make_recipe(constraints=["accuracy >= 0.85"])
     records = history((0.9, 1.0), (0.8, 0.001), (0.84, 0.0001))
-    assert flat_since(records, recipe) == 20
+    assert Flatness(recipe).seconds(records) == 20
 
 
 # --- costs of records
