@@ -123,12 +123,11 @@ class Asking:
         """
         busy = {design.digest for design in pending}
         tried = self.seen(records).tried
+        waits = self.guide is not None and self.guide.opening.baseline_waits(records)
         own: list[tuple[Design | None, str]] = [
-            (self.space.baseline, "baseline"),
+            (None if waits else self.space.baseline, "baseline"),
             *((design, "first") for design in self.space.first),
         ]
-        if self.guide is not None and self.guide.opening.baseline_waits(records):
-            own[0] = (None if records else self.guide.opening.begins_with(), "first")
         for design, origin in [*own, *self.starts]:
             if design is not None and design.digest not in tried and design.digest not in busy:
                 if design.step("distillation") and self.teacher(records) is None:

@@ -21,8 +21,17 @@ from nas.space import SearchSpace
 
 # Of an architecture with more compressions than this, so many drawn at random.
 MOST_COMPRESSIONS = 400
+# Choices that change how a network is trained or what is pruned, but hardly what the file computes.
+TRAINED_OTHERWISE = frozenset({
+    "calibration", "distillation", "distillation_temperature", "distillation_weight", "pruning_criterion",
+    "quantisation_aware",
+})  # fmt: skip
 # So many compressions are remembered at most; those of architectures that nobody asks for go first.
 REMEMBERED = 12_000
+
+
+# An architecture and some of its compression.
+Shape = tuple[str, frozenset[tuple[str, Value]]]
 
 
 class Trained:
@@ -34,7 +43,11 @@ class Trained:
     """
 
     def __init__(self, records: Sequence[TrialRecord]) -> None:
-        self.networks = {_network(record.design) for record in records if record.outcome is Outcome.MEASURED}
+        measured = [record.design for record in records if record.outcome is Outcome.MEASURED]
+        self.networks = {_network(design) for design in measured}
+        self.networks |= {
+            (design.architecture_digest, frozenset()) for design in measured
+        }  # what they were pruned from
 
     def serves(self, design: Design) -> bool:
         """Whether the design costs no training."""
@@ -42,7 +55,7 @@ class Trained:
         return not trains_itself and _network(design) in self.networks
 
 
-def _network(design: Design) -> tuple[str, frozenset[tuple[str, Value]]]:
+def _network(design: Design) -> Shape:
     """What the float network depends on that is exported: the architecture, and all compression before that."""
     after = {"weight_bits", "activation_bits", "calibration", "quantisation_aware", "weight_sharing", "codebook_bits"}
     before = {
@@ -51,6 +64,17 @@ def _network(design: Design) -> tuple[str, frozenset[tuple[str, Value]]]:
         if (choice := split_name(name)[1]) not in after and value != IDENTITY[choice]
     }
     return design.architecture_digest, frozenset(before)
+
+
+def shape(design: Design) -> Shape:
+    """What a design's file is like as far as its costs go: trained otherwise, or pruned as much by another criterion,
+    it costs about the same."""
+    kept = {
+        (name, value)
+        for name, value in design.compression.items()
+        if (choice := split_name(name)[1]) not in TRAINED_OTHERWISE and value != IDENTITY[choice]
+    }
+    return design.architecture_digest, frozenset(kept)
 
 
 class Fans:

@@ -10,8 +10,10 @@ at its best it would be beaten, or when too many do better at the same rung.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,7 +30,7 @@ from nas.proxies import rung_accuracy
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.encoder import Encoder
-from nas.search.fans import Fans, Trained
+from nas.search.fans import Fans, Trained, shape
 from nas.search.foreseen import known_cost
 from nas.search.knowledge import Cues, Knowledge, scales_of
 from nas.search.opening import Opening
@@ -36,8 +38,8 @@ from nas.search.parameters import Parameters
 from nas.search.predictor_sampler import Observation
 from nas.search.rough import RoughCosts
 from nas.search.rungs import promotable, standing
-from nas.search.samplers import STARTUP_TRIALS, SamplerHints
-from nas.search.tally import Tally, at_rung
+from nas.search.samplers import SamplerHints
+from nas.search.tally import NAN, Tally, at_rung
 from nas.space import SearchSpace
 from nas.surrogate.one_thread import one_thread
 from nas.wording import display
@@ -48,6 +50,8 @@ SPARED = 10
 PROXY_MARGIN = 0.1
 # The untrained network is exported and timed only where that costs less than this share of a training.
 FORESEEING_SHARE = 0.15
+# Of fewer networks that were trained to their end than this no fan is tried that is trained itself.
+FEWEST_TO_FAN = 6
 # So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks. They are
 # those of the architectures that came closest to the front.
 MOST_FANS = 4000
@@ -153,18 +157,22 @@ class Guide:
         busy = {design.digest for design in pending}
         promotions = [proposal for proposal in self.promotions(records) if proposal.design.digest not in busy]
         if known is None:
+            if self._gathers(records):
+                return Proposal(asked(), "asked")
+            if (fan := self._free_fan(records, busy)) is not None:
+                return fan
             # Nothing tells what they are worth: a training that may go on goes on first, as in successive halving.
             return promotions[0] if promotions else Proposal(asked(), "asked")
         fans = self._fans(records, busy, teacher, known) if self.recipe.guided.fans else []
-        if len(self.tally.of(records).architectures) < STARTUP_TRIALS:
-            # Surrogates of few architectures expect much of everything, and then most of what is cheapest; but
-            # architectures are what they have to learn of. What costs no training is welcome at once.
+        if len(self.tally.of(records).trained) < FEWEST_TO_FAN:
+            # Surrogates of few networks expect much of everything, and then most of what is cheapest; but networks
+            # are what they have to learn of. What costs no training is welcome at once.
             trained = Trained(records)
             fans = [(record, design) for record, design in fans if trained.serves(design)]
         first = [Proposal(asked(), "asked"), *promotions]
         designs = [proposal.design for proposal in first] + [design for _, design in fans]
         by_number = self.tally.of(records).records
-        # Of its training a fan has nothing before it, and of its objectives nothing is known.
+        # Of its training a fan has nothing before it.
         shares = np.zeros(len(designs))
         shares[: len(first)] = [self._share(proposal, by_number) for proposal in first]
         costs = np.full((len(designs), len(self.objectives)), np.nan)
@@ -173,16 +181,30 @@ class Guide:
             price = known.seconds(designs, shares)
         else:  # a trial is what there is to spend, however long it takes
             price = np.ones(len(designs))
-            price[: len(first)] = [self._trials(proposal, by_number) for proposal in first]
+            price[: len(first)] = shares[: len(first)]  # see ``Study.spent``
         some = np.arange(len(designs))
         if len(some) > JUDGED:
             some = np.sort(np.argsort(-known.improvement(designs, costs, rough=True) / price, kind="stable")[:JUDGED])
+        for place in some[some >= len(first)].tolist():
+            costs[place] = self._costs_alike(designs[place], records)
         worth = known.improvement([designs[place] for place in some], costs[some]) / price[some]
         best = int(some[np.argmax(worth)])
         if best < len(first):
             return first[best]
         record, design = fans[best - len(first)]
         return Proposal(design, "fan", record.number)
+
+    def _free_fan(self, records: Sequence[TrialRecord], busy: set[str]) -> Proposal | None:
+        """A compression that costs no training, of a network that nothing but its first trial is known of."""
+        if not self.recipe.guided.fans:
+            return None
+        tally, trained = self.tally.of(records), Trained(records)
+        measured = Counter(record.design.architecture_digest for record in records if record.number in tally.values)
+        alone = [record for digest, record in tally.trained.items() if measured[digest] == 1]
+        for record, design in self.fans.unseen(alone, tally.designs | busy, False):
+            if trained.serves(design):
+                return Proposal(design, "fan", record.number)
+        return None
 
     def _fans(
         self, records: Sequence[TrialRecord], busy: set[str], teacher: bool, known: Knowledge
@@ -236,7 +258,7 @@ class Guide:
         }
         found = []
         for epochs in reversed(self.rungs):
-            there = tally.at_rung[epochs]
+            there = tally.at_end(epochs)
             numbers = [number for number, own in open_still.items() if own == epochs and number in there]
             if numbers:
                 reduction = self.recipe.guided.reduction
@@ -287,6 +309,8 @@ class Guide:
 
     def foresees(self, records: Sequence[TrialRecord]) -> bool:
         """Whether trainings are dear enough to export and time the untrained network first."""
+        if self._gathers(records):
+            return True  # they are to be compared at the rung
         tally = self.tally.of(records)
         usual = float(np.median(tally.trainings)) if tally.trainings else 0.0
         return bool(tally.trainings) and float(np.median(tally.looks)) < FORESEEING_SHARE * usual
@@ -313,13 +337,22 @@ class Guide:
         own = None if accuracy is None else at_rung(record, accuracy, self.objectives, self.recipe)
         if own is None:
             return None  # a cost is not known, so there is nothing to judge by
-        there = self.tally.of(records).at_rung[epochs].with_row(record.number, own)
+        at, of = display("accuracy", accuracy or 0.0), self.recipe.budget.epochs
+        if epochs == self.rungs[0] and self._gathers(records):
+            return Reason("rung", f"after {epochs} of {of} epochs: accuracy {at}, and others come so far first")
+        if self.knowledge(records) is not None:
+            return Reason("rung", f"after {epochs} of {of} epochs: accuracy {at}, and others may be worth more")
+        there = self.tally.of(records).at_end(epochs, record, own)
         found = standing(record.number, there, self.maximise, self.recipe.guided.reduction, self.logs)
         if found.goes_on:
             return None
-        at = display("accuracy", accuracy or 0.0)
-        of = self.recipe.budget.epochs
         return Reason("rung", f"after {epochs} of {of} epochs: place {found.place} of {found.among}, accuracy {at}")
+
+    def _gathers(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether trainings still wait for others at the first rung."""
+        if not self.rungs:
+            return False
+        return self.opening.gathers(records, len(self.tally.of(records).at_rung[self.rungs[0]]))
 
     def label(self, records: Sequence[TrialRecord], record: TrialRecord) -> str | None:
         """What the training of a trial starts from, as its record says it."""
@@ -331,14 +364,22 @@ class Guide:
         return inherited_label(record, records, self.recipe.guided.inheritance, self.finetunes)
 
     def _share(self, proposal: Proposal, by_number: Mapping[int, TrialRecord]) -> float:
-        """How much of its training a proposal has before it."""
+        """How much of its training a proposal has before it; of a new one, as much as most are given."""
         if proposal.parent is None:
-            return 1.0
+            return self._usual_share
         return 1 - (by_number[proposal.parent].epochs or 0) / self.recipe.budget.epochs
 
-    def _trials(self, proposal: Proposal, by_number: Mapping[int, TrialRecord]) -> float:
-        """How much of a budget of trials a proposal takes: see ``Study.spent``."""
-        return self._share(proposal, by_number) if proposal.origin == "promotion" else 1.0
+    @cached_property
+    def _usual_share(self) -> float:
+        """The share of a training that is gone through if of those at each rung one in ``reduction`` goes on."""
+        ends = [*self.rungs, self.recipe.budget.epochs]
+        steps = np.diff([0, *ends]) / self.recipe.budget.epochs
+        return float((steps / self.recipe.guided.reduction ** np.arange(len(steps))).sum())
+
+    def _costs_alike(self, design: Design, records: Sequence[TrialRecord]) -> list[float]:
+        """The costs of a measured file that is shaped as a design's would be; NaN for qualities, and where none is."""
+        alike = self.tally.of(records).shapes.get(shape(design))
+        return [NAN if alike is None or o.maximise else alike.value(o.key) for o in self.objectives]
 
     def _costs(self, proposal: Proposal, by_number: Mapping[int, TrialRecord]) -> list[float]:
         """The objectives that are known of a proposal already: the costs of a stopped training; NaN for the others."""
@@ -346,5 +387,5 @@ class Guide:
         costs = []
         for objective in self.objectives:
             known = None if record is None or objective.maximise else known_cost(record, objective, self.recipe)
-            costs.append(float("nan") if known is None else known)
+            costs.append(NAN if known is None else known)
         return costs

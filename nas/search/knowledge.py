@@ -24,7 +24,7 @@ from nas.record import TrialRecord
 from nas.search.durations import Durations
 from nas.search.encoder import Encoder
 from nas.search.foreseen import known_cost
-from nas.search.tally import NAN, Tally, on_axis
+from nas.search.tally import Tally, on_axis
 from nas.surrogate.evolve import ranked
 from nas.surrogate.history import Known, surrogates
 from nas.surrogate.outlook import Outlook
@@ -40,9 +40,8 @@ SCREENING_WIDTH = 1.5
 FEWEST_TO_SCREEN = 15
 # So many predictions must have met their measurements before the intervals are corrected by how they did.
 FEWEST_CHECKED = 8
-# Of gains from a rung to the end, as log errors: the spread where it cannot be told, and the least that is believed.
-GAIN_SPREAD, LEAST_SPREAD = 0.5, 0.05
-FEWEST_GAINS = 3
+# Of what is expected of a stopped training: the least spread of the logarithm of its error that is believed.
+LEAST_SPREAD = 0.05
 
 # So many trials, evenly spaced over the study, tell how long others take.
 TIMED = 1000
@@ -260,19 +259,14 @@ class Knowledge:
     def _final_accuracies(self) -> tuple[np.ndarray, np.ndarray]:
         """What stopped trials' accuracies would have become, and how uncertain that is; NaN where it can't be told."""
         epochs, errors = self.tally.errors.rows(self.stopped).T
-        middle, spread = np.full((2, len(epochs)), np.nan)
-        for rung in np.unique(epochs[np.isfinite(epochs)]):
-            middle[epochs == rung], spread[epochs == rung] = self._gain(int(rung))
-        final = np.exp(errors + middle)
+        compressions = self.tally.compressions.rows(self.stopped)[:, 0]
+        change, spread = np.full((2, len(epochs)), np.nan)
+        for rung in np.unique(epochs[np.isfinite(epochs)]).astype(int):
+            own = epochs == rung
+            change[own] = self.tally.gains.expected(rung, compressions[own])
+            spread[own] = self.tally.gains.spread(rung)
+        final = np.exp(errors + change)
         return 1 - np.minimum(1.0, final), np.nan_to_num(final * np.maximum(LEAST_SPREAD, spread))
-
-    def _gain(self, epochs: int) -> tuple[float, float]:
-        """How much trainings gain from a rung to their end, as log errors: median and spread; NaN where few tell."""
-        gains = self.tally.gains.get(epochs, ())
-        if len(gains) < FEWEST_GAINS:
-            return NAN, NAN
-        middle = float(np.median(gains))
-        return middle, 1.4826 * float(np.median(np.abs(np.array(gains) - middle))) if len(gains) >= 5 else GAIN_SPREAD
 
     def _feasible(self, outlook: Outlook, x: np.ndarray, cues: np.ndarray | None, rough: bool) -> np.ndarray:
         """How likely each of N designs meets all constraints."""

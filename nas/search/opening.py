@@ -1,4 +1,4 @@
-"""What a guided search begins with where its space's baseline is dear: cheap designs, and the baseline in time."""
+"""How a guided search begins: many networks are trained a little and the best go on; a dear baseline comes in time."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from functools import cached_property
 
 import numpy as np
 
-from nas.choice import Choice
-from nas.design import Design, Value
+from nas.design import Design
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.durations import training_seconds
 from nas.search.rough import RoughCosts
+from nas.search.samplers import STARTUP_TRIALS
 from nas.space import SearchSpace
 
 # A baseline that costs more than so many times what designs of the space do comes once so many times its seconds have
-# gone to others: it then takes a third of the time at most.
-DEAR, BASELINE_AFTER = 3.0, 2.0
+# gone to others: it then takes a fifth of the time at most.
+DEAR, BASELINE_AFTER = 3.0, 4.0
 # … and when this share of the budget's time has gone at the latest.
-BASELINE_LATEST = 0.25
+BASELINE_LATEST = 0.5
 # One that would take more than this share of the whole budget is left out: what it teaches is not worth so much.
 BASELINE_MOST = 0.25
+# Networks are gathered at their first rung for so much of the budget at most.
+GATHERING_MOST = 0.2
 # Designs drawn to tell what the space's cost.
 DRAWN = 16
 # After so many trials that trained nothing it comes as well.
@@ -95,22 +97,25 @@ class Opening:
         # The least rate: small networks take longer for what they compute than large ones.
         return min(rates) * float(self.rough([self.space.baseline])[0]) if rates else None
 
-    def begins_with(self) -> Design:
-        """What to begin with while the baseline waits: of some designs at random a cheap one, but not the cheapest."""
-        assert self.rough is not None
-        order = np.argsort(self.rough(self._drawn), kind="stable")
-        return self._drawn[int(order[DRAWN // 4])]
+    def gathers(self, records: Sequence[TrialRecord], arrived: int) -> bool:
+        """Whether trainings wait at their first rung until enough networks came so far to choose among.
+
+        Args:
+            records: All trials that ended.
+            arrived: How many came to the first rung.
+        """
+        if arrived >= STARTUP_TRIALS:
+            return False
+        minutes, trials = self.recipe.budget.minutes, self.recipe.budget.trials
+        if minutes is not None and sum(record.seconds for record in records) >= GATHERING_MOST * 60 * minutes:
+            return False
+        return trials is None or len(records) < GATHERING_MOST * trials
 
     @cached_property
     def _drawn(self) -> list[Design]:
-        """Designs at random; none that is distilled, as nobody teaches yet."""
+        """Designs at random."""
         rng = random.Random(f"drawn-{self.recipe.seed}")
-
-        def value(choice: Choice) -> Value:
-            open_yet = [v for v in choice.values if not (choice.name == "distillation" and v)]
-            return rng.choice(open_yet or choice.values)
-
-        return [self.space.choose(value) for _ in range(DRAWN)]
+        return [self.space.sample(rng) for _ in range(DRAWN)]
 
     @cached_property
     def _baseline_is_dear(self) -> bool:

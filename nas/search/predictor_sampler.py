@@ -201,14 +201,14 @@ class _Asked:
         told = told_trials(space, trials, len(self.maximise))
         self.domain: Domain = domain_of(space, told.positions, sampler.active)
         self.taken = told.taken
-        self.pending = told.positions[told.running]
+        self.tried, self.pending = told.positions, told.positions[told.running]
         self.own = told.positions[told.complete]
         self.values, self.violations = told.values, told.violations
 
     @property
     def finished(self) -> int:
-        """How many trials have values."""
-        return len(self.own)
+        """Of how many designs there are values, or estimates of them."""
+        return len(self.own) + sum(all(map(math.isfinite, one.values)) for one in self.sampler.known)
 
     def start(self) -> dict[str, Any]:
         """A new design at random, far from those that were tried."""
@@ -218,10 +218,12 @@ class _Asked:
             rows = self._fresh(self.domain.all())
         if len(rows) == 0:
             return self._params(drawn[0])
-        tried = self.domain.encoding.encode_positions(np.concatenate([self.own, self.pending]))
-        if not self.sampler.space_filling or len(tried) == 0:
+        tried = self.domain.encoding.encode_positions(self.tried)
+        if not self.sampler.space_filling:
             return self._first_possible(rows)
         rows = self._cheapest(rows)
+        if len(tried) == 0:
+            return self._first_possible(rows)
         x = self.domain.encode(rows)
         squares = (x**2).sum(axis=1)[:, None] + (tried**2).sum(axis=1)[None, :] - 2 * x @ tried.T
         return self._first_possible(rows[np.argsort(-np.round(squares.min(axis=1), 9), kind="stable")])

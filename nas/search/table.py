@@ -26,12 +26,25 @@ class Table:
             table[trial] = row
         return table
 
+    @classmethod
+    def of_rows(cls, trials: np.ndarray, rows: np.ndarray) -> Table:
+        """N rows of N trials."""
+        table = cls(rows.shape[1])
+        if len(trials):
+            table._grow(int(trials.max()))
+            table._rows[trials], table._there[trials] = rows, True
+        return table
+
     def __setitem__(self, trial: int, row: Sequence[float]) -> None:
+        self._grow(trial)
+        self._rows[trial] = row
+        self._there[trial] = True
+
+    def _grow(self, trial: int) -> None:
+        """Makes room for a trial."""
         while trial >= len(self._there):
             self._rows = np.concatenate([self._rows, np.full_like(self._rows, np.nan)])
             self._there = np.concatenate([self._there, np.zeros_like(self._there)])
-        self._rows[trial] = row
-        self._there[trial] = True
 
     @property
     def trials(self) -> np.ndarray:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,10 +13,15 @@ from nas.outcome import Outcome, Quantity
 from nas.proxies import RUNG, RUNG_ACCURACY, prediction
 from nas.recipe import Recipe
 from nas.record import TrialRecord
+from nas.search.fans import Shape, shape
 from nas.search.foreseen import expected_cost, known_cost
+from nas.search.rung_gains import RungGains
 from nas.search.table import Table
 
+K = TypeVar("K")
 NAN = float("nan")
+# What an error is taken for at least, where its logarithm is.
+LEAST_ERROR = 1e-4
 # What is done to an untrained network to foresee its costs, as it is to every trained one.
 LOOKED_AT = frozenset({"export", "quantise", "share", "measure"})
 
@@ -46,6 +51,7 @@ class Tally:
         gone_on: Trials whose training was gone on with.
         values: Of measured trials the objectives.
         feasible: Those of them that meet all constraints.
+        shapes: Of measured files, by what their costs depend on (see ``fans.shape``), the first trial's record.
         limited: Of each constraint, by its quantity's key, the quantity's value of the trials that have it.
         timed: Trials that tell how long others take.
         stopped: Trials that were stopped.
@@ -53,7 +59,9 @@ class Tally:
         errors: Of them the rung's epochs, and the logarithm of the error there; NaN where these are not known.
         at_rung: By epochs the objectives at a rung, of trials of which all are known: a quality is the float network's
             at the rung, a cost what was known before the training.
-        gains: By epochs of a rung, how much the logarithm of the error changed from there to the end.
+        reached: Of each architecture the accuracy of its float network at rungs, by epochs.
+        compressions: Of every trial that was measured or stopped the number of its compression among ``gains``.
+        gains: How much the logarithm of the error changes from a rung to the end.
         misses: For each objective how far measured values lay from predictions, in half-widths of their intervals.
         trainings: Seconds that measured trials trained for, and ``looks`` those of what is done to an untrained network
             as well.
@@ -74,13 +82,16 @@ class Tally:
         self.gone_on: set[int] = set()
         self.values = Table(len(self.objectives))
         self.feasible = Table(0)
+        self.shapes: dict[Shape, TrialRecord] = {}
         self.limited = {constraint.quantity.key: Table(1) for constraint in self.constraints}
         self.timed: set[int] = set()
         self.stopped: dict[int, Stopped] = {}
         self.costs = Table(len(self.objectives))
         self.errors = Table(2)
         self.at_rung: defaultdict[int, Table] = defaultdict(lambda: Table(len(self.objectives)))
-        self.gains: defaultdict[int, list[float]] = defaultdict(list)
+        self.reached: defaultdict[str, dict[int, float]] = defaultdict(dict)
+        self.compressions = Table(1)
+        self.gains = RungGains()
         self.misses: list[list[float]] = [[] for _ in self.objectives]
         self.trainings: list[float] = []
         self.looks: list[float] = []
@@ -109,6 +120,9 @@ class Tally:
             if (quantity := record.quantity(key)) is not None:
                 values[record.number] = (quantity.value,)
         rungs = rungs_of(record)
+        self.reached[architecture] |= rungs
+        if rungs or record.outcome in (Outcome.MEASURED, Outcome.STOPPED):
+            self.compressions[record.number] = (self.gains.compression(record.design.compression),)
         for epochs, reached in rungs.items():
             if (there := at_rung(record, reached, self.objectives, self.recipe)) is not None:
                 self.at_rung[epochs][record.number] = there
@@ -120,16 +134,43 @@ class Tally:
             error = NAN if accuracy is None else log_error(accuracy)
             self.errors[record.number] = (NAN if record.epochs is None else record.epochs, error)
         if record.outcome is Outcome.MEASURED:
-            self._learn_measured(record, rungs)
+            self._learn_measured(record)
 
-    def _learn_measured(self, record: TrialRecord, rungs: Mapping[int, float]) -> None:
+    def at_end(self, epochs: int, record: TrialRecord | None = None, own: Sequence[float] = ()) -> Table:
+        """By trial the objectives that are expected at the end of those that came to a rung, compression included.
+
+        While too few went on to tell how accuracies change to the end, they stand as at the rung but for compression.
+
+        Args:
+            epochs: Of the rung.
+            record: One that is there as well, though its trial did not end yet.
+            own: Its objectives at the rung.
+        """
+        there = self.at_rung[epochs]
+        trials, compressions = there.trials, self.compressions
+        if record is not None:
+            there = there.with_row(record.number, own)
+            compressions = compressions.with_row(record.number, (self.gains.compression(record.design.compression),))
+            trials = there.trials
+        rows, numbers = there.rows(trials), compressions.rows(trials)[:, 0]
+        changes = self.gains.expected(epochs, numbers)
+        if np.isnan(changes).any():
+            changes = self.gains.by_compression(numbers)
+        errors = np.log(np.maximum(LEAST_ERROR, 1 - rows)) + changes[:, None]
+        qualities = np.array([objective.maximise for objective in self.objectives])
+        return Table.of_rows(trials, np.where(qualities, 1 - np.exp(np.minimum(0.0, errors)), rows))
+
+    def _learn_measured(self, record: TrialRecord) -> None:
         self.values[record.number] = [record.value(objective.key) for objective in self.objectives]
         self.evaluated.add(record.design.digest)
         _first(self.trained, record.design.architecture_digest, record)
+        _first(self.shapes, shape(record.design), record)
         if record.feasible(self.constraints):
             self.feasible[record.number] = ()
-        for epochs, accuracy in rungs.items():
-            self.gains[epochs].append(log_error(record.value("accuracy")) - log_error(accuracy))
+        # Fans too: their network stood at the rungs when it was trained for another trial.
+        for epochs, accuracy in self.reached[record.design.architecture_digest].items():
+            change = log_error(record.value("accuracy")) - log_error(accuracy)
+            self.gains.add(epochs, self.gains.compression(record.design.compression), change)
         for objective, misses in zip(self.objectives, self.misses, strict=True):
             if (quantity := prediction(record, objective)) is not None:
                 misses.append(_miss(quantity, record.value(objective.key), objective))
@@ -138,7 +179,7 @@ class Tally:
             self.looks.append(sum(stage.seconds for stage in record.stages if stage.stage in LOOKED_AT))
 
 
-def _first(trials: dict[str, TrialRecord], key: str, record: TrialRecord) -> None:
+def _first(trials: dict[K, TrialRecord], key: K, record: TrialRecord) -> None:
     """Keeps the earlier trial."""
     if key not in trials or record.number < trials[key].number:
         trials[key] = record
@@ -163,8 +204,8 @@ def at_rung(
 
 
 def log_error(accuracy: float) -> float:
-    """The logarithm of an error, which is taken as at least a hundredth of a per cent."""
-    return float(np.log(max(1e-4, 1 - accuracy)))
+    """The logarithm of an error, of ``LEAST_ERROR`` at least."""
+    return float(np.log(max(LEAST_ERROR, 1 - accuracy)))
 
 
 def on_axis(value: float, objective: Objective) -> float:

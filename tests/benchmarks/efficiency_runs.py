@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nas.errors import NasError
+
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,23 @@ class Run:
         return float(json.loads(self.done.read_text())["seconds"])
 
 
+@dataclass(frozen=True)
+class Job:
+    """A process to come.
+
+    Args:
+        command: After the interpreter.
+        folder: For what it says.
+        begin: Called before it is started.
+        end: Called when it ended well.
+    """
+
+    command: Sequence[str]
+    folder: Path
+    begin: Callable[[], None]
+    end: Callable[[], None]
+
+
 def lanes_of(count: int) -> list[int]:
     """The cores that processes are kept on, one each."""
     return sorted(os.sched_getaffinity(0))[-count:]
@@ -74,14 +94,35 @@ def started(command: Sequence[str], core: int, folder: Path) -> tuple[subprocess
     return process, said
 
 
-def finish(processes: Sequence[tuple[subprocess.Popen[bytes], Path]]) -> list[Path]:
-    """Waits for processes, and ends the others when interrupted; gives what those said that failed."""
+def one_after_another(jobs: Sequence[Job], cores: Sequence[int]) -> list[Path]:
+    """Runs each job on a core of its own: a core that is free takes the next, so that none waits for a longer one.
+
+    Returns:
+        What those said that failed; a job after the first failed one is not begun.
+    """
+    waiting = list(jobs)
+    free = list(cores)
+    at_work: list[tuple[int, Job, subprocess.Popen[bytes], Path]] = []
+    failed: list[Path] = []
     try:
-        return [said for process, said in processes if process.wait() != 0]
-    except BaseException:
-        for process, _ in processes:
+        while at_work or (waiting and not failed):
+            while waiting and free and not failed:
+                job, core = waiting.pop(0), free.pop(0)
+                job.begin()
+                at_work.append((core, job, *started(job.command, core, job.folder)))
+            time.sleep(POLL_SECONDS)
+            for entry in [entry for entry in at_work if entry[2].poll() is not None]:
+                at_work.remove(entry)
+                core, job, process, said = entry
+                free.append(core)
+                if process.returncode == 0:
+                    job.end()
+                else:
+                    failed.append(said)
+    finally:
+        for _, _, process, _ in at_work:
             process.terminate()
-        raise
+    return failed
 
 
 def check(failed: Sequence[Path]) -> None:

@@ -11,8 +11,8 @@ Three ways to search the same space, data and epochs from the same seeds, each a
     plain       the loop of ``plain_loop.py``: float32, TPE, one design per training
     plain-fast  the same loop with this project's training and compression, without its cache
 
-Two run side by side at a time, so that what the machine does hits both sides, and cores take turns. The clock starts
-when a process has imported what it needs, and everything after counts, a strategy's trying out of costs too.
+Two run side by side at a time, so that what the machine does hits both sides, and a free core takes the next. The clock
+starts when a process has imported what it needs, and everything after counts, a strategy's trying out of costs too.
 
 What a search is worth is told by its finalists trained again, all in the same way (``efficiency_retraining.py``): the
 fronts that it had are trained from another seed, scored on test data and timed in turns with those of all other runs.
@@ -33,6 +33,7 @@ import os
 import shutil
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ from benchmarks.efficiency_analysis import (
 from benchmarks.efficiency_picture import draw
 from benchmarks.efficiency_report import Result, as_json, report
 from benchmarks.efficiency_retraining import Retrained, time_in_turns
-from benchmarks.efficiency_runs import Run, check, finish, lanes_of, started
+from benchmarks.efficiency_runs import Job, Run, check, lanes_of, one_after_another
 
 from nas.design import Design
 from nas.errors import NasError
@@ -123,23 +124,22 @@ class Comparison:
     def search(self) -> None:
         """Runs what is not done, so many at a time as there are lanes, each beside another on a core of its own."""
         missing = [run for run in self.runs if not run.done.exists()]
-        cores = lanes_of(self.options.lanes)
-        for start in range(0, len(missing), len(cores)):
-            beside = missing[start : start + len(cores)]
-            turn = start // len(cores) % len(cores)
-            print(f"searching: {', '.join(f'{run.variant} from seed {run.seed}' for run in beside)}", flush=True)
-            processes = []
-            for run, core in zip(beside, cores[turn:] + cores[:turn], strict=False):
-                shutil.rmtree(run.folder, ignore_errors=True)
-                run.folder.mkdir(parents=True)
-                processes.append(started(self.command(run), core, run.folder))
-            failed = finish(processes)
-            for run in (run for run in beside if run.folder not in [said.parent for said in failed]):
-                spent = 60 * self.minutes(run)
-                write_atomically(run.done, json.dumps({"seconds": spent}).encode())
-                trials = [line for line in run.lines() if line["seconds"] <= spent]
-                print(f"  {run.variant} {run.seed}: {len(trials)} trials", flush=True)
-            check(failed)
+        jobs = [
+            Job(self.command(run), run.folder, partial(self.begin_run, run), partial(self.end_run, run))
+            for run in missing
+        ]
+        check(one_after_another(jobs, lanes_of(self.options.lanes)))
+
+    def begin_run(self, run: Run) -> None:
+        print(f"searching: {run.variant} from seed {run.seed}", flush=True)
+        shutil.rmtree(run.folder, ignore_errors=True)
+        run.folder.mkdir(parents=True)
+
+    def end_run(self, run: Run) -> None:
+        spent = 60 * self.minutes(run)
+        write_atomically(run.done, json.dumps({"seconds": spent}).encode())
+        trials = [line for line in run.lines() if line["seconds"] <= spent]
+        print(f"  {run.variant} {run.seed}: {len(trials)} trials", flush=True)
 
     def command(self, run: Run) -> list[str]:
         """What runs a search in a process of its own."""
@@ -166,13 +166,12 @@ class Comparison:
         write_atomically(self.retrained.needed, json.dumps(list(designs.values())).encode())
         cores = lanes_of(self.options.lanes)
         script = str(HERE / "efficiency_retraining.py")
-        processes = []
-        for lane, core in enumerate(cores):
+        jobs = []
+        for lane in range(len(cores)):
             place = self.folder / f"lane-{lane}"
-            place.mkdir(exist_ok=True)
             command = [script, str(self.folder), "--lane", str(lane), "--lanes", str(len(cores))]
-            processes.append(started(command, core, place))
-        check(finish(processes))
+            jobs.append(Job(command, place, partial(place.mkdir, exist_ok=True), lambda: None))
+        check(one_after_another(jobs, cores))
 
     def finished(self) -> list[Run]:
         return [run for run in self.runs if run.done.exists()]

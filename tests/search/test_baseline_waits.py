@@ -12,7 +12,8 @@ from search_fakes import make_space
 
 from nas.design import Design
 from nas.record import StageResult, TrialRecord
-from nas.search.opening import BASELINE_AFTER, BASELINE_LATEST, BASELINE_MOST, Opening
+from nas.search.opening import BASELINE_AFTER, BASELINE_LATEST, BASELINE_MOST, GATHERING_MOST, Opening
+from nas.search.samplers import STARTUP_TRIALS
 from nas.space import SearchSpace
 
 RATE = 2.0  # seconds of training for each unit of the rough cost
@@ -100,13 +101,16 @@ def test_where_nothing_can_be_trained_it_comes_after_some_tries() -> None:
     assert not opening().baseline_waits(failed)
 
 
-def test_meanwhile_it_begins_with_a_cheap_design_that_needs_no_teacher() -> None:
-    deciding = opening()
-    begun = deciding.begins_with()
-    drawn = sorted(cost(design) for design in deciding._drawn)
-    assert cost(begun) == drawn[len(drawn) // 4]
-    assert not any(design.step("distillation") for design in deciding._drawn)
-    assert opening().begins_with() == begun
+def test_networks_are_gathered_until_there_are_enough_or_a_share_of_the_budget_is_spent() -> None:
+    deciding = opening(minutes=10.0)
+    assert deciding.gathers([], 0)
+    assert not deciding.gathers([], STARTUP_TRIALS)
+    records = [replace(trial(number), seconds=GATHERING_MOST * 600.0 / 4) for number in range(4)]
+    assert deciding.gathers(records[:3], 3)
+    assert not deciding.gathers(records, 4)
+    counting = opening(trials=20)
+    assert counting.gathers(records[: int(GATHERING_MOST * 20) - 1], 3)
+    assert not counting.gathers(records[: int(GATHERING_MOST * 20)], 4)
 
 
 def test_it_waits_for_a_quarter_of_the_time_at_most() -> None:

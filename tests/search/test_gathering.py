@@ -1,0 +1,103 @@
+"""How a guided search begins: networks are gathered at the first rung, the best of them go on, and are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes import LATENCY, make_design, make_record
+from search_fakes import make_space
+from test_guided import InRungs, guided_recipe, run_guided
+
+from nas.outcome import How, Outcome, Quantity
+from nas.search.fans import shape
+from nas.search.guide import Guide
+from nas.search.opening import GATHERING_MOST
+from nas.search.rung_gains import FEWEST_GAINS
+from nas.search.samplers import STARTUP_TRIALS
+from nas.search.tally import Tally
+from nas.study import Study
+
+TRIALS = 40
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return run_guided(tmp_path_factory.mktemp("gathering") / "s", guided_recipe(TRIALS), InRungs())[0]
+
+
+def test_until_there_are_enough_all_wait_at_the_first_rung(study: Study) -> None:
+    gathered = int(min(STARTUP_TRIALS, GATHERING_MOST * TRIALS))
+    for record in study.records[:gathered]:
+        assert record.outcome is not Outcome.MEASURED
+        if record.outcome is Outcome.STOPPED:
+            assert (record.origin, record.epochs) == ("asked", 1)
+            assert record.reason is not None
+            assert "others come so far first" in record.reason.message
+    later = [record.reason.message for record in study.records[gathered + 1 :] if record.reason is not None]
+    assert not any("others come so far first" in message for message in later)
+
+
+def test_then_the_best_go_on(study: Study) -> None:
+    first = next(record for record in study.records if record.outcome is Outcome.MEASURED)
+    assert first.origin == "promotion"
+    assert first.number == int(min(STARTUP_TRIALS, GATHERING_MOST * TRIALS))
+
+
+def test_a_network_of_which_one_file_is_known_shows_what_it_is_without_pruning() -> None:
+    space = make_space()
+    design = next(design for design in space.designs() if design.compression["pruning_ratio"] != 0)
+    guide = Guide(space, guided_recipe(TRIALS), (1, 3))
+    pruned = make_record(0, design=design)
+    found = guide._free_fan([pruned], set())
+    assert found is not None
+    assert (found.origin, found.parent) == ("fan", 0)
+    assert found.design.compression["pruning_ratio"] == 0
+    assert found.design.architecture_digest == design.architecture_digest
+    plain = make_record(1, design=found.design)
+    assert guide._free_fan([pruned, plain], set()) is None, "two are known"
+    assert guide._free_fan([pruned], {found.design.digest}) is None, "it is being evaluated"
+
+
+def test_without_rungs_nothing_waits(tmp_path: Path) -> None:
+    recipe = guided_recipe(12, guided={"rungs": False})
+    found, _ = run_guided(tmp_path / "s", recipe, InRungs())
+    assert all(record.outcome is not Outcome.STOPPED for record in found.records)
+
+
+def rung(accuracy: float) -> Quantity:
+    return Quantity("rung_accuracy", accuracy, "1", How.PROXY, target="epoch-1")
+
+
+def test_at_a_rung_a_pruned_network_is_not_taken_for_the_large_one_that_it_comes_from() -> None:
+    tally = Tally(guided_recipe())
+    plain, pruned = (make_design(pruning_ratio=ratio) for ratio in (0.0, 0.75))
+    stopped = []
+    for number, design in enumerate((plain, pruned)):
+        record = make_record(number, design=design)
+        latency = record.quantity(LATENCY)
+        assert latency is not None
+        stopped.append(replace(record, outcome=Outcome.STOPPED, quantities=(rung(0.8), latency), epochs=1))
+    tally.learn(stopped)
+    own, other = tally.at_end(1).rows(tally.at_end(1).trials)[:, 0]
+    assert own == pytest.approx(0.8), "nobody tells yet how accuracies change"
+    assert other < 0.8
+    measured = [make_record(2 + n, design=plain, accuracy=0.9) for n in range(FEWEST_GAINS)]
+    tally.learn([replace(record, quantities=(*record.quantities, rung(0.8))) for record in measured])
+    own = tally.at_end(1).rows(tally.at_end(1).trials)[0, 0]
+    assert own == pytest.approx(0.9, abs=0.001), "half the error, as of those that went on"
+
+
+def test_files_that_were_trained_otherwise_have_the_same_costs(study: Study) -> None:
+    guide = Guide(make_space(), guided_recipe(TRIALS), (1, 3))
+    record = next(record for record in study.records if record.outcome is Outcome.MEASURED)
+    design = record.design
+    taught = replace(design, compression={**design.compression, "distillation": not design.step("distillation")})
+    assert shape(taught) == shape(design)
+    costs = guide._costs_alike(taught, study.records)
+    assert costs[1] == record.value(LATENCY)
+    assert costs[0] != costs[0], "what another training gives is not known"
+    smaller = replace(design, compression={**design.compression, "pruning_ratio": 0.33})
+    assert shape(smaller) != shape(design)
+    assert all(cost != cost for cost in guide._costs_alike(smaller, study.records))
