@@ -368,21 +368,21 @@ def _parse_own_module(content: Mapping[str, Any], folder: Path) -> OwnModule | N
 
 def _untouched(space: SearchSpace) -> Design:
     """The design of a person's own network as it is, which the space must hold: all others are compared with it."""
-    identities = _identities(space)
+    least = identities(space)
     for choice in space.choices:
-        if choice.group == "compression" and choice.active(identities) and identities[choice.name] != _identity(choice):
+        if choice.group == "compression" and choice.active(least) and least[choice.name] != _identity(choice):
             raise SpaceError(
                 f"choice '{choice.name}' must offer {_identity(choice)!r}, which leaves it out",
                 "the module as it is comes first, and all others are compared with it",
             )
-    return space.design(identities | {OWN_MODULE: space.by_name[OWN_MODULE].values[0]})
+    return space.design(least | {OWN_MODULE: space.by_name[OWN_MODULE].values[0]})
 
 
 def _identity(choice: Choice) -> Value:
     return IDENTITY[split_name(choice.name)[1]]
 
 
-def _identities(space: SearchSpace) -> dict[str, Value]:
+def identities(space: SearchSpace) -> dict[str, Value]:
     """For every compression choice the value that leaves it out, or its first where it offers none such."""
     return {
         choice.name: _identity(choice) if _identity(choice) in choice.values else choice.values[0]
@@ -398,7 +398,7 @@ def _parse_start(space: SearchSpace, where: str, data: object) -> Design:
     """
     architecture = space.baseline.architecture if space.baseline else {}
     try:
-        return space.design({**_identities(space), **architecture, **_mapping(f"'{where}'", data)})
+        return space.design({**identities(space), **architecture, **_mapping(f"'{where}'", data)})
     except SpaceError as error:
         raise SpaceError(f"'{where}': {error.message}", error.hint) from None
 

@@ -16,7 +16,7 @@ from nas.record import TrialRecord
 from nas.search.guide import Guide
 from nas.search.optuna_bridge import Asked, Bridge
 from nas.search.samplers import STARTUP_TRIALS
-from nas.space import SearchSpace
+from nas.space import SearchSpace, identities
 from nas.teacher.given import GivenTeacher
 
 # After so many designs in a row that were seen before, one that was not is drawn at random.
@@ -81,16 +81,19 @@ class Asking:
         fixed: dict[str, Value] = {"distillation": False} if distils and self.teacher(records) is None else {}
         if self.guide is None:
             return self.bridge.ask(fixed=fixed or None)
+        if self.guide.gathers(records):
+            fixed = identities(self.space)  # so that it is networks that are compared
 
         def proposed() -> Design:
-            seen = self.seen(records).settled
+            seen = self.seen(records).tried
             passed: list[Design] = []
             for attempt in range(PROPOSALS):
                 whole = self.bridge.propose(attempt, passed=passed)
-                design = self.space.design({**self.space.flat(whole), **fixed})
+                values = {**self.space.flat(whole), **fixed}
+                design = self.space.choose(lambda choice: values.get(choice.name, choice.values[0]))  # noqa: B023
                 if not fixed or design.digest not in seen:
                     break
-                passed.append(whole)  # with what is fixed it is one that was evaluated
+                passed.append(whole)  # with what is fixed it is one that was tried
             return design
 
         chosen = self.guide.choose(records, proposed, self.teacher(records) is not None, pending)

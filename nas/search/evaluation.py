@@ -53,13 +53,17 @@ class Evaluation:
 
     def _before_the_end(self, guide: Guide, record: TrialRecord, request: EvalRequest, records: Records) -> Steps:
         """The trial with what was learned of it before its whole evaluation; its outcome says whether that is due."""
-        record = replace(record, outcome=Outcome.MEASURED, quantities=guide.foresee(records(), record.design))
+        known = (*guide.foresee(records(), record.design), *guide.carried(records(), record))
+        record = replace(record, outcome=Outcome.MEASURED, quantities=known)
         if guide.may_give_up(records(), record):
             record = self._screened(guide, record, records)
             if record.outcome is Outcome.MEASURED and not record.spared and guide.foresees(records()):
                 record = yield from self._partly(record, replace(request, until=0))
                 if record.outcome is Outcome.STOPPED:
                     record = self._screened(guide, record, records)
+                due = record.outcome is Outcome.MEASURED and not record.spared
+                if due and (reason := guide.outdone(records(), record)) is not None:
+                    return replace(record, outcome=Outcome.STOPPED, reason=reason, epochs=0)
         for epochs in guide.gates(records(), record) if record.outcome is Outcome.MEASURED else ():
             record = yield from self._partly(record, replace(request, until=epochs))
             if record.outcome is not Outcome.STOPPED:

@@ -25,8 +25,8 @@ from nas.front import reference_from
 from nas.growing import Growing
 from nas.lineage import inherited_label
 from nas.networks import Start
-from nas.outcome import Quantity, Reason
-from nas.proxies import rung_accuracy
+from nas.outcome import How, Quantity, Reason
+from nas.proxies import UNTRAINED, rung_accuracy
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.encoder import Encoder
@@ -49,7 +49,7 @@ SPARED = 10
 # By how much the untrained network must miss a limit.
 PROXY_MARGIN = 0.1
 # The untrained network is exported and timed only where that costs less than this share of a training.
-FORESEEING_SHARE = 0.15
+FORESEEING_SHARE = 0.25
 # Of fewer networks that were trained to their end than this no fan is tried that is trained itself.
 FEWEST_TO_FAN = 6
 # So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks. They are
@@ -116,6 +116,7 @@ class Guide:
         self.encoder = Encoder(space)
         self.tally = Growing(lambda: Tally(recipe), Tally.learn)
         self.said = False
+        self._rivals: dict[str, float] = {}
         self._known: tuple[int, Knowledge | None] | None = None
 
     @one_thread
@@ -157,7 +158,7 @@ class Guide:
         busy = {design.digest for design in pending}
         promotions = [proposal for proposal in self.promotions(records) if proposal.design.digest not in busy]
         if known is None:
-            if self._gathers(records):
+            if self.gathers(records):
                 return Proposal(asked(), "asked")
             if (fan := self._free_fan(records, busy)) is not None:
                 return fan
@@ -190,6 +191,7 @@ class Guide:
         worth = known.improvement([designs[place] for place in some], costs[some]) / price[some]
         best = int(some[np.argmax(worth)])
         if best < len(first):
+            self._rivals = {first[best].design.digest: float(np.delete(worth, np.argmax(worth)).max(initial=0.0))}
             return first[best]
         record, design = fans[best - len(first)]
         return Proposal(design, "fan", record.number)
@@ -257,6 +259,7 @@ class Guide:
             if number not in tally.gone_on and stopped.digest not in tally.ended
         }
         found = []
+        untrained = [number for number, own in open_still.items() if own == 0]
         for epochs in reversed(self.rungs):
             there = tally.at_end(epochs)
             numbers = [number for number, own in open_still.items() if own == epochs and number in there]
@@ -264,7 +267,7 @@ class Guide:
                 reduction = self.recipe.guided.reduction
                 for number in promotable(numbers, there, self.maximise, reduction, self.logs):
                     found.append(Proposal(tally.records[number].design, "promotion", number))
-        return found
+        return found + [Proposal(tally.records[number].design, "promotion", number) for number in untrained]
 
     @one_thread
     def foresee(self, records: Sequence[TrialRecord], design: Design) -> tuple[Quantity, ...]:
@@ -299,6 +302,31 @@ class Guide:
         words = " at ".join(display(o.name, value) for o, value in zip(self.objectives, best, strict=True))
         return Reason("screened", f"at best {words}, which trial {better} beats")
 
+    def outdone(self, records: Sequence[TrialRecord], record: TrialRecord) -> Reason | None:
+        """Why a trial is not trained now: what else could be done is worth more, now that the trial's costs are known.
+
+        Args:
+            records: All that ended.
+            record: The trial, proposed by the sampler, with what was found of it before its training.
+        """
+        known, rival = self.knowledge(records), self._rivals.get(record.design.digest)
+        if known is None or rival is None or self.recipe.budget.minutes is None:
+            return None
+        costs = [None if o.maximise else known_cost(record, o, self.recipe) for o in self.objectives]
+        told = np.array([[NAN if cost is None else cost for cost in costs]])
+        price = known.seconds([record.design], np.array([self._usual_share]))
+        if known.improvement([record.design], told)[0] / price[0] >= rival:
+            return None
+        words = " at ".join(display(o.name, c) for o, c in zip(self.objectives, costs, strict=True) if c is not None)
+        return Reason("rung", f"before its training: at {words} others are worth more")
+
+    def carried(self, records: Sequence[TrialRecord], record: TrialRecord) -> tuple[Quantity, ...]:
+        """What was found before a training, of the trial that a promotion goes on with."""
+        parent = self.tally.of(records).records.get(record.parent) if record.parent is not None else None
+        if record.origin != "promotion" or parent is None:
+            return ()
+        return tuple(q for q in parent.quantities if q.how is How.COUNTED or q.name.startswith(UNTRAINED))
+
     def spares(self, number: int) -> bool:
         """Whether this trial is the one in ten that is evaluated although it is screened out."""
         return random.Random(f"spared-{self.recipe.seed}-{number}").randrange(SPARED) == 0
@@ -309,11 +337,13 @@ class Guide:
 
     def foresees(self, records: Sequence[TrialRecord]) -> bool:
         """Whether trainings are dear enough to export and time the untrained network first."""
-        if self._gathers(records):
+        if self.gathers(records):
             return True  # they are to be compared at the rung
         tally = self.tally.of(records)
-        usual = float(np.median(tally.trainings)) if tally.trainings else 0.0
-        return bool(tally.trainings) and float(np.median(tally.looks)) < FORESEEING_SHARE * usual
+        if not tally.trainings:
+            return False
+        looks, trainings = (float(np.median(seconds)) for seconds in (tally.looks or [0.0], tally.trainings))
+        return looks < FORESEEING_SHARE * trainings
 
     def gates(self, records: Sequence[TrialRecord], record: TrialRecord) -> tuple[int, ...]:
         """The rungs that a trial still has before it: none where its network is trained, or where it is to be kept."""
@@ -338,7 +368,7 @@ class Guide:
         if own is None:
             return None  # a cost is not known, so there is nothing to judge by
         at, of = display("accuracy", accuracy or 0.0), self.recipe.budget.epochs
-        if epochs == self.rungs[0] and self._gathers(records):
+        if epochs == self.rungs[0] and self.gathers(records):
             return Reason("rung", f"after {epochs} of {of} epochs: accuracy {at}, and others come so far first")
         if self.knowledge(records) is not None:
             return Reason("rung", f"after {epochs} of {of} epochs: accuracy {at}, and others may be worth more")
@@ -348,7 +378,7 @@ class Guide:
             return None
         return Reason("rung", f"after {epochs} of {of} epochs: place {found.place} of {found.among}, accuracy {at}")
 
-    def _gathers(self, records: Sequence[TrialRecord]) -> bool:
+    def gathers(self, records: Sequence[TrialRecord]) -> bool:
         """Whether trainings still wait for others at the first rung."""
         if not self.rungs:
             return False
@@ -365,9 +395,8 @@ class Guide:
 
     def _share(self, proposal: Proposal, by_number: Mapping[int, TrialRecord]) -> float:
         """How much of its training a proposal has before it; of a new one, as much as most are given."""
-        if proposal.parent is None:
-            return self._usual_share
-        return 1 - (by_number[proposal.parent].epochs or 0) / self.recipe.budget.epochs
+        done = None if proposal.parent is None else by_number[proposal.parent].epochs
+        return 1 - done / self.recipe.budget.epochs if done else self._usual_share
 
     @cached_property
     def _usual_share(self) -> float:

@@ -13,6 +13,7 @@ from nas.outcome import Outcome, Quantity
 from nas.proxies import RUNG, RUNG_ACCURACY, prediction
 from nas.recipe import Recipe
 from nas.record import TrialRecord
+from nas.search.durations import training_seconds
 from nas.search.fans import Shape, shape
 from nas.search.foreseen import expected_cost, known_cost
 from nas.search.rung_gains import RungGains
@@ -22,8 +23,8 @@ K = TypeVar("K")
 NAN = float("nan")
 # What an error is taken for at least, where its logarithm is.
 LEAST_ERROR = 1e-4
-# What is done to an untrained network to foresee its costs, as it is to every trained one.
-LOOKED_AT = frozenset({"export", "quantise", "share", "measure"})
+# The first and the last stage of what is done to an untrained network to foresee its costs.
+LOOK = ("sketch", "count")
 
 
 class Stopped(NamedTuple):
@@ -63,8 +64,8 @@ class Tally:
         compressions: Of every trial that was measured or stopped the number of its compression among ``gains``.
         gains: How much the logarithm of the error changes from a rung to the end.
         misses: For each objective how far measured values lay from predictions, in half-widths of their intervals.
-        trainings: Seconds that measured trials trained for, and ``looks`` those of what is done to an untrained network
-            as well.
+        trainings: Seconds that whole trainings take, as far as trials tell.
+        looks: Seconds that it took to see what untrained networks cost.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -110,6 +111,10 @@ class Tally:
         if record.outcome in (Outcome.MEASURED, Outcome.STOPPED):
             self.timed.add(record.number)
             _first(self.begun, architecture, record)
+            if (seconds := training_seconds(record, self.recipe.budget.epochs)) is not None:
+                self.trainings.append(seconds)
+        if (look := _look(record)) is not None:
+            self.looks.append(look)
         if record.outcome is not Outcome.STOPPED:
             self.ended.add(digest)
         if record.outcome is Outcome.SCREENED:
@@ -174,15 +179,21 @@ class Tally:
         for objective, misses in zip(self.objectives, self.misses, strict=True):
             if (quantity := prediction(record, objective)) is not None:
                 misses.append(_miss(quantity, record.value(objective.key), objective))
-        if record.trained_seconds:
-            self.trainings.append(record.trained_seconds)
-            self.looks.append(sum(stage.seconds for stage in record.stages if stage.stage in LOOKED_AT))
 
 
 def _first(trials: dict[K, TrialRecord], key: K, record: TrialRecord) -> None:
     """Keeps the earlier trial."""
     if key not in trials or record.number < trials[key].number:
         trials[key] = record
+
+
+def _look(record: TrialRecord) -> float | None:
+    """How long it took to see what the untrained network costs; None where nobody looked."""
+    names = [stage.stage for stage in record.stages]
+    if not set(names) >= set(LOOK):
+        return None
+    first, last = (names.index(name) for name in LOOK)
+    return sum(stage.seconds for stage in record.stages[first : last + 1])
 
 
 def rungs_of(record: TrialRecord) -> dict[int, float]:

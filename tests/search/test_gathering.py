@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import LATENCY, make_design, make_record
+from fakes import LATENCY, TARGET, make_design, make_record
 from search_fakes import make_space
-from test_guided import InRungs, guided_recipe, run_guided
+from test_guided import EPOCHS, InRungs, guided_recipe, run_guided
 
 from nas.outcome import How, Outcome, Quantity
+from nas.record import TrialRecord
 from nas.search.fans import shape
 from nas.search.guide import Guide
 from nas.search.opening import GATHERING_MOST
@@ -37,6 +38,14 @@ def test_until_there_are_enough_all_wait_at_the_first_rung(study: Study) -> None
             assert "others come so far first" in record.reason.message
     later = [record.reason.message for record in study.records[gathered + 1 :] if record.reason is not None]
     assert not any("others come so far first" in message for message in later)
+
+
+def test_networks_are_gathered_uncompressed(study: Study) -> None:
+    gathered = [record for record in study.records if record.reason and "come so far" in record.reason.message]
+    assert gathered
+    assert all(record.design.compression["pruning_ratio"] == 0 for record in gathered)
+    asked = [record for record in study.records if record.origin == "asked"]
+    assert any(record.design.compression["pruning_ratio"] != 0 for record in asked), "only at first"
 
 
 def test_then_the_best_go_on(study: Study) -> None:
@@ -101,3 +110,43 @@ def test_files_that_were_trained_otherwise_have_the_same_costs(study: Study) -> 
     smaller = replace(design, compression={**design.compression, "pruning_ratio": 0.33})
     assert shape(smaller) != shape(design)
     assert all(cost != cost for cost in guide._costs_alike(smaller, study.records))
+
+
+def looked_at(number: int, latency: float, **fields: object) -> TrialRecord:
+    """A trial of which the latency is known before its training."""
+    known = Quantity("proxy_latency_ms", latency, "ms", How.PROXY, target=TARGET)
+    return replace(make_record(number, outcome=Outcome.STOPPED), quantities=(known,), **fields)  # type: ignore[arg-type]
+
+
+def test_what_costs_more_than_was_foreseen_waits_while_others_are_worth_more() -> None:
+    space = make_space()
+    guide = Guide(space, guided_recipe(budget={"minutes": 10.0, "epochs": EPOCHS}), (1, 3))
+    designs = list(space.designs())
+    records = [
+        make_record(number, accuracy=0.7 + 0.02 * number, latency_ms=0.1 * 1.5**number, design=designs[number])
+        for number in range(8)
+    ]
+    fast, slow = (looked_at(8, latency, design=designs[9], origin="asked") for latency in (0.01, 500.0))
+    assert guide.outdone(records, slow) is None, "nobody said what else there is"
+    guide._rivals = {designs[9].digest: 1e-6}
+    assert guide.outdone(records, fast) is None
+    reason = guide.outdone(records, slow)
+    assert reason is not None
+    assert reason.kind == "rung"
+    assert "500 ms" in reason.message
+    trials = Guide(space, guided_recipe(), (1, 3))
+    trials._rivals = guide._rivals
+    assert trials.outdone(records, slow) is None, "where trials are counted, one that waits would cost nothing"
+
+
+def test_one_that_waits_untrained_may_go_on_and_is_not_looked_at_again() -> None:
+    space = make_space()
+    guide = Guide(space, guided_recipe(), (1, 3))
+    design = next(iter(space.designs()))
+    waiting = looked_at(0, 0.05, design=design, epochs=0)
+    proposals = guide.promotions([waiting])
+    assert [(p.origin, p.parent, p.design) for p in proposals] == [("promotion", 0, design)]
+    promotion = replace(make_record(1, design=design, origin="promotion", outcome=Outcome.STOPPED), parent=0)
+    assert guide.carried([waiting], promotion) == waiting.quantities
+    assert guide.gates([waiting], promotion) == (1, 3)
+    assert guide.carried([waiting], replace(promotion, origin="asked")) == ()
