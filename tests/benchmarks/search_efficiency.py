@@ -99,13 +99,11 @@ class Comparison:
         """Writes the recipe into the folder, or makes sure that it is the one there.
 
         Raises:
-            NasError: The folder holds a comparison of another recipe, space, or time.
+            NasError: The folder holds a comparison of another recipe or space.
         """
         settings = {
             "recipe": self.recipe.identity,
             "space": load_space(self.recipe.space).digest,
-            "minutes": self.options.minutes,
-            "plain_minutes": self.options.plain_minutes or self.options.minutes,
         }
         path = self.folder / "settings.json"
         if path.exists() and (there := json.loads(path.read_text())) != settings:
@@ -123,7 +121,8 @@ class Comparison:
 
     def search(self) -> None:
         """Runs what is not done, so many at a time as there are lanes, each beside another on a core of its own."""
-        missing = [run for run in self.runs if not run.done.exists()]
+        missing = sorted((run for run in self.runs if not run.done.exists()), key=self.minutes)
+        missing = missing[-1:] + missing[:-1]  # a long one beside the short ones, so that cores end together
         jobs = [
             Job(self.command(run), run.folder, partial(self.begin_run, run), partial(self.end_run, run))
             for run in missing
