@@ -111,8 +111,9 @@ class TerminalWatcher:
         elif record.duplicate_of is not None:
             line.append(f"the same design as trial {record.duplicate_of}", style="dim")
         elif record.reason is not None:
-            # What was screened out cost nothing and tells nothing new; what was stopped or failed did.
-            line.append(record.reason.message, style="dim" if record.outcome is Outcome.SCREENED else "")
+            # What was screened out, or waits, cost nothing and tells nothing new; what was stopped or failed did.
+            untrained = record.outcome is Outcome.SCREENED or record.epochs == 0
+            line.append(record.reason.message, style="dim" if untrained else "")
             log = study.folder.failures / f"{record.number:05d}.txt"
             if log.exists():
                 line.append(f" (traceback in {log})")

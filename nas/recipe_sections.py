@@ -254,10 +254,10 @@ class Budget(Section):
 class GuidedConfig(Section):
     """What strategy ``guided`` does beside sampling; each part can be left out.
 
-    ``screening`` spends nothing on designs that cannot reach the front. ``rungs`` stops trainings that fall behind:
-    at each rung a share of 1 / ``reduction`` goes on, and the epochs of one rung are ``reduction`` times those of the
-    one before. ``fans`` tries further compressions of trained networks. ``inheritance`` starts a training from the
-    weights of the most similar network trained so far.
+    ``screening`` spends nothing on designs that cannot reach the front. ``rungs`` stops trainings that fall behind: at
+    each rung one in ``reduction`` may go on, and whatever nothing beats, and the epochs of one rung are ``reduction``
+    times those of the one before. ``fans`` tries further compressions of trained networks. ``inheritance`` starts a
+    training from the weights of the most similar network trained so far.
     """
 
     screening: bool = True

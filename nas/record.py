@@ -98,7 +98,7 @@ class TrialRecord:
         parent: The trial whose trained network or checkpoint it goes on from.
         inherits: What its training started from instead of random weights: the number of the trial whose network it
             was, or ``supernet``.
-        epochs: For how many epochs it was trained where that was stopped early.
+        epochs: For how many epochs it was trained where that was stopped early; 0 where it waits untrained.
         spared: Whether it would have been screened out, but was evaluated all the same, to keep the screening honest.
         teacher: For distilled designs, the architecture digest of the teacher network; of a teacher that the recipe
             names, the SHA-256 of its file.

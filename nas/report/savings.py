@@ -60,8 +60,8 @@ class Savings:
         parts: What they went into, the most first: words and seconds.
         rows: The trials by origin, the most frequent first.
         outcomes: The outcomes that occur, in the order of ``Outcome``.
-        designs: How many designs a search would have trained that trains every one: measured, stopped, screened out,
-            or kept from training by a limit; each once.
+        designs: How many designs a search would have trained that trains every one: measured, stopped in their
+            training, screened out, or kept from training by a limit; each once.
         epochs: Epochs of float training that were carried out. Decay branches, which rungs need, count too.
         full_epochs: Epochs that training each of these designs in full would have taken.
     """
@@ -149,7 +149,9 @@ def _worth_training(record: TrialRecord) -> bool:
     """Whether a search that trains every design would have trained this one."""
     if record.outcome is Outcome.INFEASIBLE:
         return record.reason is not None and record.reason.kind == CONSTRAINT
-    return record.outcome in (Outcome.MEASURED, Outcome.STOPPED, Outcome.SCREENED)
+    if record.outcome is Outcome.STOPPED:
+        return record.epochs != 0  # else it only waits, as others are worth more
+    return record.outcome in (Outcome.MEASURED, Outcome.SCREENED)
 
 
 def trained_epochs(record: TrialRecord, records: Sequence[TrialRecord], epochs: int) -> float:

@@ -12,11 +12,13 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.costs import Costs, costs_of, duration, steps_of
 from nas.search.on_ray import OnRay
+from nas.search.opening import BASELINE_AFTER, BASELINE_LATEST, BASELINE_MOST, DEAR
 from nas.search.plan import Plan, epochs_begun, plan
 from nas.search.prepare import prepare
 from nas.search.prepared import Prepared
 from nas.search.probe import probe_costs
 from nas.search.rule import supernet_seconds
+from nas.search.samplers import STARTUP_TRIALS
 from nas.space import SearchSpace
 from nas.stages import Progress
 from nas.study import StudyFolder, check_one_machine, read_trials
@@ -70,7 +72,8 @@ class DryRun:
     def _beginning(self) -> Iterator[str]:
         if self.records:
             return
-        first = ["the baseline"] if self.space.baseline is not None else []
+        waits = self._baseline_waits()
+        first = ["the baseline"] if self.space.baseline is not None and waits is None else []
         if self.space.first:
             first.append(f"{plural(len(self.space.first), 'design')} that the space names")
         for origin, source in (("prior", "the sensitivity"), ("warm", "earlier studies")):
@@ -78,6 +81,20 @@ class DryRun:
                 first.append(f"{plural(self.starts[origin], 'design')} from {source}")
         if first:
             yield f"It begins with {listing(first)}."
+        if waits is not None:
+            yield waits
+
+    def _baseline_waits(self) -> str | None:
+        """What is made of a baseline that is too dear to begin with; None where it is not."""
+        minutes, takes = self.recipe.budget.minutes, self.costs.baseline
+        if self.space.baseline is None or self.plan.strategy == "plain" or minutes is None:
+            return None
+        if takes <= DEAR * self.costs.mean_trial:
+            return None
+        if takes > BASELINE_MOST * 60 * minutes:
+            return f"The baseline would take about {duration(takes)} of {minutes:g} minutes and is left out."
+        later = min(BASELINE_AFTER * takes, BASELINE_LATEST * 60 * minutes)
+        return f"The baseline, of about {duration(takes)}, comes after about {duration(later)}: others are cheaper."
 
     def _plain(self) -> Iterator[str]:
         low, median, high = self.plan.trials_expected
@@ -95,6 +112,9 @@ class DryRun:
                 f"judged after {rungs} of {plural(self.recipe.budget.epochs, 'epoch')}: one in "
                 f"{parts.reduction} goes on, so about {max(1, round(through * median)):,} to the end"
             )
+            if not self.records:
+                begun = plural(self.plan.rungs[0], "epoch")
+                yield f"Up to {STARTUP_TRIALS} networks train for {begun} first, and the best of them go on."
         yield f"About {plural(median, 'trial')}{among} begun in about {duration(self.plan.seconds)}, {ending}."
         if parts.screening:
             yield "Designs that would be beaten even at their best are not trained, which leaves time for more."

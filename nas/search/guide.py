@@ -1,10 +1,14 @@
 """Strategy ``guided``: what to do next, and whether to go on with what was begun.
 
 Three things compete for the next seconds: a new design that the sampler proposes, another compression of a network that
-is trained already (a fan), and a training that was stopped and would not be stopped now (a promotion). Each is worth
-the hypervolume that it is expected to add, by surrogates fitted on all that trials told so far, divided by the seconds
-that it is expected to take. Before it is trained, and at each rung of its training, a trial may be given up: when even
-at its best it would be beaten, or when too many do better at the same rung.
+is trained already (a fan), and a training that was stopped and may go on (a promotion). Each is worth the hypervolume
+that it is expected to add, by surrogates fitted on all that trials told so far, divided by the seconds that it is
+expected to take. A new design is looked at before it is trained: when even at its best it would be beaten it is given
+up, and when its costs make others worth more it waits. At each rung its training stops, and goes on when it stands
+among the best there and nothing else is worth more.
+
+As long as little is known nothing can be worth anything: a search begins with a little of many networks' trainings, of
+which the best go on.
 """
 
 from __future__ import annotations
@@ -55,6 +59,10 @@ FEWEST_TO_FAN = 6
 # So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks. They are
 # those of the architectures that came closest to the front.
 MOST_FANS = 4000
+# Designs that wait untrained: so many of the latest are judged again.
+MOST_WAITING = 200
+# Of so many of the latest new designs it is remembered what else there was to do; workers have several under way.
+MOST_RIVALS = 64
 # Of more proposals than this a rough look leaves so many.
 JUDGED = 300
 
@@ -191,7 +199,9 @@ class Guide:
         worth = known.improvement([designs[place] for place in some], costs[some]) / price[some]
         best = int(some[np.argmax(worth)])
         if best < len(first):
-            self._rivals = {first[best].design.digest: float(np.delete(worth, np.argmax(worth)).max(initial=0.0))}
+            self._rivals[first[best].design.digest] = float(np.delete(worth, np.argmax(worth)).max(initial=0.0))
+            while len(self._rivals) > MOST_RIVALS:
+                self._rivals.pop(next(iter(self._rivals)))
             return first[best]
         record, design = fans[best - len(first)]
         return Proposal(design, "fan", record.number)
@@ -259,7 +269,7 @@ class Guide:
             if number not in tally.gone_on and stopped.digest not in tally.ended
         }
         found = []
-        untrained = [number for number, own in open_still.items() if own == 0]
+        untrained = sorted(number for number, own in open_still.items() if own == 0)[-MOST_WAITING:]
         for epochs in reversed(self.rungs):
             there = tally.at_end(epochs)
             numbers = [number for number, own in open_still.items() if own == epochs and number in there]
@@ -380,7 +390,7 @@ class Guide:
 
     def gathers(self, records: Sequence[TrialRecord]) -> bool:
         """Whether trainings still wait for others at the first rung."""
-        if not self.rungs:
+        if not self.rungs or self.knowledge(records) is not None:
             return False
         return self.opening.gathers(records, len(self.tally.of(records).at_rung[self.rungs[0]]))
 

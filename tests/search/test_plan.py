@@ -481,6 +481,23 @@ def dry(recipe: Recipe, planned: Plan | None = None, **changes: Any) -> str:
     return " ".join(replace(found, **changes).sentences())
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (20.0, "It begins with the baseline."),
+        (50.0, "The baseline, of about 50 s, comes after about 3.3 min: others are cheaper."),
+        (100.0, "The baseline, of about 1.7 min, comes after about 5.0 min: others are cheaper."),
+        (200.0, "The baseline would take about 3.3 min of 10 minutes and is left out."),
+    ],
+)
+def test_a_dear_baseline_is_not_said_to_come_first(seconds: float, words: str) -> None:
+    recipe, costs = recipe_of("guided", minutes=10), costs_from(10.0, baseline=seconds)
+    said = " ".join(DryRun(recipe, LARGE, costs, plan(recipe, LARGE, costs), (), {}, ()).sentences())
+    assert words in said
+    assert ("begins with the baseline" in said) == (seconds == 20)
+    assert "Up to 10 networks train for 1 epoch first" in said
+
+
 def test_what_a_search_would_do_is_said_in_sentences() -> None:
     guided = dry(recipe_of(trials=60, patience_minutes=4))
     assert "Strategy guided: the budget holds about 60 trials" in guided
