@@ -119,6 +119,21 @@ def everywhere(compression: Mapping[str, Value], choice: str) -> tuple[Value, ..
     return tuple(dict.fromkeys(value_of(compression, choice, stage) for stage in stages))
 
 
+def leaves_out(name: str, value: Value) -> bool:
+    """Whether a value of a choice leaves its step out."""
+    return value == IDENTITY[split_name(name)[1]]
+
+
+def choices_made(compression: Mapping[str, Value]) -> frozenset[tuple[str, Value]]:
+    """The names and values that make a difference: the network's but for the identity, a stage's that are its own."""
+    made = set()
+    for name, value in compression.items():
+        stage, choice = split_name(name)
+        if value != (IDENTITY[choice] if stage is None else value_of(compression, choice)):
+            made.add((name, value))
+    return frozenset(made)
+
+
 # Choices that only a graph of the exported file carries out: where the float network itself is run they have no effect.
 ON_THE_GRAPH = frozenset({"weight_bits", "activation_bits", "weight_sharing"})
 

@@ -29,6 +29,7 @@ ORIGINS: Mapping[str, str] = {
     "unseen": "a random draw, as the sampler repeated itself",
     "fan": "a trained network, compressed in another way",
     "promotion": "a training that was stopped, and goes on",
+    "drawn": "chance, to see what else there is",
     "supernet": "the supernet, which ranks it high",
 }
 

@@ -87,9 +87,10 @@ class TrialRecord:
     Args:
         number: The trial's number in the study, the same as in Optuna's storage.
         origin: Where the design came from: ``asked`` (the sampler), ``baseline`` and ``first`` (the space's),
-            ``prior`` (of the sensitivity that the recipe names), ``warm`` (of an earlier study), ``unseen`` (drawn at
-            random because the sampler repeats itself), ``fan`` (another compression of a trained network),
-            ``promotion`` (goes on with a training that was stopped) or ``supernet`` (ranked high in it).
+            ``prior`` (of the sensitivity that the recipe names), ``warm`` (of an earlier study), ``drawn`` (at random,
+            to see what else there is), ``unseen`` (drawn at random because the sampler repeats itself), ``fan``
+            (another compression of a trained network), ``promotion`` (goes on with a training that was stopped) or
+            ``supernet`` (ranked high in it).
         design: What was evaluated.
         outcome: How it ended.
         seed: The seed of training and fine-tuning.

@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -122,26 +122,12 @@ class SearchSpace:
         return MappingProxyType({choice.name: choice for choice in self.choices})
 
     def size(self) -> int:
-        """The exact number of distinct designs.
+        """The exact number of distinct designs."""
+        return _combinations(self.choices)
 
-        Counted without enumerating them: going through the choices in order, designs that agree in all that a later
-        condition still mentions are counted together.
-        """
-        counts: dict[tuple[tuple[str, Value], ...], int] = {(): 1}
-        for index, choice in enumerate(self.choices):
-            mentioned = {name for later in self.choices[index + 1 :] for name in later.when}
-            after: Counter[tuple[tuple[str, Value], ...]] = Counter()
-            for state, count in counts.items():
-                chosen = dict(state)
-                branches = [chosen]
-                if choice.active(chosen) and choice.name in mentioned:
-                    branches = [chosen | {choice.name: value} for value in choice.values]
-                elif choice.active(chosen):
-                    count *= len(choice.values)
-                for branch in branches:
-                    after[tuple(item for item in branch.items() if item[0] in mentioned)] += count
-            counts = after
-        return sum(counts.values())
+    def architectures(self) -> int:
+        """The exact number of distinct architectures."""
+        return _combinations([choice for choice in self.choices if choice.group == "architecture"])
 
     def choose(self, pick: Callable[[Choice], Value]) -> Design:
         """The design that results from picking a value for each active choice, in declared order.
@@ -259,6 +245,29 @@ def list_spaces() -> list[SearchSpace]:
     """The project's search spaces, by name."""
     paths = sorted(spaces_folder().glob("*.yaml"), key=lambda path: path.stem)
     return [_read_space(path) for path in paths]
+
+
+def _combinations(choices: Sequence[Choice]) -> int:
+    """How many distinct selections of values there are.
+
+    Counted without enumerating them: going through the choices in order, selections that agree in all that a later
+    condition still mentions are counted together.
+    """
+    counts: dict[tuple[tuple[str, Value], ...], int] = {(): 1}
+    for index, choice in enumerate(choices):
+        mentioned = {name for later in choices[index + 1 :] for name in later.when}
+        after: Counter[tuple[tuple[str, Value], ...]] = Counter()
+        for state, count in counts.items():
+            chosen = dict(state)
+            branches = [chosen]
+            if choice.active(chosen) and choice.name in mentioned:
+                branches = [chosen | {choice.name: value} for value in choice.values]
+            elif choice.active(chosen):
+                count *= len(choice.values)
+            for branch in branches:
+                after[tuple(item for item in branch.items() if item[0] in mentioned)] += count
+        counts = after
+    return sum(counts.values())
 
 
 def size_words(size: int) -> str:

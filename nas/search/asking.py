@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
+from nas.compression import leaves_out
 from nas.design import Design, Value
 from nas.growing import Growing
 from nas.lineage import start_of
@@ -82,10 +83,11 @@ class Asking:
         if self.guide is None:
             return self.bridge.ask(fixed=fixed or None)
         if self.guide.gathers(records):
-            fixed = identities(self.space)  # so that it is networks that are compared
+            # So that it is networks that are compared.
+            fixed |= {name: value for name, value in identities(self.space).items() if leaves_out(name, value)}
 
         def proposed() -> Design:
-            seen = self.seen(records).tried
+            seen = self.seen(records).tried | {design.digest for design in pending}
             passed: list[Design] = []
             for attempt in range(PROPOSALS):
                 whole = self.bridge.propose(attempt, passed=passed)

@@ -110,9 +110,9 @@ class DryRun:
             _, through = epochs_begun(self.plan.rungs, self.recipe.budget.epochs, parts.reduction)
             ending = (
                 f"judged after {rungs} of {plural(self.recipe.budget.epochs, 'epoch')}: one in "
-                f"{parts.reduction} goes on, so about {max(1, round(through * median)):,} to the end"
+                f"{parts.reduction} may go on, so about {max(1, round(through * median)):,} to the end"
             )
-            if not self.records:
+            if not self.records and self.space.architectures() > STARTUP_TRIALS:
                 begun = plural(self.plan.rungs[0], "epoch")
                 yield f"Up to {STARTUP_TRIALS} networks train for {begun} first, and the best of them go on."
         yield f"About {plural(median, 'trial')}{among} begun in about {duration(self.plan.seconds)}, {ending}."

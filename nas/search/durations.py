@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import solve
 
 from nas.outcome import Outcome
-from nas.record import TrialRecord
+from nas.record import TRAINING, TrialRecord
 
 # With fewer trials than this the median stands for all.
 FEWEST = 5
@@ -50,11 +50,14 @@ class Durations:
 
 
 def training_seconds(record: TrialRecord, epochs: int) -> float | None:
-    """How long a whole training of a trial's network takes, of so many epochs; None where the trial does not tell.
-
-    Only a training from its first epoch on does.
-    """
-    if record.trained_seconds is None or record.origin == "promotion":
+    """How long a whole training of a trial's network takes, of so many epochs; None where the trial does not tell."""
+    if record.trained_seconds is None:
+        return None
+    done = [stage for stage in record.stages if stage.stage in TRAINING and not stage.cached]
+    if all("epochs" in stage.detail for stage in done):  # they know what was begun before, and of decay branches
+        trained = sum(float(stage.detail["epochs"]) for stage in done)
+        return record.trained_seconds * epochs / trained if trained > 0 else None
+    if record.origin == "promotion":
         return None
     return record.trained_seconds * epochs / (record.epochs or epochs)
 

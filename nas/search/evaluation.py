@@ -53,17 +53,21 @@ class Evaluation:
 
     def _before_the_end(self, guide: Guide, record: TrialRecord, request: EvalRequest, records: Records) -> Steps:
         """The trial with what was learned of it before its whole evaluation; its outcome says whether that is due."""
-        known = (*guide.foresee(records(), record.design), *guide.carried(records(), record))
+        goes_on = record.origin == "promotion"
+        known = guide.carried(records(), record) if goes_on else guide.foresee(records(), record.design)
         record = replace(record, outcome=Outcome.MEASURED, quantities=known)
-        if guide.may_give_up(records(), record):
+        may_give_up = guide.may_give_up(records(), record)
+        if may_give_up:
             record = self._screened(guide, record, records)
-            if record.outcome is Outcome.MEASURED and not record.spared and guide.foresees(records()):
-                record = yield from self._partly(record, replace(request, until=0))
-                if record.outcome is Outcome.STOPPED:
+        if record.outcome is Outcome.MEASURED and guide.foresees(records(), record):
+            record = yield from self._partly(record, replace(request, until=0))
+            if record.outcome is Outcome.STOPPED:
+                record = replace(record, outcome=Outcome.MEASURED)
+                if may_give_up:
                     record = self._screened(guide, record, records)
-                due = record.outcome is Outcome.MEASURED and not record.spared
-                if due and (reason := guide.outdone(records(), record)) is not None:
-                    return replace(record, outcome=Outcome.STOPPED, reason=reason, epochs=0)
+            due = record.outcome is Outcome.MEASURED and not record.spared
+            if due and (reason := guide.outdone(records(), record)) is not None:
+                return replace(record, outcome=Outcome.STOPPED, reason=reason, epochs=0)
         for epochs in guide.gates(records(), record) if record.outcome is Outcome.MEASURED else ():
             record = yield from self._partly(record, replace(request, until=epochs))
             if record.outcome is not Outcome.STOPPED:
@@ -107,7 +111,8 @@ class Evaluation:
         if result.traceback:
             write_atomically(self.folder.failures / f"{record.number:05d}.txt", result.traceback.encode())
         found = {quantity.key for quantity in quantities}
-        before = tuple(q for q in record.quantities if q.key not in found and (q.how is How.PROXY or not quantities))
+        kept = (How.PROXY, How.COUNTED) if result.outcome is Outcome.STOPPED else (How.PROXY,)
+        before = tuple(q for q in record.quantities if q.key not in found and (q.how in kept or not quantities))
         return replace(
             record,
             outcome=result.outcome,

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import islice
 
 from nas.choice import combinations
-from nas.compression import IDENTITY, split_name
+from nas.compression import choices_made, split_name
 from nas.design import Design, Value
 from nas.outcome import Outcome
 from nas.record import TrialRecord
@@ -58,22 +58,14 @@ class Trained:
 def _network(design: Design) -> Shape:
     """What the float network depends on that is exported: the architecture, and all compression before that."""
     after = {"weight_bits", "activation_bits", "calibration", "quantisation_aware", "weight_sharing", "codebook_bits"}
-    before = {
-        (name, value)
-        for name, value in design.compression.items()
-        if (choice := split_name(name)[1]) not in after and value != IDENTITY[choice]
-    }
+    before = {(name, value) for name, value in choices_made(design.compression) if split_name(name)[1] not in after}
     return design.architecture_digest, frozenset(before)
 
 
 def shape(design: Design) -> Shape:
     """What a design's file is like as far as its costs go: trained otherwise, or pruned as much by another criterion,
     it costs about the same."""
-    kept = {
-        (name, value)
-        for name, value in design.compression.items()
-        if (choice := split_name(name)[1]) not in TRAINED_OTHERWISE and value != IDENTITY[choice]
-    }
+    kept = {(name, v) for name, v in choices_made(design.compression) if split_name(name)[1] not in TRAINED_OTHERWISE}
     return design.architecture_digest, frozenset(kept)
 
 

@@ -34,6 +34,8 @@ class Growth:
     def add(self, record: TrialRecord) -> None:
         """Goes on by a trial."""
         self.elapsed += record.seconds
+        if record.outcome is Outcome.STOPPED and self._volume is None:
+            self.last += record.seconds  # what was only begun cannot have grown
         if record.outcome is not Outcome.MEASURED:
             return
         if self._volume is None:
@@ -52,7 +54,7 @@ class Flatness:
 
     Time is the sum of the trials' seconds, so that a pause between two runs is none of it. Small gains add up until
     together they are growth. Before the first trial that meets the constraints there is nothing that could grow, and
-    the time since the beginning counts.
+    the time since the beginning counts, less that of trainings which were only begun before one was measured.
 
     Args:
         recipe: Objectives and constraints.

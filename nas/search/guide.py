@@ -14,10 +14,8 @@ which the best go on.
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,22 +27,22 @@ from nas.front import reference_from
 from nas.growing import Growing
 from nas.lineage import inherited_label
 from nas.networks import Start
-from nas.outcome import How, Quantity, Reason
-from nas.proxies import UNTRAINED, rung_accuracy
+from nas.outcome import Quantity, Reason
+from nas.proxies import RUNG_ACCURACY, rung_accuracy
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.encoder import Encoder
 from nas.search.fans import Fans, Trained, shape
 from nas.search.foreseen import known_cost
-from nas.search.knowledge import Cues, Knowledge, scales_of
+from nas.search.knowledge import FEWEST, Cues, Knowledge, scales_of
 from nas.search.opening import Opening
 from nas.search.parameters import Parameters
 from nas.search.predictor_sampler import Observation
 from nas.search.rough import RoughCosts
-from nas.search.rungs import promotable, standing
+from nas.search.rungs import best_of, promotable, standing
 from nas.search.samplers import SamplerHints
 from nas.search.tally import NAN, Tally, at_rung
-from nas.space import SearchSpace
+from nas.space import SearchSpace, identities
 from nas.surrogate.one_thread import one_thread
 from nas.wording import display
 
@@ -52,13 +50,16 @@ from nas.wording import display
 SPARED = 10
 # By how much the untrained network must miss a limit.
 PROXY_MARGIN = 0.1
-# The untrained network is exported and timed only where that costs less than this share of a training.
+# Once networks are gathered the untrained one is exported and timed only where that costs less than this share of a
+# training.
 FORESEEING_SHARE = 0.25
 # Of fewer networks that were trained to their end than this no fan is tried that is trained itself.
 FEWEST_TO_FAN = 6
 # So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks. They are
 # those of the architectures that came closest to the front.
 MOST_FANS = 4000
+# One in so many trials is of a network drawn at random, of so many draws.
+DRAWN_EVERY, DRAWS = 6, 64
 # Designs that wait untrained: so many of the latest are judged again.
 MOST_WAITING = 200
 # Of so many of the latest new designs it is remembered what else there was to do; workers have several under way.
@@ -171,31 +172,32 @@ class Guide:
             if (fan := self._free_fan(records, busy)) is not None:
                 return fan
             # Nothing tells what they are worth: a training that may go on goes on first, as in successive halving.
-            return promotions[0] if promotions else Proposal(asked(), "asked")
+            unfinished = promotions[0] if promotions else self.unfinished(records, busy)
+            return unfinished or Proposal(asked(), "asked")
+        if (drawn := self._drawn(records, busy, known)) is not None:
+            return drawn
         fans = self._fans(records, busy, teacher, known) if self.recipe.guided.fans else []
-        if len(self.tally.of(records).trained) < FEWEST_TO_FAN:
+        if len(self.tally.of(records).trained) < min(FEWEST_TO_FAN, self.opening.architectures):
             # Surrogates of few networks expect much of everything, and then most of what is cheapest; but networks
             # are what they have to learn of. What costs no training is welcome at once.
             trained = Trained(records)
             fans = [(record, design) for record, design in fans if trained.serves(design)]
         first = [Proposal(asked(), "asked"), *promotions]
         designs = [proposal.design for proposal in first] + [design for _, design in fans]
-        by_number = self.tally.of(records).records
-        # Of its training a fan has nothing before it.
-        shares = np.zeros(len(designs))
-        shares[: len(first)] = [self._share(proposal, by_number) for proposal in first]
+        tally = self.tally.of(records)
+        shares = np.zeros(len(designs))  # of its training a fan has nothing before it
+        shares[: len(first)] = [self._share(proposal.design, proposal.parent, tally) for proposal in first]
         costs = np.full((len(designs), len(self.objectives)), np.nan)
-        costs[: len(first)] = [self._costs(proposal, by_number) for proposal in first]
+        costs[: len(first)] = [self._costs(proposal, tally.records) for proposal in first]
         if self.recipe.budget.minutes is not None:
             price = known.seconds(designs, shares)
         else:  # a trial is what there is to spend, however long it takes
-            price = np.ones(len(designs))
-            price[: len(first)] = shares[: len(first)]  # see ``Study.spent``
+            price = np.where(shares > 0, shares, 1.0)  # see ``Study.spent``
         some = np.arange(len(designs))
         if len(some) > JUDGED:
             some = np.sort(np.argsort(-known.improvement(designs, costs, rough=True) / price, kind="stable")[:JUDGED])
         for place in some[some >= len(first)].tolist():
-            costs[place] = self._costs_alike(designs[place], records)
+            costs[place] = self._costs_alike(designs[place], tally)
         worth = known.improvement([designs[place] for place in some], costs[some]) / price[some]
         best = int(some[np.argmax(worth)])
         if best < len(first):
@@ -206,13 +208,47 @@ class Guide:
         record, design = fans[best - len(first)]
         return Proposal(design, "fan", record.number)
 
-    def _free_fan(self, records: Sequence[TrialRecord], busy: set[str]) -> Proposal | None:
-        """A compression that costs no training, of a network that nothing but its first trial is known of."""
-        if not self.recipe.guided.fans:
+    def _drawn(self, records: Sequence[TrialRecord], busy: set[str], known: Knowledge) -> Proposal | None:
+        """A network at random of the cheaper half, as unlike all that were tried as there is; None where it is not the
+        turn of one, or none is left.
+
+        Surrogates look for more of what they know to be good. Where a training is stopped at its first rung, it costs
+        little to look elsewhere, too.
+        """
+        if not self.rungs or (len(records) + len(busy)) % DRAWN_EVERY != DRAWN_EVERY - 1:
             return None
-        tally, trained = self.tally.of(records), Trained(records)
-        measured = Counter(record.design.architecture_digest for record in records if record.number in tally.values)
-        alone = [record for digest, record in tally.trained.items() if measured[digest] == 1]
+        tally = self.tally.of(records)
+        rng = random.Random(f"drawn-{self.recipe.seed}-{len(records)}")
+        plain = identities(self.space)
+
+        def value(choice: Choice) -> Value:
+            return plain[choice.name] if choice.name in plain else rng.choice(choice.values)
+
+        drawn = {design.architecture_digest: design for design in (self.space.choose(value) for _ in range(DRAWS))}
+        designs = [
+            design
+            for digest, design in drawn.items()
+            if digest not in tally.architectures and design.digest not in busy and self._can_be_built(design)
+        ]
+        if not designs:
+            return None
+        seconds = known.seconds(designs, np.ones(len(designs)))
+        cheap = [designs[place] for place in np.argsort(seconds, kind="stable")[: (len(designs) + 1) // 2]]
+        tried = self.encoder.encode([record.design for record in tally.begun.values()])
+        apart = ((self.encoder.encode(cheap)[:, None, :] - tried[None, :, :]) ** 2).sum(axis=2).min(axis=1)
+        return Proposal(cheap[int(np.argmax(np.round(apart, 9)))], "drawn")
+
+    def _can_be_built(self, design: Design) -> bool:
+        return self.rough is None or bool(np.isfinite(self.rough([design])[0]))
+
+    def _free_fan(self, records: Sequence[TrialRecord], busy: set[str]) -> Proposal | None:
+        """A compression that costs no training, of a network that none was tried of; while few files were measured."""
+        tally = self.tally.of(records)
+        if not self.recipe.guided.fans or len(tally.values) >= FEWEST:
+            return None
+        fanned = {record.design.architecture_digest for record in records if record.origin == "fan"}
+        alone = [record for digest, record in tally.trained.items() if digest not in fanned]
+        trained = Trained(records)
         for record, design in self.fans.unseen(alone, tally.designs | busy, False):
             if trained.serves(design):
                 return Proposal(design, "fan", record.number)
@@ -238,10 +274,10 @@ class Guide:
 
         def seconds(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:
             assert known is not None
-            return known.row_seconds([parameters.decode(params) for params in proposals])
+            return known.row_seconds([parameters.decode(params) for params in proposals], self._remaining_share(0))
 
         def possible(params: Mapping[str, Any]) -> bool:
-            return bool(np.isfinite(roughly([params])[0]))
+            return self._can_be_built(self._completed(parameters.decode(params)))
 
         can_be = None if rough is None else possible
         if known is None:
@@ -279,6 +315,27 @@ class Guide:
                     found.append(Proposal(tally.records[number].design, "promotion", number))
         return found + [Proposal(tally.records[number].design, "promotion", number) for number in untrained]
 
+    def unfinished(self, records: Sequence[TrialRecord], busy: Collection[str] = ()) -> Proposal | None:
+        """The best of the trainings that were stopped, as long as nothing was measured; None where there is none.
+
+        Args:
+            records: All trials that ended.
+            busy: Digests of designs that are being evaluated.
+        """
+        tally = self.tally.of(records)
+        if len(tally.values):
+            return None
+        for epochs in reversed(self.rungs):
+            numbers = [
+                number
+                for number, own in tally.stopped.items()
+                if own.epochs == epochs and number not in tally.gone_on and own.digest not in {*tally.ended, *busy}
+            ]
+            there = tally.at_end(epochs)
+            if (best := best_of(numbers, there, self.maximise, self.logs)) is not None:
+                return Proposal(tally.records[best].design, "promotion", best)
+        return None
+
     @one_thread
     def foresee(self, records: Sequence[TrialRecord], design: Design) -> tuple[Quantity, ...]:
         """What is expected of a design; nothing where nothing can be."""
@@ -315,27 +372,33 @@ class Guide:
     def outdone(self, records: Sequence[TrialRecord], record: TrialRecord) -> Reason | None:
         """Why a trial is not trained now: what else could be done is worth more, now that the trial's costs are known.
 
+        A trial that another process asked for, or this one before it was interrupted, is trained: what else there was
+        to do is not kept.
+
         Args:
             records: All that ended.
             record: The trial, proposed by the sampler, with what was found of it before its training.
         """
         known, rival = self.knowledge(records), self._rivals.get(record.design.digest)
-        if known is None or rival is None or self.recipe.budget.minutes is None:
+        if known is None or rival is None or not self.rungs or self.recipe.budget.minutes is None:
             return None
         costs = [None if o.maximise else known_cost(record, o, self.recipe) for o in self.objectives]
+        if all(cost is None for cost in costs):
+            return None
         told = np.array([[NAN if cost is None else cost for cost in costs]])
-        price = known.seconds([record.design], np.array([self._usual_share]))
+        share = self._share(record.design, None, self.tally.of(records))
+        price = known.seconds([record.design], np.array([share]))
         if known.improvement([record.design], told)[0] / price[0] >= rival:
             return None
-        words = " at ".join(display(o.name, c) for o, c in zip(self.objectives, costs, strict=True) if c is not None)
+        words = " and ".join(display(o.name, c) for o, c in zip(self.objectives, costs, strict=True) if c is not None)
         return Reason("rung", f"before its training: at {words} others are worth more")
 
     def carried(self, records: Sequence[TrialRecord], record: TrialRecord) -> tuple[Quantity, ...]:
-        """What was found before a training, of the trial that a promotion goes on with."""
+        """What was foreseen and found before a training, of the trial that a promotion goes on with."""
         parent = self.tally.of(records).records.get(record.parent) if record.parent is not None else None
-        if record.origin != "promotion" or parent is None:
+        if parent is None:
             return ()
-        return tuple(q for q in parent.quantities if q.how is How.COUNTED or q.name.startswith(UNTRAINED))
+        return tuple(quantity for quantity in parent.quantities if quantity.name != RUNG_ACCURACY)
 
     def spares(self, number: int) -> bool:
         """Whether this trial is the one in ten that is evaluated although it is screened out."""
@@ -345,8 +408,11 @@ class Guide:
         """Whether a trial may be screened out: what the sampler proposes, unless it insists."""
         return record.origin == "asked" and record.design.digest not in self.tally.of(records).screened
 
-    def foresees(self, records: Sequence[TrialRecord]) -> bool:
-        """Whether trainings are dear enough to export and time the untrained network first."""
+    def foresees(self, records: Sequence[TrialRecord], record: TrialRecord) -> bool:
+        """Whether it is worth exporting and timing the untrained network first: trainings are dear enough, and the
+        trial is of a new design."""
+        if record.origin not in ("asked", "drawn") or record.spared:
+            return False
         if self.gathers(records):
             return True  # they are to be compared at the rung
         tally = self.tally.of(records)
@@ -359,7 +425,7 @@ class Guide:
         """The rungs that a trial still has before it: none where its network is trained, or where it is to be kept."""
         tally = self.tally.of(records)
         trained = record.design.architecture_digest in tally.trained
-        if record.origin not in ("asked", "promotion") or record.spared or trained:
+        if record.origin not in ("asked", "drawn", "promotion") or record.spared or trained:
             return ()
         parent = tally.records.get(record.parent) if record.parent is not None else None
         done = (parent.epochs or 0) if record.origin == "promotion" and parent is not None else 0
@@ -403,21 +469,22 @@ class Guide:
             return None
         return inherited_label(record, records, self.recipe.guided.inheritance, self.finetunes)
 
-    def _share(self, proposal: Proposal, by_number: Mapping[int, TrialRecord]) -> float:
-        """How much of its training a proposal has before it; of a new one, as much as most are given."""
-        done = None if proposal.parent is None else by_number[proposal.parent].epochs
-        return 1 - done / self.recipe.budget.epochs if done else self._usual_share
+    def _share(self, design: Design, parent: int | None, tally: Tally) -> float:
+        """How much of its training a design is expected to be given, goes it on from a trial or not."""
+        if design.architecture_digest in tally.trained:
+            return 0.0
+        return self._remaining_share(0 if parent is None else tally.records[parent].epochs or 0)
 
-    @cached_property
-    def _usual_share(self) -> float:
-        """The share of a training that is gone through if of those at each rung one in ``reduction`` goes on."""
-        ends = [*self.rungs, self.recipe.budget.epochs]
-        steps = np.diff([0, *ends]) / self.recipe.budget.epochs
+    def _remaining_share(self, done: int) -> float:
+        """The share of a training that is gone through after so many epochs, if of those that come to each further rung
+        one in ``reduction`` goes on."""
+        ends = [end for end in (*self.rungs, self.recipe.budget.epochs) if end > done]
+        steps = np.diff([done, *ends]) / self.recipe.budget.epochs
         return float((steps / self.recipe.guided.reduction ** np.arange(len(steps))).sum())
 
-    def _costs_alike(self, design: Design, records: Sequence[TrialRecord]) -> list[float]:
+    def _costs_alike(self, design: Design, tally: Tally) -> list[float]:
         """The costs of a measured file that is shaped as a design's would be; NaN for qualities, and where none is."""
-        alike = self.tally.of(records).shapes.get(shape(design))
+        alike = tally.shapes.get(shape(design))
         return [NAN if alike is None or o.maximise else alike.value(o.key) for o in self.objectives]
 
     def _costs(self, proposal: Proposal, by_number: Mapping[int, TrialRecord]) -> list[float]:

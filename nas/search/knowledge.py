@@ -1,8 +1,8 @@
 """What a search knows at a moment: surrogates of every objective, fitted on what trials told, stopped ones included.
 
-A trial that was stopped at a rung has no final accuracy. How much accuracy trainings gain from a rung to their end is
-seen on those that went through; by this a stopped trial's is estimated, with the spread of the gains as its noise. It
-feeds the surrogate and nothing else.
+A trial that was stopped at a rung has no final accuracy. What becomes of networks from a rung to the file that ships is
+seen on those that went through (``nas.search.rung_gains``); by this a stopped trial's is estimated, with what is left
+unexplained as its noise. It feeds the surrogate and nothing else.
 """
 
 from __future__ import annotations
@@ -131,9 +131,9 @@ class Knowledge:
         """Expected seconds of designs that have such shares of their training still before them."""
         return self.durations.seconds(self.encoder.encode(designs), shares)
 
-    def row_seconds(self, rows: Sequence[Mapping[str, Value]]) -> np.ndarray:
-        """Expected seconds of new designs, given as rows."""
-        return self.durations.seconds(self.encoder.encode_rows(rows), np.ones(len(rows)))
+    def row_seconds(self, rows: Sequence[Mapping[str, Value]], share: float = 1.0) -> np.ndarray:
+        """Expected seconds of new designs, given as rows, that are given such a share of their training."""
+        return self.durations.seconds(self.encoder.encode_rows(rows), np.full(len(rows), share))
 
     def estimates(self) -> list[tuple[Design, tuple[float, ...], tuple[float, ...]]]:
         """Of stopped trials the designs, what their objectives would be (NaN where that is open), and how surely."""

@@ -259,7 +259,9 @@ class Loop:
         if budget.minutes is not None:
             own = self.standing.seconds(self.records, self.ledger.is_own)
             left = 60 * budget.minutes - own - (self.clock() - self.trial_ended)
-            if left <= 0 or left < 0.5 * self.executor.slots * self.standing.usual_seconds(self.records):
+            over = left <= 0 or left < 0.5 * self.executor.slots * self.standing.usual_seconds(self.records)
+            # A search that only began trainings finishes one, so that it does not end with nothing.
+            if over and (self.guide is None or self.guide.unfinished(self.records) is None):
                 return Ended(f"the budget of {budget.minutes:g} minutes is spent", alone=True)
         designs = {asked.design.digest for asked in at_work}
         if len(self.asking.seen(self.records).settled | designs) >= self.space.size():

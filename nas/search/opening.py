@@ -23,8 +23,9 @@ DEAR, BASELINE_AFTER = 3.0, 4.0
 BASELINE_LATEST = 0.5
 # One that would take more than this share of the whole budget is left out: what it teaches is not worth so much.
 BASELINE_MOST = 0.25
-# Networks are gathered at their first rung for so much of the budget at most.
-GATHERING_MOST = 0.2
+# Networks are gathered at their first rung for so much of the budget at most, and as long as the rest of it holds so
+# many whole trainings.
+GATHERING_MOST, TRAININGS_AFTER = 0.2, 5
 # Designs drawn to tell what the space's cost.
 DRAWN = 16
 # After so many trials that trained nothing it comes as well.
@@ -100,16 +101,27 @@ class Opening:
     def gathers(self, records: Sequence[TrialRecord], arrived: int) -> bool:
         """Whether trainings wait at their first rung until enough networks came so far to choose among.
 
+        Not in a space of few architectures, each of which is trained anyway, nor with a budget of few trainings.
+
         Args:
             records: All trials that ended.
             arrived: How many came to the first rung.
         """
-        if arrived >= STARTUP_TRIALS:
+        if arrived >= STARTUP_TRIALS or self.architectures <= STARTUP_TRIALS:
             return False
         minutes, trials = self.recipe.budget.minutes, self.recipe.budget.trials
-        if minutes is not None and sum(record.seconds for record in records) >= GATHERING_MOST * 60 * minutes:
-            return False
+        if minutes is not None:
+            spent = sum(record.seconds for record in records)
+            whole = [training_seconds(record, self.recipe.budget.epochs) for record in records]
+            usual = float(np.median([seconds for seconds in whole if seconds is not None] or [0.0]))
+            if spent >= GATHERING_MOST * 60 * minutes or 60 * minutes - spent < TRAININGS_AFTER * usual:
+                return False
         return trials is None or len(records) < GATHERING_MOST * trials
+
+    @cached_property
+    def architectures(self) -> int:
+        """How many the space has."""
+        return self.space.architectures()
 
     @cached_property
     def _drawn(self) -> list[Design]:

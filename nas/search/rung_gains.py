@@ -3,19 +3,19 @@
 The logarithm of a network's error changes from a rung to the end of the training by what the training still brings, and
 from there to the file that ships by what compression costs. Both are estimated together from measured trials by a ridge
 regression (Hoerl & Kennard, 1970): an intercept for each rung, and a term for each value of each compression choice but
-the one that leaves the network as it is. So a large network that is pruned to a small one's speed is not taken, at a
-rung, for as accurate as the large one.
+the one that leaves the network as it is. Terms are drawn to nothing, those of pruning to what it usually costs. So a
+large network that is pruned to a small one's speed is not taken, at a rung, for as accurate as the large one.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nas.compression import IDENTITY, split_name
+from nas.compression import choices_made
 from nas.design import Value
 
 # What pruning adds to the logarithm of the error before any trial tells, by the square of the ratio: on Fashion-MNIST
@@ -25,7 +25,7 @@ PRUNING_COSTS = 0.45
 RIDGE = 0.25
 # The spread of changes of the logarithm of an error where it cannot be told.
 GAIN_SPREAD = 0.5
-# So many changes tell one, and so many their spread.
+# So many networks tell what the rest of a training brings, and so many how far that scatters.
 FEWEST_GAINS, FEWEST_TO_SPREAD = 3, 5
 
 
@@ -33,40 +33,64 @@ class RungGains:
     """Changes of the logarithm of an error from rungs to the end, with what explains them.
 
     Compressions are named by numbers, the same for the same choices, so that what is expected of thousands of trials
-    takes one look at a table.
+    takes one look at a table. It does not matter in which order things are learned.
     """
 
     def __init__(self) -> None:
         self._compressions: dict[frozenset[tuple[str, Value]], int] = {}
         self._terms: dict[tuple[str, Value], int] = {}
         self._of_compression: list[list[int]] = []
-        self._rows: list[tuple[int, int, float]] = []
-        self._counts: Counter[int] = Counter()
+        self._stood: defaultdict[str, dict[int, float]] = defaultdict(dict)
+        self._ended: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+        self._networks: defaultdict[int, set[str]] = defaultdict(set)
+        self._rows = np.empty((0, 3))
+        self._count = 0
         self._fitted: tuple[int, _Fit] | None = None
 
     def compression(self, choices: Mapping[str, Value]) -> int:
         """The number of what is done to a network."""
-        said = frozenset((name, value) for name, value in choices.items() if value != IDENTITY[split_name(name)[1]])
+        said = choices_made(choices)
         if said not in self._compressions:
             self._compressions[said] = len(self._compressions)
             terms = [self._terms.setdefault(term, len(self._terms)) for term in sorted(said, key=repr)]
             self._of_compression.append(terms)
         return self._compressions[said]
 
-    def add(self, epochs: int, compression: int, change: float) -> None:
-        """Adds a measured trial.
+    def stood(self, network: str, epochs: int, error: float) -> None:
+        """Adds a float network at a rung.
 
         Args:
+            network: Its name.
             epochs: Of the rung.
-            compression: By its number.
-            change: Of the logarithm of the error, from the float network at the rung to the trial's file.
+            error: The logarithm of its error there.
         """
-        self._rows.append((epochs, compression, change))
-        self._counts[epochs] += 1
+        if epochs not in self._stood[network]:
+            self._stood[network][epochs] = error
+            for compression, at_end in self._ended[network]:
+                self._add(network, epochs, compression, at_end - error)
+
+    def ended(self, network: str, compression: int, error: float) -> None:
+        """Adds a measured file of a network; of how many compressions does not matter.
+
+        Args:
+            network: Its name.
+            compression: By its number.
+            error: The logarithm of the file's error.
+        """
+        self._ended[network].append((compression, error))
+        for epochs, before in self._stood[network].items():
+            self._add(network, epochs, compression, error - before)
+
+    def _add(self, network: str, epochs: int, compression: int, change: float) -> None:
+        if self._count == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.empty((max(256, self._count), 3))])
+        self._rows[self._count] = epochs, compression, change
+        self._count += 1
+        self._networks[epochs].add(network)
 
     def expected(self, epochs: int, compressions: Sequence[int] | np.ndarray) -> np.ndarray:
         """The expected changes of N trials at a rung; NaN where too few went on from it to tell."""
-        if self._counts[epochs] < FEWEST_GAINS:
+        if len(self._networks[epochs]) < FEWEST_GAINS:
             return np.full(len(compressions), np.nan)
         return self._fit().intercepts[epochs] + self.by_compression(compressions)
 
@@ -76,12 +100,13 @@ class RungGains:
 
     def spread(self, epochs: int) -> float:
         """How far changes lie from what is expected of them, as a standard deviation; NaN where too few tell."""
-        if self._counts[epochs] < FEWEST_GAINS:
+        networks = len(self._networks[epochs])
+        if networks < FEWEST_GAINS:
             return float("nan")
-        return GAIN_SPREAD if self._counts[epochs] < FEWEST_TO_SPREAD else self._fit().spread
+        return GAIN_SPREAD if networks < FEWEST_TO_SPREAD else self._fit().spread
 
     def _fit(self) -> _Fit:
-        state = len(self._rows) + len(self._of_compression)
+        state = self._count + len(self._of_compression)
         if self._fitted is None or self._fitted[0] != state:
             self._fitted = state, self._solved()
         return self._fitted[1]
@@ -91,17 +116,17 @@ class RungGains:
         for place, terms in enumerate(self._of_compression):
             of_compression[place, terms] = 1.0
         usual = np.array([_usual(*term) for term in self._terms])
-        if not self._rows:
+        if not self._count:
             return _Fit({}, of_compression @ usual, float("nan"))
-        rungs = sorted(self._counts)
-        epochs, compressions, changes = (np.array(column) for column in zip(*self._rows, strict=True))
-        x = np.hstack([(epochs[:, None] == np.array(rungs)).astype(float), of_compression[compressions]])
+        epochs, compressions, changes = self._rows[: self._count].T
+        rungs, at = np.unique(epochs.astype(int), return_inverse=True)
+        x = np.hstack([np.eye(len(rungs))[at], of_compression[compressions.astype(int)]])
         start = np.concatenate([np.zeros(len(rungs)), usual])
         penalty = np.diag([1e-9] * len(rungs) + [RIDGE] * len(usual))
         weights = start + np.linalg.solve(x.T @ x + penalty, x.T @ (changes - x @ start))
         residuals = changes - x @ weights
         spread = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
-        intercepts = dict(zip(rungs, weights[: len(rungs)].tolist(), strict=True))
+        intercepts = dict(zip(rungs.tolist(), weights[: len(rungs)].tolist(), strict=True))
         return _Fit(intercepts, of_compression @ weights[len(rungs) :], spread)
 
 

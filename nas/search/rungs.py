@@ -2,11 +2,12 @@
 
 A training is judged at rungs, after epochs in geometric steps. At each rung the trials that came so far are put in an
 order: by non-dominated rank (Deb et al., NSGA-II, 2002), within a rank by how much hypervolume a trial adds. Only the
-first 1 / ``reduction`` of them goes on, and whatever nothing beats, so that the ends of the front, which few designs
+first 1 / ``reduction`` of them may go on, and whatever nothing beats, so that the ends of the front, which few designs
 come near, are not thinned out. Whoever arrives is judged against those that are there already, without waiting for
 more (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020; with several
 objectives Schmucker et al., "Multi-objective Asynchronous Successive Halving", 2021). A trial that was stopped and
 comes to stand among the first later, as more arrive behind it, is promoted: its training goes on from its checkpoint.
+When a search does so is for its guide to say: at once as long as nothing else tells what is worth its time.
 
 Costs are known before the training, so that a trial is judged by them from its first rung on.
 """
@@ -96,6 +97,12 @@ def promotable(
     order, most = _ordered(others, maximise, reduction, logs, whole=False)
     waiting = set(stopped)
     return [number for number in order[:most] if number in waiting] if len(order) >= reduction else []
+
+
+def best_of(numbers: Sequence[int], others: Points, maximise: Sequence[bool], logs: Sequence[bool]) -> int | None:
+    """Of some trials at a rung the best; None where none of them is there. Arguments as for ``standing``."""
+    waiting = set(numbers)
+    return next((number for number in _ordered(others, maximise, 1, logs)[0] if number in waiting), None)
 
 
 def _ordered(

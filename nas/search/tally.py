@@ -28,7 +28,7 @@ LOOK = ("sketch", "count")
 
 
 class Stopped(NamedTuple):
-    """A trial that was stopped at a rung: its design's digest, and the rung's epochs."""
+    """A trial that was stopped at a rung: its design's digest, and the rung's epochs; 0 where it waits untrained."""
 
     digest: str
     epochs: int | None
@@ -47,7 +47,7 @@ class Tally:
         trained: Of each architecture that was trained to its end the first trial that did so.
         begun: Of each architecture that was trained, or begun to be, the first trial that did so.
         evaluated: Digests of designs that were measured.
-        ended: Digests of designs whose trials came to an end, other than by being stopped.
+        ended: Digests of designs that no training goes on for: measured, or given up for what they are.
         screened: Digests of designs that were screened out.
         gone_on: Trials whose training was gone on with.
         values: Of measured trials the objectives.
@@ -60,7 +60,6 @@ class Tally:
         errors: Of them the rung's epochs, and the logarithm of the error there; NaN where these are not known.
         at_rung: By epochs the objectives at a rung, of trials of which all are known: a quality is the float network's
             at the rung, a cost what was known before the training.
-        reached: Of each architecture the accuracy of its float network at rungs, by epochs.
         compressions: Of every trial that was measured or stopped the number of its compression among ``gains``.
         gains: How much the logarithm of the error changes from a rung to the end.
         misses: For each objective how far measured values lay from predictions, in half-widths of their intervals.
@@ -90,7 +89,6 @@ class Tally:
         self.costs = Table(len(self.objectives))
         self.errors = Table(2)
         self.at_rung: defaultdict[int, Table] = defaultdict(lambda: Table(len(self.objectives)))
-        self.reached: defaultdict[str, dict[int, float]] = defaultdict(dict)
         self.compressions = Table(1)
         self.gains = RungGains()
         self.misses: list[list[float]] = [[] for _ in self.objectives]
@@ -105,17 +103,18 @@ class Tally:
     def _learn(self, record: TrialRecord) -> None:
         self.records[record.number] = record
         digest, architecture = record.design.digest, record.design.architecture_digest
-        if record.reason is None or not record.reason.transient:
+        transient = record.reason is not None and record.reason.transient
+        if not transient:
             self.designs.add(digest)
         self.architectures.add(architecture)
-        if record.outcome in (Outcome.MEASURED, Outcome.STOPPED):
+        if record.outcome in (Outcome.MEASURED, Outcome.STOPPED) and record.epochs != 0:
             self.timed.add(record.number)
             _first(self.begun, architecture, record)
             if (seconds := training_seconds(record, self.recipe.budget.epochs)) is not None:
                 self.trainings.append(seconds)
         if (look := _look(record)) is not None:
             self.looks.append(look)
-        if record.outcome is not Outcome.STOPPED:
+        if record.outcome not in (Outcome.STOPPED, Outcome.DUPLICATE) and not transient:
             self.ended.add(digest)
         if record.outcome is Outcome.SCREENED:
             self.screened.add(digest)
@@ -125,7 +124,8 @@ class Tally:
             if (quantity := record.quantity(key)) is not None:
                 values[record.number] = (quantity.value,)
         rungs = rungs_of(record)
-        self.reached[architecture] |= rungs
+        for epochs, reached in rungs.items():
+            self.gains.stood(architecture, epochs, log_error(reached))
         if rungs or record.outcome in (Outcome.MEASURED, Outcome.STOPPED):
             self.compressions[record.number] = (self.gains.compression(record.design.compression),)
         for epochs, reached in rungs.items():
@@ -173,11 +173,13 @@ class Tally:
         if record.feasible(self.constraints):
             self.feasible[record.number] = ()
         # Fans too: their network stood at the rungs when it was trained for another trial.
-        for epochs, accuracy in self.reached[record.design.architecture_digest].items():
-            change = log_error(record.value("accuracy")) - log_error(accuracy)
-            self.gains.add(epochs, self.gains.compression(record.design.compression), change)
+        compression = self.gains.compression(record.design.compression)
+        self.gains.ended(record.design.architecture_digest, compression, log_error(record.value("accuracy")))
+        foreseen = record
+        while foreseen.origin == "promotion" and foreseen.parent in self.records:
+            foreseen = self.records[foreseen.parent]  # before its training, not between two rungs
         for objective, misses in zip(self.objectives, self.misses, strict=True):
-            if (quantity := prediction(record, objective)) is not None:
+            if (quantity := prediction(foreseen, objective)) is not None:
                 misses.append(_miss(quantity, record.value(objective.key), objective))
 
 

@@ -101,7 +101,8 @@ class _Spent:
             self.seconds[record.number] = record.seconds
             if record.outcome in FREE:
                 continue
-            self.counted_seconds.append(record.seconds)
+            if record.outcome is not Outcome.STOPPED or record.epochs != 0:  # else it waits untrained
+                self.counted_seconds.append(record.seconds)
             if record.outcome is Outcome.STOPPED:
                 self._stopped[record.number] = record.epochs or 0
             self._reached += self._stopped.get(record.number, self.epochs)

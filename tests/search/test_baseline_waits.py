@@ -52,7 +52,7 @@ def trial(number: int, width: int = 8) -> TrialRecord:
     return replace(make_record(number, design=design), stages=stages, seconds=RATE * width)
 
 
-def test_a_dear_baseline_waits_until_others_took_twice_as_long() -> None:
+def test_a_dear_baseline_waits_until_others_took_long_enough() -> None:
     deciding = opening(minutes=60.0)
     assert deciding.baseline_waits([])
     enough = int(np.ceil(BASELINE_AFTER * RATE * 64 / (RATE * 8)))
@@ -113,8 +113,8 @@ def test_networks_are_gathered_until_there_are_enough_or_a_share_of_the_budget_i
     assert not counting.gathers(records[: int(GATHERING_MOST * 20)], 4)
 
 
-def test_it_waits_for_a_quarter_of_the_time_at_most() -> None:
-    # By what they took the baseline takes 140 of 600 s, so by itself it would come after 280 s.
+def test_it_waits_for_a_share_of_the_budget_at_most() -> None:
+    # By what they took the baseline takes 140 of 600 s, so by itself it would come after 560 s.
     stages = (StageResult("train", "t", 140 * 8 / 64, False),)
     slow = [replace(trial(number), stages=stages) for number in range(3)]
     assert opening(minutes=10.0).baseline_waits(slow)

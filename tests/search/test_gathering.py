@@ -13,7 +13,7 @@ from test_guided import EPOCHS, InRungs, guided_recipe, run_guided
 from nas.outcome import How, Outcome, Quantity
 from nas.record import TrialRecord
 from nas.search.fans import shape
-from nas.search.guide import Guide
+from nas.search.guide import DRAWN_EVERY, Guide
 from nas.search.opening import GATHERING_MOST
 from nas.search.rung_gains import FEWEST_GAINS
 from nas.search.samplers import STARTUP_TRIALS
@@ -92,7 +92,8 @@ def test_at_a_rung_a_pruned_network_is_not_taken_for_the_large_one_that_it_comes
     own, other = tally.at_end(1).rows(tally.at_end(1).trials)[:, 0]
     assert own == pytest.approx(0.8), "nobody tells yet how accuracies change"
     assert other < 0.8
-    measured = [make_record(2 + n, design=plain, accuracy=0.9) for n in range(FEWEST_GAINS)]
+    others = [replace(plain, architecture={**plain.architecture, "stem.width": n}) for n in range(FEWEST_GAINS)]
+    measured = [make_record(2 + n, design=design, accuracy=0.9) for n, design in enumerate(others)]
     tally.learn([replace(record, quantities=(*record.quantities, rung(0.8))) for record in measured])
     own = tally.at_end(1).rows(tally.at_end(1).trials)[0, 0]
     assert own == pytest.approx(0.9, abs=0.001), "half the error, as of those that went on"
@@ -104,12 +105,13 @@ def test_files_that_were_trained_otherwise_have_the_same_costs(study: Study) -> 
     design = record.design
     taught = replace(design, compression={**design.compression, "distillation": not design.step("distillation")})
     assert shape(taught) == shape(design)
-    costs = guide._costs_alike(taught, study.records)
+    tally = guide.tally.of(study.records)
+    costs = guide._costs_alike(taught, tally)
     assert costs[1] == record.value(LATENCY)
     assert costs[0] != costs[0], "what another training gives is not known"
     smaller = replace(design, compression={**design.compression, "pruning_ratio": 0.33})
     assert shape(smaller) != shape(design)
-    assert all(cost != cost for cost in guide._costs_alike(smaller, study.records))
+    assert all(cost != cost for cost in guide._costs_alike(smaller, tally))
 
 
 def looked_at(number: int, latency: float, **fields: object) -> TrialRecord:
@@ -149,4 +151,84 @@ def test_one_that_waits_untrained_may_go_on_and_is_not_looked_at_again() -> None
     promotion = replace(make_record(1, design=design, origin="promotion", outcome=Outcome.STOPPED), parent=0)
     assert guide.carried([waiting], promotion) == waiting.quantities
     assert guide.gates([waiting], promotion) == (1, 3)
-    assert guide.carried([waiting], replace(promotion, origin="asked")) == ()
+    assert guide.carried([waiting], replace(promotion, parent=None)) == ()
+
+
+def test_in_a_space_of_few_architectures_none_is_gathered(tmp_path: Path) -> None:
+    space = make_space()
+    few = replace(space, choices=tuple(c for c in space.choices if c.name != "stage2.width" and c.name != "stages"))
+    assert few.architectures() == 6
+    found, _ = run_guided(tmp_path / "s", guided_recipe(24), InRungs(), few)
+    assert not any(record.reason and "come so far" in record.reason.message for record in found.records)
+    pruned = [record for record in found.records if record.design.compression["pruning_ratio"] != 0]
+    assert any(record.outcome is Outcome.MEASURED for record in pruned)
+
+
+class SlowClock:
+    """Each look at it is so many seconds later."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+@pytest.mark.parametrize("step", [2.0, 20.0, 90.0])
+def test_however_small_the_budget_a_search_does_not_end_with_trainings_only_begun(step: float, tmp_path: Path) -> None:
+    recipe = guided_recipe(budget={"minutes": 1.0, "epochs": EPOCHS})
+    found, ended = run_guided(tmp_path / "s", recipe, InRungs(), clock=SlowClock(step))
+    assert "1 minutes" in ended.why or "every design" in ended.why
+    outcomes = {record.outcome for record in found.records}
+    assert Outcome.MEASURED in outcomes or Outcome.STOPPED not in outcomes
+
+
+def test_the_best_that_was_begun_is_finished_where_nothing_was_measured() -> None:
+    space = make_space()
+    guide = Guide(space, guided_recipe(), (1, 3))
+    designs = list(space.designs())
+    begun = [looked_at(number, 0.1 + number, design=designs[number], epochs=1) for number in range(3)]
+    begun = [
+        replace(record, quantities=(*record.quantities, rung(accuracy)))
+        for record, accuracy in zip(begun, (0.7, 0.6, 0.5), strict=True)
+    ]
+    assert guide.unfinished(begun[:1]) is not None
+    found = guide.unfinished(begun)
+    assert found is not None
+    assert (found.origin, found.parent) == ("promotion", 0), "the most accurate is the fastest, too"
+    busy = guide.unfinished(begun, {designs[0].digest})
+    assert busy is not None
+    assert busy.parent == 1
+    assert guide.unfinished([*begun, make_record(3, design=designs[3])]) is None, "something was measured"
+    assert guide.unfinished([]) is None
+
+
+def test_a_duplicate_does_not_end_a_training_that_waits() -> None:
+    tally = Tally(guided_recipe())
+    design = next(iter(make_space().designs()))
+    waiting = looked_at(0, 0.1, design=design, epochs=1)
+    again = replace(make_record(1, design=design, outcome=Outcome.DUPLICATE), duplicate_of=0, reason=None)
+    tally.learn([waiting, again])
+    assert design.digest not in tally.ended
+    tally.learn([make_record(2, design=design)])
+    assert design.digest in tally.ended
+
+
+def test_what_a_training_is_expected_to_take_counts_the_rungs_before_its_end() -> None:
+    guide = Guide(make_space(), guided_recipe(), (1, 3))
+    assert guide._remaining_share(0) == pytest.approx((1 + 2 / 3 + 6 / 9) / 9)
+    assert guide._remaining_share(1) == pytest.approx((2 + 6 / 3) / 9)
+    assert guide._remaining_share(3) == pytest.approx(6 / 9)
+    assert Guide(make_space(), guided_recipe(), ())._remaining_share(0) == 1
+
+
+def test_now_and_then_a_network_is_drawn_that_is_unlike_all_others(study: Study) -> None:
+    drawn = [record for record in study.records if record.origin == "drawn"]
+    assert drawn
+    for record in drawn:
+        assert record.number % DRAWN_EVERY == DRAWN_EVERY - 1
+        assert record.design.compression["pruning_ratio"] == 0
+        before = {other.design.architecture_digest for other in study.records[: record.number]}
+        assert record.design.architecture_digest not in before
+        assert record.outcome is not Outcome.SCREENED, "surrogates would look elsewhere"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,14 +79,18 @@ def guided_recipe(trials: int = 40, sampler: str = "random", **changes: object) 
 
 
 def run_guided(
-    path: Path, recipe: Recipe, evaluate: FakeEvaluate, space: SearchSpace | None = None
+    path: Path,
+    recipe: Recipe,
+    evaluate: FakeEvaluate,
+    space: SearchSpace | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Study, Ended]:
     folder = StudyFolder(path)
     space = space or make_space()
     guide = Guide(space, recipe, rung_epochs(EPOCHS, recipe.guided.reduction))
     with folder.claim():
         folder.start(recipe, {"space": space.digest, "data": "none"})
-        ended = Loop(folder, recipe, space, Here(evaluate), {}, Memory(), guide=guide).run()
+        ended = Loop(folder, recipe, space, Here(evaluate), {}, Memory(), guide=guide, clock=clock).run()
     return Study.open(path), ended
 
 

@@ -314,6 +314,11 @@ def test_before_anything_is_feasible_it_is_flat_from_the_beginning() -> None:
     assert Flatness(recipe_of(trials=9)).seconds([]) == 0
     assert Flatness(recipe_of(trials=9)).seconds([], now=5) == 5
     assert Flatness(recipe_of(trials=9)).seconds(history((0, 1), (0, 1))) == 20
+    begun = [replace(make_record(n, outcome=Outcome.STOPPED), seconds=10.0, epochs=1) for n in range(3)]
+    assert Flatness(recipe_of(trials=9)).seconds(begun) == 0, "nothing was measured that could have grown"
+    grown = replace(make_record(3), seconds=10.0)
+    later = [replace(record, number=4 + record.number) for record in begun]
+    assert Flatness(recipe_of(trials=9)).seconds([*begun, grown, *later]) == 30
 
 
 def test_gains_too_small_to_count_add_up() -> None:
@@ -501,7 +506,7 @@ def test_a_dear_baseline_is_not_said_to_come_first(seconds: float, words: str) -
 def test_what_a_search_would_do_is_said_in_sentences() -> None:
     guided = dry(recipe_of(trials=60, patience_minutes=4))
     assert "Strategy guided: the budget holds about 60 trials" in guided
-    assert "judged after 1 and 3 of 9 epochs: one in 3 goes on" in guided
+    assert "judged after 1 and 3 of 9 epochs: one in 3 may go on" in guided
     assert "not grown for 4 minutes" in guided
     plain = dry(recipe_of("plain", minutes=5))
     assert "It begins with the baseline." in plain

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.search.rungs import in_order, promotable, standing, survivors
+from nas.search.rungs import best_of, in_order, promotable, standing, survivors
 
 MAXIMISE, LOGS = (True, False), (False, True)
 
@@ -69,3 +69,11 @@ def test_a_latency_counts_by_its_logarithm() -> None:
     # 0.01, 0.1 and 1 ms are equally far apart: the one in the middle fills as much as can be filled.
     others = {0: (0.5, 0.01), 1: (0.75, 0.1), 2: (0.9, 1.0), 3: (0.91, 1.1), 4: (0.895, 0.95), 5: (0.4, 2.0)}
     assert standing(1, others, MAXIMISE, 6, LOGS).place == 1
+
+
+def test_of_some_the_best_is_the_first_in_order() -> None:
+    others = {0: (0.9, 1.0), 1: (0.8, 1.0), 2: (0.95, 0.9)}
+    assert best_of([0, 1], others, MAXIMISE, LOGS) == 0
+    assert best_of([1, 7], others, MAXIMISE, LOGS) == 1
+    assert best_of([7], others, MAXIMISE, LOGS) is None
+    assert best_of([], {}, MAXIMISE, LOGS) is None
