@@ -182,7 +182,9 @@ class Guide:
             # are what they have to learn of. What costs no training is welcome at once.
             trained = Trained(records)
             fans = [(record, design) for record, design in fans if trained.serves(design)]
-        first = [Proposal(asked(), "asked"), *promotions]
+        # After a design that had to wait it is the turn of what it was outdone by: the next new one would seem as good.
+        turns = bool(records) and records[-1].epochs == 0 and bool(promotions or fans)
+        first = promotions if turns else [Proposal(asked(), "asked"), *promotions]
         designs = [proposal.design for proposal in first] + [design for _, design in fans]
         tally = self.tally.of(records)
         shares = np.zeros(len(designs))  # of its training a fan has nothing before it
