@@ -82,7 +82,7 @@ class Asking:
         fixed: dict[str, Value] = {"distillation": False} if distils and self.teacher(records) is None else {}
         if self.guide is None:
             return self.bridge.ask(fixed=fixed or None)
-        if self.guide.gathers(records):
+        if self.guide.insight.gathers(records):
             # So that it is networks that are compared.
             fixed |= {name: value for name, value in identities(self.space).items() if leaves_out(name, value)}
 
@@ -98,7 +98,7 @@ class Asking:
                 passed.append(whole)  # with what is fixed it is one that was tried
             return design
 
-        chosen = self.guide.choose(records, proposed, self.teacher(records) is not None, pending)
+        chosen = self.guide.choosing.choose(records, proposed, self.teacher(records) is not None, pending)
         return self.bridge.ask(fixed=self.space.flat(chosen.design), origin=chosen.origin, parent=chosen.parent)
 
     def teacher(self, records: Sequence[TrialRecord]) -> AnyTeacher | None:
@@ -115,7 +115,7 @@ class Asking:
     def _first_teacher_is_to_come(self, records: Sequence[TrialRecord]) -> bool:
         """Whether the baseline will be the first good teacher; others teach where it never comes."""
         assert self.guide is not None
-        opening = self.guide.opening
+        opening = self.guide.insight.opening
         if not opening.baseline_waits(records):
             return False
         measured = sum(record.outcome is Outcome.MEASURED for record in records)
@@ -128,7 +128,7 @@ class Asking:
         """
         busy = {design.digest for design in pending}
         tried = self.seen(records).tried
-        waits = self.guide is not None and self.guide.opening.baseline_waits(records)
+        waits = self.guide is not None and self.guide.insight.opening.baseline_waits(records)
         own: list[tuple[Design | None, str]] = [
             (None if waits else self.space.baseline, "baseline"),
             *((design, "first") for design in self.space.first),

@@ -11,7 +11,7 @@ import numpy as np
 from nas.evaluate import EvalRequest, EvalResult
 from nas.outcome import How, Outcome
 from nas.record import TrialRecord
-from nas.search.guide import Guide
+from nas.search.judging import Judging
 from nas.stages import Progress
 from nas.store import write_atomically
 from nas.study import StudyFolder
@@ -29,12 +29,12 @@ class Evaluation:
 
     Args:
         folder: Where raw samples and tracebacks go.
-        guide: Says which trials are given up, and when; None where all are evaluated to the end.
+        judging: Says which trials are given up, and when; None where all are evaluated to the end.
     """
 
-    def __init__(self, folder: StudyFolder, guide: Guide | None = None) -> None:
+    def __init__(self, folder: StudyFolder, judging: Judging | None = None) -> None:
         self.folder = folder
-        self.guide = guide
+        self.judging = judging
 
     def steps(self, record: TrialRecord, request: EvalRequest, records: Records) -> Steps:
         """The evaluations that a trial takes, one after the other; what they told decides about the next.
@@ -44,47 +44,47 @@ class Evaluation:
             request: Its evaluation, to the end.
             records: Gives the trials that ended, at the moment.
         """
-        if self.guide is not None:
-            record = yield from self._before_the_end(self.guide, record, request, records)
+        if self.judging is not None:
+            record = yield from self._before_the_end(self.judging, record, request, records)
             if record.outcome is not Outcome.MEASURED:
                 return record
         result = yield request
         return self._with_result(record, result)
 
-    def _before_the_end(self, guide: Guide, record: TrialRecord, request: EvalRequest, records: Records) -> Steps:
+    def _before_the_end(self, judging: Judging, record: TrialRecord, request: EvalRequest, records: Records) -> Steps:
         """The trial with what was learned of it before its whole evaluation; its outcome says whether that is due."""
         goes_on = record.origin == "promotion"
-        known = guide.carried(records(), record) if goes_on else guide.foresee(records(), record.design)
+        known = judging.carried(records(), record) if goes_on else judging.foresee(records(), record.design)
         record = replace(record, outcome=Outcome.MEASURED, quantities=known)
-        may_give_up = guide.may_give_up(records(), record)
+        may_give_up = judging.may_give_up(records(), record)
         if may_give_up:
-            record = self._screened(guide, record, records)
-        if record.outcome is Outcome.MEASURED and guide.foresees(records(), record):
+            record = self._screened(judging, record, records)
+        if record.outcome is Outcome.MEASURED and judging.foresees(records(), record):
             record = yield from self._partly(record, replace(request, until=0))
             if record.outcome is Outcome.STOPPED:
                 record = replace(record, outcome=Outcome.MEASURED)
                 if may_give_up:
-                    record = self._screened(guide, record, records)
+                    record = self._screened(judging, record, records)
             due = record.outcome is Outcome.MEASURED and not record.spared
-            if due and (reason := guide.outdone(records(), record)) is not None:
+            if due and (reason := judging.outdone(records(), record)) is not None:
                 return replace(record, outcome=Outcome.STOPPED, reason=reason, epochs=0)
-        for epochs in guide.gates(records(), record) if record.outcome is Outcome.MEASURED else ():
+        for epochs in judging.gates(records(), record) if record.outcome is Outcome.MEASURED else ():
             record = yield from self._partly(record, replace(request, until=epochs))
             if record.outcome is not Outcome.STOPPED:
                 return record
-            if (reason := guide.judge(records(), record, epochs)) is not None:
+            if (reason := judging.judge(records(), record, epochs)) is not None:
                 return replace(record, reason=reason, epochs=epochs)
             record = replace(record, outcome=Outcome.MEASURED)
         return record
 
-    def _screened(self, guide: Guide, record: TrialRecord, records: Records) -> TrialRecord:
+    def _screened(self, judging: Judging, record: TrialRecord, records: Records) -> TrialRecord:
         """The trial screened out, or spared, or with nothing against it."""
-        reason = guide.hopeless(records(), record)
+        reason = judging.hopeless(records(), record)
         if reason is None:
             return replace(record, outcome=Outcome.MEASURED)
         if reason.kind == "constraint":
             return replace(record, outcome=Outcome.INFEASIBLE, reason=reason)
-        if guide.spares(record.number):
+        if judging.spares(record.number):
             return replace(record, outcome=Outcome.MEASURED, spared=True)
         return replace(record, outcome=Outcome.SCREENED, reason=reason)
 

@@ -150,7 +150,7 @@ class Loop:
             self.ledger = LocalLedger(folder, Bridge(folder.storage, recipe, space, self._hints), records)
         self.bridge = self.ledger.bridge
         self.asking = Asking(self.bridge, recipe, space, starts, guide, given)
-        self.evaluation = Evaluation(folder, guide)
+        self.evaluation = Evaluation(folder, None if guide is None else guide.judging)
         self.flatness = Flatness(recipe)
         self.standing = Standing(folder, recipe)
         self.stopping = stopping or Stopping()
@@ -261,7 +261,7 @@ class Loop:
             left = 60 * budget.minutes - own - (self.clock() - self.trial_ended)
             over = left <= 0 or left < 0.5 * self.executor.slots * self.standing.usual_seconds(self.records)
             # A search that only began trainings finishes one, so that it does not end with nothing.
-            if over and (self.guide is None or self.guide.unfinished(self.records) is None):
+            if over and (self.guide is None or self.guide.choosing.unfinished(self.records) is None):
                 return Ended(f"the budget of {budget.minutes:g} minutes is spent", alone=True)
         designs = {asked.design.digest for asked in at_work}
         if len(self.asking.seen(self.records).settled | designs) >= self.space.size():

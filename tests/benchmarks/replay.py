@@ -2,7 +2,7 @@
 
     python tests/benchmarks/replay.py                       # screening, and strategies beside the plain loop, on digits
     python tests/benchmarks/replay.py --table nas_bench_201_hw.csv.gz --device raspi4
-    python tests/benchmarks/replay.py --only strategies --variants guided --set guide.SPARED=20   # a rule tried out
+    python tests/benchmarks/replay.py --only strategies --variants guided --set judging.SPARED=20   # a rule tried out
 
 The search is the real one, its loop, sampler, surrogates and rules; only the evaluation reads the table
 (``worlds.py``), and time is what the table says that training, compressing and measuring took. So it judges on a busy

@@ -30,7 +30,7 @@ from nas.measure.measurer import ROUNDS, TURN, Measurer
 from nas.measure.protocol import Turns
 from nas.outcome import How, Quantity
 from nas.recipe import Recipe, parse_recipe
-from nas.search import guide
+from nas.search import judging
 from nas.search.run import search
 from nas.search.stopping import Stopping
 from nas.target import Target
@@ -123,7 +123,7 @@ def main() -> None:
     # What a process wrote stays when it is killed, flushed or not; that it is flushed, for power cuts, has other tests.
     os.fsync = lambda descriptor: None
     # Whether to look at a network before its training is decided by what both take, which on a busy machine varies.
-    guide.FORESEEING_SHARE = float("inf")
+    judging.FORESEEING_SHARE = float("inf")
     with tempfile.TemporaryDirectory() as folder:  # loads what is loaded late, which takes seconds, once for all
         assert run(f"{folder}/warm-up", trials=2) == DONE
     for line in sys.stdin:

@@ -12,8 +12,9 @@ from test_guided import EPOCHS, InRungs, guided_recipe, run_guided
 
 from nas.outcome import How, Outcome, Quantity
 from nas.record import TrialRecord
+from nas.search.choosing import DRAWN_EVERY
 from nas.search.fans import shape
-from nas.search.guide import DRAWN_EVERY, Guide
+from nas.search.guide import Guide
 from nas.search.opening import GATHERING_MOST
 from nas.search.rung_gains import FEWEST_GAINS
 from nas.search.samplers import STARTUP_TRIALS
@@ -59,14 +60,14 @@ def test_a_network_of_which_one_file_is_known_shows_what_it_is_without_pruning()
     design = next(design for design in space.designs() if design.compression["pruning_ratio"] != 0)
     guide = Guide(space, guided_recipe(TRIALS), (1, 3))
     pruned = make_record(0, design=design)
-    found = guide._free_fan([pruned], set())
+    found = guide.choosing._free_fan([pruned], set())
     assert found is not None
     assert (found.origin, found.parent) == ("fan", 0)
     assert found.design.compression["pruning_ratio"] == 0
     assert found.design.architecture_digest == design.architecture_digest
     plain = make_record(1, design=found.design)
-    assert guide._free_fan([pruned, plain], set()) is None, "two are known"
-    assert guide._free_fan([pruned], {found.design.digest}) is None, "it is being evaluated"
+    assert guide.choosing._free_fan([pruned, plain], set()) is None, "two are known"
+    assert guide.choosing._free_fan([pruned], {found.design.digest}) is None, "it is being evaluated"
 
 
 def test_without_rungs_nothing_waits(tmp_path: Path) -> None:
@@ -105,13 +106,13 @@ def test_files_that_were_trained_otherwise_have_the_same_costs(study: Study) -> 
     design = record.design
     taught = replace(design, compression={**design.compression, "distillation": not design.step("distillation")})
     assert shape(taught) == shape(design)
-    tally = guide.tally.of(study.records)
-    costs = guide._costs_alike(taught, tally)
+    tally = guide.insight.tally.of(study.records)
+    costs = guide.choosing._costs_alike(taught, tally)
     assert costs[1] == record.value(LATENCY)
     assert costs[0] != costs[0], "what another training gives is not known"
     smaller = replace(design, compression={**design.compression, "pruning_ratio": 0.33})
     assert shape(smaller) != shape(design)
-    assert all(cost != cost for cost in guide._costs_alike(smaller, tally))
+    assert all(cost != cost for cost in guide.choosing._costs_alike(smaller, tally))
 
 
 def looked_at(number: int, latency: float, **fields: object) -> TrialRecord:
@@ -129,16 +130,16 @@ def test_what_costs_more_than_was_foreseen_waits_while_others_are_worth_more() -
         for number in range(8)
     ]
     fast, slow = (looked_at(8, latency, design=designs[9], origin="asked") for latency in (0.01, 500.0))
-    assert guide.outdone(records, slow) is None, "nobody said what else there is"
-    guide._rivals = {designs[9].digest: 1e-6}
-    assert guide.outdone(records, fast) is None
-    reason = guide.outdone(records, slow)
+    assert guide.judging.outdone(records, slow) is None, "nobody said what else there is"
+    guide.choosing.rivals[designs[9].digest] = 1e-6
+    assert guide.judging.outdone(records, fast) is None
+    reason = guide.judging.outdone(records, slow)
     assert reason is not None
     assert reason.kind == "rung"
     assert "500 ms" in reason.message
     trials = Guide(space, guided_recipe(), (1, 3))
-    trials._rivals = guide._rivals
-    assert trials.outdone(records, slow) is None, "where trials are counted, one that waits would cost nothing"
+    trials.choosing.rivals[designs[9].digest] = 1e-6
+    assert trials.judging.outdone(records, slow) is None, "where trials are counted, one that waits would cost nothing"
 
 
 def test_one_that_waits_untrained_may_go_on_and_is_not_looked_at_again() -> None:
@@ -146,12 +147,12 @@ def test_one_that_waits_untrained_may_go_on_and_is_not_looked_at_again() -> None
     guide = Guide(space, guided_recipe(), (1, 3))
     design = next(iter(space.designs()))
     waiting = looked_at(0, 0.05, design=design, epochs=0)
-    proposals = guide.promotions([waiting])
+    proposals = guide.choosing.promotions([waiting])
     assert [(p.origin, p.parent, p.design) for p in proposals] == [("promotion", 0, design)]
     promotion = replace(make_record(1, design=design, origin="promotion", outcome=Outcome.STOPPED), parent=0)
-    assert guide.carried([waiting], promotion) == waiting.quantities
-    assert guide.gates([waiting], promotion) == (1, 3)
-    assert guide.carried([waiting], replace(promotion, parent=None)) == ()
+    assert guide.judging.carried([waiting], promotion) == waiting.quantities
+    assert guide.judging.gates([waiting], promotion) == (1, 3)
+    assert guide.judging.carried([waiting], replace(promotion, parent=None)) == ()
 
 
 def test_in_a_space_of_few_architectures_none_is_gathered(tmp_path: Path) -> None:
@@ -193,15 +194,15 @@ def test_the_best_that_was_begun_is_finished_where_nothing_was_measured() -> Non
         replace(record, quantities=(*record.quantities, rung(accuracy)))
         for record, accuracy in zip(begun, (0.7, 0.6, 0.5), strict=True)
     ]
-    assert guide.unfinished(begun[:1]) is not None
-    found = guide.unfinished(begun)
+    assert guide.choosing.unfinished(begun[:1]) is not None
+    found = guide.choosing.unfinished(begun)
     assert found is not None
     assert (found.origin, found.parent) == ("promotion", 0), "the most accurate is the fastest, too"
-    busy = guide.unfinished(begun, {designs[0].digest})
+    busy = guide.choosing.unfinished(begun, {designs[0].digest})
     assert busy is not None
     assert busy.parent == 1
-    assert guide.unfinished([*begun, make_record(3, design=designs[3])]) is None, "something was measured"
-    assert guide.unfinished([]) is None
+    assert guide.choosing.unfinished([*begun, make_record(3, design=designs[3])]) is None, "something was measured"
+    assert guide.choosing.unfinished([]) is None
 
 
 def test_a_duplicate_does_not_end_a_training_that_waits() -> None:
@@ -217,10 +218,10 @@ def test_a_duplicate_does_not_end_a_training_that_waits() -> None:
 
 def test_what_a_training_is_expected_to_take_counts_the_rungs_before_its_end() -> None:
     guide = Guide(make_space(), guided_recipe(), (1, 3))
-    assert guide._remaining_share(0) == pytest.approx((1 + 2 / 3 + 6 / 9) / 9)
-    assert guide._remaining_share(1) == pytest.approx((2 + 6 / 3) / 9)
-    assert guide._remaining_share(3) == pytest.approx(6 / 9)
-    assert Guide(make_space(), guided_recipe(), ())._remaining_share(0) == 1
+    assert guide.insight.remaining_share(0) == pytest.approx((1 + 2 / 3 + 6 / 9) / 9)
+    assert guide.insight.remaining_share(1) == pytest.approx((2 + 6 / 3) / 9)
+    assert guide.insight.remaining_share(3) == pytest.approx(6 / 9)
+    assert Guide(make_space(), guided_recipe(), ()).insight.remaining_share(0) == 1
 
 
 def test_now_and_then_a_network_is_drawn_that_is_unlike_all_others(study: Study) -> None:

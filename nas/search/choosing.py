@@ -1,0 +1,229 @@
+"""What to do next: the proposal that is worth most for its time, or what stands in while nothing tells."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas.choice import Choice
+from nas.design import Design, Value
+from nas.record import TrialRecord
+from nas.search.fans import Fans, Trained, shape
+from nas.search.foreseen import known_cost
+from nas.search.insight import Insight
+from nas.search.knowledge import FEWEST, Knowledge
+from nas.search.rungs import best_of, promotable
+from nas.search.tally import NAN, Tally
+from nas.space import identities
+from nas.surrogate.one_thread import one_thread
+
+# Of fewer networks that were trained to their end than this no fan is tried that is trained itself.
+FEWEST_TO_FAN = 6
+# So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks. They are
+# those of the architectures that came closest to the front.
+MOST_FANS = 4000
+# One in so many trials is of a network drawn at random, of so many draws.
+DRAWN_EVERY, DRAWS = 6, 64
+# Designs that wait untrained: so many of the latest are judged again.
+MOST_WAITING = 200
+# Of so many of the latest new designs it is remembered what else there was to do; workers have several under way.
+MOST_RIVALS = 64
+# Of more proposals than this a rough look leaves so many.
+JUDGED = 300
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to evaluate next: a design, where it comes from, and the trial whose training or network it goes on from."""
+
+    design: Design
+    origin: str
+    parent: int | None = None
+
+
+class Choosing:
+    """Chooses for one search.
+
+    Args:
+        insight: What is known.
+
+    Attributes:
+        rivals: Of new designs that were chosen, by digest, what the best of the others was worth.
+    """
+
+    def __init__(self, insight: Insight) -> None:
+        self.insight = insight
+        self.fans = Fans(insight.space, insight.recipe.seed)
+        self.rivals: dict[str, float] = {}
+
+    @one_thread
+    def choose(
+        self,
+        records: Sequence[TrialRecord],
+        asked: Callable[[], Design],
+        teacher: bool,
+        pending: Sequence[Design] = (),
+    ) -> Proposal:
+        """The proposal that is worth most for its time.
+
+        Args:
+            records: All trials.
+            asked: Gives the sampler's proposal.
+            teacher: Whether distilled designs have somebody to learn from.
+            pending: What is being evaluated at this moment: no other trial of it is proposed.
+        """
+        known = self.insight.knowledge(records)
+        busy = {design.digest for design in pending}
+        promotions = [proposal for proposal in self.promotions(records) if proposal.design.digest not in busy]
+        if known is None:
+            if self.insight.gathers(records):
+                return Proposal(asked(), "asked")
+            if (fan := self._free_fan(records, busy)) is not None:
+                return fan
+            # Nothing tells what they are worth: a training that may go on goes on first, as in successive halving.
+            unfinished = promotions[0] if promotions else self.unfinished(records, busy)
+            return unfinished or Proposal(asked(), "asked")
+        if (drawn := self._drawn(records, busy, known)) is not None:
+            return drawn
+        fans = self._fans(records, busy, teacher, known) if self.insight.recipe.guided.fans else []
+        if len(self.insight.tally.of(records).trained) < min(FEWEST_TO_FAN, self.insight.opening.architectures):
+            # Surrogates of few networks expect much of everything, and then most of what is cheapest; but networks
+            # are what they have to learn of. What costs no training is welcome at once.
+            trained = Trained(records)
+            fans = [(record, design) for record, design in fans if trained.serves(design)]
+        # After a design that had to wait it is the turn of what it was outdone by: the next new one would seem as good.
+        turns = bool(records) and records[-1].epochs == 0 and bool(promotions or fans)
+        first = promotions if turns else [Proposal(asked(), "asked"), *promotions]
+        designs = [proposal.design for proposal in first] + [design for _, design in fans]
+        tally = self.insight.tally.of(records)
+        shares = np.zeros(len(designs))  # of its training a fan has nothing before it
+        shares[: len(first)] = [self.insight.share(proposal.design, proposal.parent, tally) for proposal in first]
+        costs = np.full((len(designs), len(self.insight.objectives)), np.nan)
+        costs[: len(first)] = [self._costs(proposal, tally.records) for proposal in first]
+        if self.insight.recipe.budget.minutes is not None:
+            price = known.seconds(designs, shares)
+        else:  # a trial is what there is to spend, however long it takes
+            price = np.where(shares > 0, shares, 1.0)  # see ``Study.spent``
+        some = np.arange(len(designs))
+        if len(some) > JUDGED:
+            some = np.sort(np.argsort(-known.improvement(designs, costs, rough=True) / price, kind="stable")[:JUDGED])
+        for place in some[some >= len(first)].tolist():
+            costs[place] = self._costs_alike(designs[place], tally)
+        worth = known.improvement([designs[place] for place in some], costs[some]) / price[some]
+        best = int(some[np.argmax(worth)])
+        if best < len(first):
+            self.rivals[first[best].design.digest] = float(np.delete(worth, np.argmax(worth)).max(initial=0.0))
+            while len(self.rivals) > MOST_RIVALS:
+                self.rivals.pop(next(iter(self.rivals)))
+            return first[best]
+        record, design = fans[best - len(first)]
+        return Proposal(design, "fan", record.number)
+
+    def _drawn(self, records: Sequence[TrialRecord], busy: set[str], known: Knowledge) -> Proposal | None:
+        """A network at random of the cheaper half, as unlike all that were tried as there is; None where it is not the
+        turn of one, or none is left.
+
+        Surrogates look for more of what they know to be good. Where a training is stopped at its first rung, it costs
+        little to look elsewhere, too.
+        """
+        if not self.insight.rungs or (len(records) + len(busy)) % DRAWN_EVERY != DRAWN_EVERY - 1:
+            return None
+        tally = self.insight.tally.of(records)
+        rng = random.Random(f"drawn-{self.insight.recipe.seed}-{len(records)}")
+        plain = identities(self.insight.space)
+
+        def value(choice: Choice) -> Value:
+            return plain[choice.name] if choice.name in plain else rng.choice(choice.values)
+
+        drawn = {
+            design.architecture_digest: design for design in (self.insight.space.choose(value) for _ in range(DRAWS))
+        }
+        designs = [
+            design
+            for digest, design in drawn.items()
+            if digest not in tally.architectures and design.digest not in busy and self.insight.can_be_built(design)
+        ]
+        if not designs:
+            return None
+        seconds = known.seconds(designs, np.ones(len(designs)))
+        cheap = [designs[place] for place in np.argsort(seconds, kind="stable")[: (len(designs) + 1) // 2]]
+        tried = self.insight.encoder.encode([record.design for record in tally.begun.values()])
+        apart = ((self.insight.encoder.encode(cheap)[:, None, :] - tried[None, :, :]) ** 2).sum(axis=2).min(axis=1)
+        return Proposal(cheap[int(np.argmax(np.round(apart, 9)))], "drawn")
+
+    def _free_fan(self, records: Sequence[TrialRecord], busy: set[str]) -> Proposal | None:
+        """A compression that costs no training, of a network that none was tried of; while few files were measured."""
+        tally = self.insight.tally.of(records)
+        if not self.insight.recipe.guided.fans or len(tally.values) >= FEWEST:
+            return None
+        fanned = {record.design.architecture_digest for record in records if record.origin == "fan"}
+        alone = [record for digest, record in tally.trained.items() if digest not in fanned]
+        trained = Trained(records)
+        for record, design in self.fans.unseen(alone, tally.designs | busy, False):
+            if trained.serves(design):
+                return Proposal(design, "fan", record.number)
+        return None
+
+    def _fans(
+        self, records: Sequence[TrialRecord], busy: set[str], teacher: bool, known: Knowledge
+    ) -> list[tuple[TrialRecord, Design]]:
+        """The fans that are judged: all while they are few."""
+        tally = self.insight.tally.of(records)
+        return self.fans.most_promising(tally.trained, tally.designs | busy, teacher, MOST_FANS, known.best_first)
+
+    def promotions(self, records: Sequence[TrialRecord]) -> list[Proposal]:
+        """The stopped trainings that would go on now."""
+        tally = self.insight.tally.of(records)
+        open_still = {
+            number: stopped.epochs
+            for number, stopped in tally.stopped.items()
+            if number not in tally.gone_on and stopped.digest not in tally.ended
+        }
+        found = []
+        untrained = sorted(number for number, own in open_still.items() if own == 0)[-MOST_WAITING:]
+        for epochs in reversed(self.insight.rungs):
+            there = tally.at_end(epochs)
+            numbers = [number for number, own in open_still.items() if own == epochs and number in there]
+            if numbers:
+                reduction = self.insight.recipe.guided.reduction
+                for number in promotable(numbers, there, self.insight.maximise, reduction, self.insight.logs):
+                    found.append(Proposal(tally.records[number].design, "promotion", number))
+        return found + [Proposal(tally.records[number].design, "promotion", number) for number in untrained]
+
+    def unfinished(self, records: Sequence[TrialRecord], busy: Collection[str] = ()) -> Proposal | None:
+        """The best of the trainings that were stopped, as long as nothing was measured; None where there is none.
+
+        Args:
+            records: All trials that ended.
+            busy: Digests of designs that are being evaluated.
+        """
+        tally = self.insight.tally.of(records)
+        if len(tally.values):
+            return None
+        for epochs in reversed(self.insight.rungs):
+            numbers = [
+                number
+                for number, own in tally.stopped.items()
+                if own.epochs == epochs and number not in tally.gone_on and own.digest not in {*tally.ended, *busy}
+            ]
+            there = tally.at_end(epochs)
+            if (best := best_of(numbers, there, self.insight.maximise, self.insight.logs)) is not None:
+                return Proposal(tally.records[best].design, "promotion", best)
+        return None
+
+    def _costs_alike(self, design: Design, tally: Tally) -> list[float]:
+        """The costs of a measured file that is shaped as a design's would be; NaN for qualities, and where none is."""
+        alike = tally.shapes.get(shape(design))
+        return [NAN if alike is None or o.maximise else alike.value(o.key) for o in self.insight.objectives]
+
+    def _costs(self, proposal: Proposal, by_number: Mapping[int, TrialRecord]) -> list[float]:
+        """The objectives that are known of a proposal already: the costs of a stopped training; NaN for the others."""
+        record = by_number[proposal.parent] if proposal.origin == "promotion" and proposal.parent is not None else None
+        costs = []
+        for objective in self.insight.objectives:
+            known = None if record is None or objective.maximise else known_cost(record, objective, self.insight.recipe)
+            costs.append(NAN if known is None else known)
+        return costs

@@ -1,0 +1,102 @@
+"""What the parts of a guide go by: trials gone through once, surrogates fitted on them, shares of trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from nas.design import Design
+from nas.errors import SurrogateError
+from nas.front import reference_from
+from nas.growing import Growing
+from nas.networks import Start
+from nas.outcome import Quantity
+from nas.recipe import Recipe
+from nas.record import TrialRecord
+from nas.search.encoder import Encoder
+from nas.search.knowledge import Cues, Knowledge
+from nas.search.opening import Opening
+from nas.search.rough import RoughCosts
+from nas.search.tally import Tally
+from nas.space import SearchSpace
+from nas.surrogate.one_thread import one_thread
+
+
+class Shared(Protocol):
+    """What a supernet does for a guide; ``nas.search.shared_network.SharedNetwork`` is one."""
+
+    def quantity(self, design: Design) -> Quantity | None: ...
+    def inherited(self, design: Design) -> Start: ...
+
+
+class Insight:
+    """What is known at a moment, for one search. The arguments are those of ``Guide``."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        recipe: Recipe,
+        rungs: Sequence[int],
+        cues: Cues | None = None,
+        say: Callable[[str], None] = lambda text: None,
+        shared: Shared | None = None,
+        rough: RoughCosts | None = None,
+    ) -> None:
+        self.space = space
+        self.recipe = recipe
+        self.rungs = tuple(rungs) if recipe.guided.rungs else ()
+        self.cues = cues
+        self.say = say
+        self.shared = shared
+        self.rough = rough
+        self.opening = Opening(space, recipe, rough, say)
+        self.objectives = recipe.parsed_objectives
+        self.maximise = [objective.maximise for objective in self.objectives]
+        self.logs = [objective.kind.log_axis for objective in self.objectives]
+        self.encoder = Encoder(space)
+        self.tally = Growing(lambda: Tally(recipe), Tally.learn)
+        self.said = False
+        self._known: tuple[int, Knowledge | None] | None = None
+
+    @one_thread
+    def knowledge(self, records: Sequence[TrialRecord]) -> Knowledge | None:
+        """What so many records tell; None where that is too little to believe."""
+        if self._known is None or self._known[0] != len(records):
+            self._known = len(records), self._fitted(records)
+        return self._known[1]
+
+    def _fitted(self, records: Sequence[TrialRecord]) -> Knowledge | None:
+        tally = self.tally.of(records)
+        reference = reference_from([tally.records[int(n)] for n in tally.values.trials[:1]], self.objectives)
+        try:
+            return Knowledge(self.encoder, self.recipe, tally, reference, self.cues)
+        except SurrogateError as error:
+            enough = len(tally.values) >= 2 * len(self.objectives) + 10
+            if enough and not self.said:
+                self.said = True
+                self.say(f"no surrogate can be fitted ({error.message}); the sampler decides alone until one can")
+            return None
+
+    def gathers(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether trainings still wait for others at the first rung."""
+        if not self.rungs or self.knowledge(records) is not None:
+            return False
+        return self.opening.gathers(records, len(self.tally.of(records).at_rung[self.rungs[0]]))
+
+    def share(self, design: Design, parent: int | None, tally: Tally) -> float:
+        """How much of its training a design is expected to be given, goes it on from a trial or not."""
+        if design.architecture_digest in tally.trained:
+            return 0.0
+        return self.remaining_share(0 if parent is None else tally.records[parent].epochs or 0)
+
+    def remaining_share(self, done: int) -> float:
+        """The share of a training that is gone through after so many epochs, if of those that come to each further rung
+        one in ``reduction`` goes on."""
+        ends = [end for end in (*self.rungs, self.recipe.budget.epochs) if end > done]
+        steps = np.diff([done, *ends]) / self.recipe.budget.epochs
+        return float((steps / self.recipe.guided.reduction ** np.arange(len(steps))).sum())
+
+    def can_be_built(self, design: Design) -> bool:
+        return self.rough is None or bool(np.isfinite(self.rough([design])[0]))
