@@ -16,6 +16,7 @@ from nas.search.foreseen import known_cost
 from nas.search.insight import Insight
 from nas.search.knowledge import FEWEST, Knowledge
 from nas.search.rungs import best_of, promotable
+from nas.search.samplers import STARTUP_TRIALS
 from nas.search.tally import NAN, Tally
 from nas.space import identities
 from nas.surrogate.one_thread import one_thread
@@ -25,8 +26,9 @@ FEWEST_TO_FAN = 6
 # So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks. They are
 # those of the architectures that came closest to the front.
 MOST_FANS = 4000
-# One in so many trials is of a network drawn at random, of so many draws.
-DRAWN_EVERY, DRAWS = 6, 64
+# After so many of the sampler's networks were trained, at least to a rung, one follows that is drawn at random, of so
+# many draws.
+DRAWN_AFTER, DRAWS = 4, 64
 # Designs that wait untrained: so many of the latest are judged again.
 MOST_WAITING = 200
 # Of so many of the latest new designs it is remembered what else there was to do; workers have several under way.
@@ -129,9 +131,9 @@ class Choosing:
         Surrogates look for more of what they know to be good. Where a training is stopped at its first rung, it costs
         little to look elsewhere, too.
         """
-        if not self.insight.rungs or (len(records) + len(busy)) % DRAWN_EVERY != DRAWN_EVERY - 1:
-            return None
         tally = self.insight.tally.of(records)
+        if not self.insight.rungs or tally.drawn >= (tally.asked - STARTUP_TRIALS) // DRAWN_AFTER:
+            return None
         rng = random.Random(f"drawn-{self.insight.recipe.seed}-{len(records)}")
         plain = identities(self.insight.space)
 

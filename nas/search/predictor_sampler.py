@@ -66,8 +66,8 @@ class PredictorSampler(BaseSampler):
 
     Args:
         seed: Of all chance; drawn where not given.
-        startup_trials: So many finished trials are waited for before surrogates decide; until then designs are drawn
-            at random, each far from those before.
+        startup_trials: So many finished trials, or observations beside them in which no value is missing, are waited
+            for before surrogates decide; until then designs are drawn at random, each far from those before.
         known: Observations beside the study's own, as noisy as they say.
         seconds: What designs cost, of N parameter sets N seconds; the improvement by second is maximised.
         possible: Whether a parameter set can be evaluated at all, cheap to tell; others are passed over.

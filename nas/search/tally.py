@@ -45,6 +45,7 @@ class Tally:
         designs: Digests of designs that need not be tried again as a fan.
         architectures: All that were tried.
         trained: Of each architecture that was trained to its end the first trial that did so.
+        asked: How many of the sampler's designs were trained, at least to a rung, and ``drawn`` how many drawn ones.
         begun: Of each architecture that was trained, or begun to be, the first trial that did so.
         evaluated: Digests of designs that were measured.
         ended: Digests of designs that no training goes on for: measured, or given up for what they are.
@@ -75,6 +76,7 @@ class Tally:
         self.designs: set[str] = set()
         self.architectures: set[str] = set()
         self.trained: dict[str, TrialRecord] = {}
+        self.asked = self.drawn = 0
         self.begun: dict[str, TrialRecord] = {}
         self.evaluated: set[str] = set()
         self.ended: set[str] = set()
@@ -110,6 +112,8 @@ class Tally:
         if record.outcome in (Outcome.MEASURED, Outcome.STOPPED) and record.epochs != 0:
             self.timed.add(record.number)
             _first(self.begun, architecture, record)
+            self.asked += record.origin == "asked"
+            self.drawn += record.origin == "drawn"
             if (seconds := training_seconds(record, self.recipe.budget.epochs)) is not None:
                 self.trainings.append(seconds)
         if (look := _look(record)) is not None:

@@ -16,11 +16,15 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState, create_trial
 
 from nas.search.optuna_domain import column_of, domain_of, value_of
-from nas.search.predictor_sampler import Observation, PredictorSampler
+from nas.search.predictor_sampler import START_DRAWS, Observation, PredictorSampler
 
 Objective = Callable[[Trial], Sequence[float]]
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+# The parameters of ``cell``.
+EDGES = {f"op{edge}": optuna.distributions.CategoricalDistribution(["none", "skip", "conv"]) for edge in range(4)}
 
 
 def cell(trial: Trial) -> tuple[float, float]:
@@ -234,6 +238,35 @@ def test_what_is_known_from_elsewhere_guides() -> None:
         best.append(cell(trial)[0])
     assert best[1] > 0.95  # with so lenient a limit of the cost the most accurate adds most, and only they know it
     assert best[1] >= best[0]
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_whole_observations_from_elsewhere_count_as_trials_to_start_with(missing: bool) -> None:
+    ends = (0.9, float("nan") if missing else 3.0)
+    known = [Observation({f"op{edge}": op for edge in range(4)}, ends) for op in ("none", "skip", "conv")]
+    asked: list[int] = []
+
+    def seconds(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        asked.append(len(rows))
+        return np.ones(len(rows))
+
+    sampler = quick(seed=0, startup_trials=5, known=known, seconds=seconds)
+    study = study_of(sampler)
+    run(study, cell, 2)
+    asked.clear()
+    study.ask(EDGES)
+    # While it starts it only asks what a few random draws cost; whoever evolves asks about many more.
+    assert (max(asked) > START_DRAWS) == (not missing)
+
+
+def test_what_it_starts_with_is_of_the_cheaper_half() -> None:
+    def seconds(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        return np.array([100.0 if row["op0"] == "conv" else 1.0 for row in rows])
+
+    for seed in range(8):
+        study = study_of(PredictorSampler(seed=seed, startup_trials=4, seconds=seconds))
+        study.ask(EDGES)
+        assert study.ask(EDGES).params["op0"] != "conv"
 
 
 def test_constraints_are_respected() -> None:
