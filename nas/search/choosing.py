@@ -29,6 +29,8 @@ MOST_FANS = 4000
 # After so many of the sampler's networks were trained, at least to a rung, one follows that is drawn at random, of so
 # many draws.
 DRAWN_AFTER, DRAWS = 4, 64
+# So many new designs in a row may have to wait.
+IN_A_ROW = 4
 # Designs that wait untrained: so many of the latest are judged again.
 MOST_WAITING = 200
 # Of so many of the latest new designs it is remembered what else there was to do; workers have several under way.
@@ -96,8 +98,9 @@ class Choosing:
             # are what they have to learn of. What costs no training is welcome at once.
             trained = Trained(records)
             fans = [(record, design) for record, design in fans if trained.serves(design)]
-        # After a design that had to wait it is the turn of what it was outdone by: the next new one would seem as good.
-        turns = bool(records) and records[-1].epochs == 0 and bool(promotions or fans)
+        # After some designs that had to wait it is the turn of what outdid them: the next new one would seem as good, too.
+        waited = len(records) >= IN_A_ROW and all(record.epochs == 0 for record in records[-IN_A_ROW:])
+        turns = waited and bool(promotions or fans)
         first = promotions if turns else [Proposal(asked(), "asked"), *promotions]
         designs = [proposal.design for proposal in first] + [design for _, design in fans]
         tally = self.insight.tally.of(records)
