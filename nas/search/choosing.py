@@ -98,7 +98,7 @@ class Choosing:
             # are what they have to learn of. What costs no training is welcome at once.
             trained = Trained(records)
             fans = [(record, design) for record, design in fans if trained.serves(design)]
-        # After some designs that had to wait it is the turn of what outdid them: the next new one would seem as good, too.
+        # After some designs that had to wait it is the turn of what outdid them: the next new one would seem as good.
         waited = len(records) >= IN_A_ROW and all(record.epochs == 0 for record in records[-IN_A_ROW:])
         turns = waited and bool(promotions or fans)
         first = promotions if turns else [Proposal(asked(), "asked"), *promotions]

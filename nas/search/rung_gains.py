@@ -23,8 +23,8 @@ from nas.design import Value
 PRUNING_COSTS = 0.45
 # How strongly terms of compression are drawn to nothing, in trials: one that was seen once counts for four fifths.
 RIDGE = 0.25
-# The spread of changes of the logarithm of an error where it cannot be told: that of 116 networks on Fashion-MNIST. With
-# much more, surrogates would make nothing of what was only begun.
+# The spread of changes of the logarithm of an error where it cannot be told: that of 116 networks on Fashion-MNIST.
+# With much more, surrogates would make nothing of what was only begun.
 GAIN_SPREAD = 0.06
 # So many networks tell what the rest of a training brings, and so many how far that scatters.
 FEWEST_GAINS, FEWEST_TO_SPREAD = 3, 5
