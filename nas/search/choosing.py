@@ -81,7 +81,11 @@ class Choosing:
         """
         known = self.insight.knowledge(records)
         busy = {design.digest for design in pending}
-        promotions = [proposal for proposal in self.promotions(records) if proposal.design.digest not in busy]
+        promotions = [
+            proposal
+            for proposal in self.promotions(records)
+            if proposal.design.digest not in busy and (teacher or not proposal.design.step("distillation"))
+        ]
         if known is None:
             if self.insight.gathers(records):
                 return Proposal(asked(), "asked")

@@ -10,6 +10,7 @@ from fakes import LATENCY, TARGET, make_design, make_record
 from search_fakes import make_space
 from test_guided import EPOCHS, InRungs, guided_recipe, run_guided
 
+from nas.design import Design
 from nas.outcome import How, Outcome, Quantity
 from nas.record import TrialRecord
 from nas.search.choosing import DRAWN_AFTER
@@ -233,3 +234,22 @@ def test_now_and_then_a_network_is_drawn_that_is_unlike_all_others(study: Study)
         before = {other.design.architecture_digest for other in study.records[: record.number]}
         assert record.design.architecture_digest not in before
         assert record.outcome is not Outcome.SCREENED, "surrogates would look elsewhere"
+
+
+def test_a_distilled_design_does_not_go_on_while_nobody_can_teach_it() -> None:
+    """Whether somebody can may change: while a baseline is to come that would teach better, nobody else does."""
+    space = make_space()
+    guide = Guide(space, guided_recipe(guided={"fans": False}), (1, 3))
+    distilled = next(design for design in space.designs() if design.step("distillation"))
+    other = next(design for design in space.designs() if not design.step("distillation"))
+    waiting = looked_at(0, 0.05, design=distilled, epochs=0)
+    assert guide.choosing.promotions([waiting])
+    measured = [make_record(number, design=design) for number, design in enumerate(_unlike(distilled, 8), 1)]
+    chosen = guide.choosing.choose([waiting, *measured], lambda: other, teacher=False)
+    assert chosen.origin != "promotion"
+
+
+def _unlike(design: Design, count: int) -> list[Design]:
+    """Designs of other architectures, that are not distilled."""
+    plain = [d for d in make_space().designs() if not d.step("distillation")]
+    return [d for d in plain if d.architecture_digest != design.architecture_digest][:count]
