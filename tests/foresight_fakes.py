@@ -99,7 +99,7 @@ def every_kind() -> list[TrialRecord]:
         spared = origin == "asked" and number % 2 == 1
         records.append(measured(number, accuracy, latency, origin=origin, quantities=known, spared=spared))
     count = len(records)
-    records += [stopped(count, 2), stopped(count + 1, 6)]
+    records += [stopped(count, 2), dataclasses.replace(stopped(count + 1, 6), origin="drawn")]
     goes_on = StageResult("train", "key", 18.0, False, {"epochs": EPOCHS - 2})
     records.append(
         measured(

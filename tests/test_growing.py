@@ -85,7 +85,17 @@ def test_the_order_in_which_trials_end_does_not_matter(records: list[TrialRecord
     for record in records:
         assert found.trials(record.design.digest) == whole.trials(record.design.digest)
     mine, others = vars(told), vars(all_told)
-    for name in ("gains", "misses", "trainings", "looks"):  # only their quantiles are asked for
+    # Compressions are named by numbers in the order in which they come.
+    gains, whole_gains = mine.pop("gains"), others.pop("gains")
+    numbers, whole_numbers = mine.pop("compressions"), others.pop("compressions")
+    assert numbers.trials.tolist() == whole_numbers.trials.tolist()
+    trials = numbers.trials
+    for epochs in (*told.at_rung, 1):
+        own, other = (
+            one.expected(epochs, of.rows(trials)[:, 0]) for one, of in ((gains, numbers), (whole_gains, whole_numbers))
+        )
+        assert own == pytest.approx(other, nan_ok=True)
+    for name in ("misses", "trainings", "looks"):  # only their quantiles are asked for
         assert sorted_numbers(mine.pop(name)) == sorted_numbers(others.pop(name)), name
     differ = {name for name in mine if repr_of(mine[name]) != repr_of(others[name])}
     assert not differ

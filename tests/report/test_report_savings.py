@@ -97,7 +97,7 @@ def test_trials_by_origin_and_outcome() -> None:
     by_words = {row.words: row for row in spent.rows}
     assert set(by_words) == set(ORIGINS.values())
     assert by_words[origin_words("asked")].outcomes == {
-        Outcome.MEASURED: 20, Outcome.STOPPED: 2, Outcome.SCREENED: 8, Outcome.INFEASIBLE: 2, Outcome.FAILED: 1,
+        Outcome.MEASURED: 20, Outcome.STOPPED: 1, Outcome.SCREENED: 8, Outcome.INFEASIBLE: 2, Outcome.FAILED: 1,
         Outcome.DUPLICATE: 1,
     }  # fmt: skip
     assert spent.outcomes == tuple(Outcome)
