@@ -22,6 +22,7 @@ LEFT = 0.055
 COLOURS = {"ours": ACCENT, "plain": LIMIT, "plain-fast": "#c98a1b"}
 FURTHER = ("#3b5bb5", "#7b4fa3", "#5b7a2a", "#8a5a44")
 NAMES = {"ours": "nas search", "plain": "plain loop,\nfloat32", "plain-fast": "plain loop,\nour training"}
+LABEL_WIDTH = 0.1  # of a tick's label, as a share of the axis
 TICKS = (5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 LABEL_GAP = 0.085  # of a panel's height
 
@@ -86,7 +87,7 @@ def _prepare(panel: Panel, title: str, begins: float, ends: float, top: float) -
     panel.set_xscale("log")
     panel.set_xlim(begins, ends)
     panel.set_ylim(0, top)
-    panel.xaxis.set_major_locator(FixedLocator([tick for tick in TICKS if begins <= tick <= ends]))
+    panel.xaxis.set_major_locator(FixedLocator(_ticks(begins, ends)))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(_duration))
     panel.set_xlabel("wall time on one core", fontsize=9, color=INK)
@@ -97,6 +98,15 @@ def _prepare(panel: Panel, title: str, begins: float, ends: float, top: float) -
         panel.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         panel.spines[side].set_color(FAINT)
+
+
+def _ticks(begins: float, ends: float) -> list[float]:
+    """Round times, none so near the one before that their labels would touch."""
+    chosen: list[float] = []
+    for tick in (tick for tick in TICKS if begins <= tick <= ends):
+        if not chosen or np.log(tick / chosen[-1]) >= LABEL_WIDTH * np.log(ends / begins):
+            chosen.append(tick)
+    return chosen
 
 
 def _draw_curves(panel: Panel, curves: Mapping[str, Sequence[Curve]], moments: np.ndarray, top: float) -> None:

@@ -253,7 +253,8 @@ def analyse(comparison: Comparison) -> bool:
     met = report(found, SHARE, AIMS)
     write_atomically(comparison.folder / "results.json", json.dumps(as_json(found, best), indent=1).encode())
     picture = comparison.folder / "search_efficiency.png"
-    heading = f"{comparison.recipe.data.source}, {load_space(comparison.recipe.space).name}"
+    data = comparison.recipe.data
+    heading = f"{Path(data.path).name if data.path else data.source}, {load_space(comparison.recipe.space).name}"
     draw(picture, found, best, SHARE, heading, AXES.words())
     print(f"\npicture: {picture}")
     return met
