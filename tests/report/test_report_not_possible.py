@@ -141,7 +141,7 @@ def test_every_kind_that_an_evaluation_gives_has_advice() -> None:
     import re
 
     package = Path(__file__).parents[2] / "nas"
-    source = (package / "evaluate.py").read_text() + (package / "search" / "guide.py").read_text()
+    source = (package / "evaluate.py").read_text() + (package / "search" / "judging.py").read_text()
     kinds = set(re.findall(r'Reason\(\s*"(\w+)"', source)) - {"screened", "rung"}
     assert kinds >= {"shape", "diverged", "constraint"}
     assert kinds <= ADVICE.keys()

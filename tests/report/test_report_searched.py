@@ -180,4 +180,5 @@ def test_a_study_of_nothing_but_what_was_given_up(tmp_path: Path, records: list)
 
 def test_the_hand_made_study_has_every_origin_of_the_docs() -> None:
     origins = {record.origin for record in every_kind()}
-    assert origins == {"asked", "baseline", "first", "prior", "warm", "unseen", "fan", "promotion", "supernet"}
+    docs = {"asked", "baseline", "first", "prior", "warm", "drawn", "unseen", "fan", "promotion", "supernet"}
+    assert origins == docs
