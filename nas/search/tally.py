@@ -93,6 +93,8 @@ class Tally:
         self.at_rung: defaultdict[int, Table] = defaultdict(lambda: Table(len(self.objectives)))
         self.compressions = Table(1)
         self.gains = RungGains()
+        # Promotions, by the number of the trial before them that is not known yet.
+        self._orphans: defaultdict[int, list[TrialRecord]] = defaultdict(list)
         self.misses: list[list[float]] = [[] for _ in self.objectives]
         self.trainings: list[float] = []
         self.looks: list[float] = []
@@ -144,6 +146,8 @@ class Tally:
             self.errors[record.number] = (NAN if record.epochs is None else record.epochs, error)
         if record.outcome is Outcome.MEASURED:
             self._learn_measured(record)
+        for orphan in self._orphans.pop(record.number, []):
+            self._learn_misses(orphan)
 
     def at_end(self, epochs: int, record: TrialRecord | None = None, own: Sequence[float] = ()) -> Table:
         """By trial the objectives that are expected at the end of those that came to a rung, compression included.
@@ -179,9 +183,16 @@ class Tally:
         # Fans too: their network stood at the rungs when it was trained for another trial.
         compression = self.gains.compression(record.design.compression)
         self.gains.ended(record.design.architecture_digest, compression, log_error(record.value("accuracy")))
+        self._learn_misses(record)
+
+    def _learn_misses(self, record: TrialRecord) -> None:
+        """How far off the forecast was; a promotion's is that from before its training, not from between two rungs."""
         foreseen = record
-        while foreseen.origin == "promotion" and foreseen.parent in self.records:
-            foreseen = self.records[foreseen.parent]  # before its training, not between two rungs
+        while foreseen.origin == "promotion" and foreseen.parent is not None:
+            if foreseen.parent not in self.records:
+                self._orphans[foreseen.parent].append(record)
+                return
+            foreseen = self.records[foreseen.parent]
         for objective, misses in zip(self.objectives, self.misses, strict=True):
             if (quantity := prediction(foreseen, objective)) is not None:
                 misses.append(_miss(quantity, record.value(objective.key), objective))
