@@ -129,6 +129,10 @@ class SearchSpace:
         """The exact number of distinct architectures."""
         return _combinations([choice for choice in self.choices if choice.group == "architecture"])
 
+    def completed(self, values: Mapping[str, Value]) -> Design:
+        """The design of these values; a choice that is active and not named has its first, others are left out."""
+        return self.choose(lambda choice: values.get(choice.name, choice.values[0]))
+
     def choose(self, pick: Callable[[Choice], Value]) -> Design:
         """The design that results from picking a value for each active choice, in declared order.
 

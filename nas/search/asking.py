@@ -91,8 +91,7 @@ class Asking:
             passed: list[Design] = []
             for attempt in range(PROPOSALS):
                 whole = self.bridge.propose(attempt, passed=passed)
-                values = {**self.space.flat(whole), **fixed}
-                design = self.space.choose(lambda choice: values.get(choice.name, choice.values[0]))  # noqa: B023
+                design = self.space.completed({**self.space.flat(whole), **fixed})
                 if not fixed or design.digest not in seen:
                     break
                 passed.append(whole)  # with what is fixed it is one that was tried
@@ -109,7 +108,7 @@ class Asking:
             return None  # what there is by then is too small to teach
         if (best := self.seen(records).best) is None:
             return None
-        giver = self.guide.shared if self.guide is not None else None
+        giver = self.guide.insight.shared if self.guide is not None else None
         return Teacher(best.number, best.design, start_of(best, records, giver))
 
     def _first_teacher_is_to_come(self, records: Sequence[TrialRecord]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from nas.choice import Choice
 from nas.design import Design, Value
 from nas.record import TrialRecord
 from nas.search.fans import Fans, Trained, shape
-from nas.search.foreseen import known_cost
 from nas.search.insight import Insight
 from nas.search.knowledge import FEWEST, Knowledge
 from nas.search.rungs import best_of, promotable
@@ -106,12 +105,17 @@ class Choosing:
         waited = len(records) >= IN_A_ROW and all(record.epochs == 0 for record in records[-IN_A_ROW:])
         turns = waited and bool(promotions or fans)
         first = promotions if turns else [Proposal(asked(), "asked"), *promotions]
+        return self._best(first, fans, self.insight.tally.of(records), known)
+
+    def _best(
+        self, first: Sequence[Proposal], fans: Sequence[tuple[TrialRecord, Design]], tally: Tally, known: Knowledge
+    ) -> Proposal:
+        """The one that is worth most for its time, of trainings and of fans with the trials that they go on from."""
         designs = [proposal.design for proposal in first] + [design for _, design in fans]
-        tally = self.insight.tally.of(records)
         shares = np.zeros(len(designs))  # of its training a fan has nothing before it
         shares[: len(first)] = [self.insight.share(proposal.design, proposal.parent, tally) for proposal in first]
         costs = np.full((len(designs), len(self.insight.objectives)), np.nan)
-        costs[: len(first)] = [self._costs(proposal, tally.records) for proposal in first]
+        costs[: len(first)] = [self._costs(proposal, tally) for proposal in first]
         if self.insight.recipe.budget.minutes is not None:
             price = known.seconds(designs, shares)
         else:  # a trial is what there is to spend, however long it takes
@@ -186,16 +190,11 @@ class Choosing:
     def promotions(self, records: Sequence[TrialRecord]) -> list[Proposal]:
         """The stopped trainings that would go on now."""
         tally = self.insight.tally.of(records)
-        open_still = {
-            number: stopped.epochs
-            for number, stopped in tally.stopped.items()
-            if number not in tally.gone_on and stopped.digest not in tally.ended
-        }
-        found = []
-        untrained = sorted(number for number, own in open_still.items() if own == 0)[-MOST_WAITING:]
+        found, waiting = [], tally.waiting
+        untrained = sorted(number for number, own in waiting.items() if own.epochs == 0)[-MOST_WAITING:]
         for epochs in reversed(self.insight.rungs):
             there = tally.at_end(epochs)
-            numbers = [number for number, own in open_still.items() if own == epochs and number in there]
+            numbers = [number for number, own in waiting.items() if own.epochs == epochs and number in there]
             if numbers:
                 reduction = self.insight.recipe.guided.reduction
                 for number in promotable(numbers, there, self.insight.maximise, reduction, self.insight.logs):
@@ -212,12 +211,9 @@ class Choosing:
         tally = self.insight.tally.of(records)
         if len(tally.values):
             return None
+        waiting = tally.waiting
         for epochs in reversed(self.insight.rungs):
-            numbers = [
-                number
-                for number, own in tally.stopped.items()
-                if own.epochs == epochs and number not in tally.gone_on and own.digest not in {*tally.ended, *busy}
-            ]
+            numbers = [n for n, own in waiting.items() if own.epochs == epochs and own.digest not in busy]
             there = tally.at_end(epochs)
             if (best := best_of(numbers, there, self.insight.maximise, self.insight.logs)) is not None:
                 return Proposal(tally.records[best].design, "promotion", best)
@@ -228,11 +224,8 @@ class Choosing:
         alike = tally.shapes.get(shape(design))
         return [NAN if alike is None or o.maximise else alike.value(o.key) for o in self.insight.objectives]
 
-    def _costs(self, proposal: Proposal, by_number: Mapping[int, TrialRecord]) -> list[float]:
+    def _costs(self, proposal: Proposal, tally: Tally) -> list[float]:
         """The objectives that are known of a proposal already: the costs of a stopped training; NaN for the others."""
-        record = by_number[proposal.parent] if proposal.origin == "promotion" and proposal.parent is not None else None
-        costs = []
-        for objective in self.insight.objectives:
-            known = None if record is None or objective.maximise else known_cost(record, objective, self.insight.recipe)
-            costs.append(NAN if known is None else known)
-        return costs
+        if proposal.parent is None:
+            return [NAN] * len(self.insight.objectives)
+        return self.insight.known_costs(tally.records[proposal.parent])

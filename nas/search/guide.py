@@ -13,62 +13,39 @@ which the best go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from nas.choice import Choice
-from nas.design import Design, Value
 from nas.lineage import inherited_label
-from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.choosing import Choosing
-from nas.search.insight import Insight, Shared
+from nas.search.insight import Insight
 from nas.search.judging import Judging
-from nas.search.knowledge import Cues, scales_of
+from nas.search.knowledge import scales_of
 from nas.search.parameters import Parameters
 from nas.search.predictor_sampler import Observation
-from nas.search.rough import RoughCosts
 from nas.search.samplers import SamplerHints
-from nas.space import SearchSpace
 
 
 class Guide:
     """Decides for one search.
 
     Args:
-        space: What designs are of.
-        recipe: What is asked for, and which parts of the strategy are on.
-        rungs: Epochs after which trainings are judged, ascending; empty where none is.
-        cues: Cheap measures that help the surrogates.
-        say: Told once when surrogates cannot be fitted.
-        shared: A supernet that ranks designs and may start their trainings.
-        finetunes: Whether its members' trainings start from its weights.
-        rough: What trainings cost against each other, as long as no trials tell.
+        insight: What is known at a moment.
+        finetunes: Whether trainings start from the weights of the supernet that all designs share, where there is one.
 
     Attributes:
-        insight: What is known at a moment.
         choosing: Says what to do next.
         judging: Says whether to go on with what was begun.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        recipe: Recipe,
-        rungs: Sequence[int],
-        cues: Cues | None = None,
-        say: Callable[[str], None] = lambda text: None,
-        shared: Shared | None = None,
-        finetunes: bool = False,
-        rough: RoughCosts | None = None,
-    ) -> None:
-        self.insight = Insight(space, recipe, rungs, cues, say, shared, rough)
-        self.choosing = Choosing(self.insight)
-        self.judging = Judging(self.insight, self.choosing.rivals)
-        self.shared = shared
+    def __init__(self, insight: Insight, finetunes: bool = False) -> None:
+        self.insight = insight
         self.finetunes = finetunes
+        self.choosing = Choosing(insight)
+        self.judging = Judging(insight, self.choosing.rivals)
 
     def hints(self, records: Sequence[TrialRecord], parameters: Parameters) -> SamplerHints:
         """What a sampler may know beside what it is told: of stopped trials an estimate, of designs their seconds, and
@@ -79,7 +56,7 @@ class Guide:
 
         def roughly(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:
             assert rough is not None
-            return rough([self._completed(parameters.decode(params)) for params in proposals])
+            return rough([self.insight.space.completed(parameters.decode(params)) for params in proposals])
 
         def seconds(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:
             assert known is not None
@@ -88,7 +65,7 @@ class Guide:
             )
 
         def possible(params: Mapping[str, Any]) -> bool:
-            return self.insight.can_be_built(self._completed(parameters.decode(params)))
+            return self.insight.can_be_built(self.insight.space.completed(parameters.decode(params)))
 
         can_be = None if rough is None else possible
         if known is None:
@@ -98,14 +75,6 @@ class Guide:
         )
         reference, scales = tuple(known.reference), scales_of(self.insight.objectives)
         return SamplerHints(observations, seconds if timed else None, reference, scales, can_be)
-
-    def _completed(self, row: Mapping[str, Value]) -> Design:
-        """A design of which the sampler has not named every choice yet: the others have their first value."""
-
-        def value(choice: Choice) -> Value:
-            return row.get(choice.name, choice.values[0])
-
-        return self.insight.space.choose(value)
 
     def label(self, records: Sequence[TrialRecord], record: TrialRecord) -> str | None:
         """What the training of a trial starts from, as its record says it."""

@@ -16,10 +16,11 @@ from nas.outcome import Quantity
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.encoder import Encoder
+from nas.search.foreseen import known_cost
 from nas.search.knowledge import Cues, Knowledge
 from nas.search.opening import Opening
 from nas.search.rough import RoughCosts
-from nas.search.tally import Tally
+from nas.search.tally import NAN, Tally
 from nas.space import SearchSpace
 from nas.surrogate.one_thread import one_thread
 
@@ -32,7 +33,17 @@ class Shared(Protocol):
 
 
 class Insight:
-    """What is known at a moment, for one search. The arguments are those of ``Guide``."""
+    """What is known at a moment, for one search.
+
+    Args:
+        space: What designs are of.
+        recipe: What is asked for, and which parts of the strategy are on.
+        rungs: Epochs after which trainings are judged, ascending; empty where none is.
+        cues: Cheap measures that help the surrogates.
+        say: Told once when surrogates cannot be fitted.
+        shared: A supernet that ranks designs and may start their trainings.
+        rough: What trainings cost against each other, as long as no trials tell.
+    """
 
     def __init__(
         self,
@@ -97,6 +108,11 @@ class Insight:
         ends = [end for end in (*self.rungs, self.recipe.budget.epochs) if end > done]
         steps = np.diff([done, *ends]) / self.recipe.budget.epochs
         return float((steps / self.recipe.guided.reduction ** np.arange(len(steps))).sum())
+
+    def known_costs(self, record: TrialRecord) -> list[float]:
+        """The objectives that are known before a training: of a trial's costs what was found; NaN for the others."""
+        costs = [None if o.maximise else known_cost(record, o, self.recipe) for o in self.objectives]
+        return [NAN if cost is None else cost for cost in costs]
 
     def can_be_built(self, design: Design) -> bool:
         return self.rough is None or bool(np.isfinite(self.rough([design])[0]))

@@ -14,7 +14,7 @@ from nas.record import TrialRecord
 from nas.search.foreseen import known_cost
 from nas.search.insight import Insight
 from nas.search.rungs import standing
-from nas.search.tally import NAN, at_rung
+from nas.search.tally import at_rung
 from nas.surrogate.one_thread import one_thread
 from nas.wording import display
 
@@ -85,16 +85,15 @@ class Judging:
         known, rival = self.insight.knowledge(records), self.rivals.get(record.design.digest)
         if known is None or rival is None or not self.insight.rungs or self.insight.recipe.budget.minutes is None:
             return None
-        costs = [None if o.maximise else known_cost(record, o, self.insight.recipe) for o in self.insight.objectives]
-        if all(cost is None for cost in costs):
+        costs = np.array(self.insight.known_costs(record))
+        if np.isnan(costs).all():
             return None
-        told = np.array([[NAN if cost is None else cost for cost in costs]])
         share = self.insight.share(record.design, None, self.insight.tally.of(records))
         price = known.seconds([record.design], np.array([share]))
-        if known.improvement([record.design], told)[0] / price[0] >= rival:
+        if known.improvement([record.design], costs[None, :])[0] / price[0] >= rival:
             return None
         words = " and ".join(
-            display(o.name, c) for o, c in zip(self.insight.objectives, costs, strict=True) if c is not None
+            display(o.name, c) for o, c in zip(self.insight.objectives, costs.tolist(), strict=True) if c == c
         )
         return Reason("rung", f"before its training: at {words} others are worth more")
 

@@ -303,7 +303,7 @@ class Loop:
         inherits = None
         if self.guide is not None:
             record = replace(record, inherits=self.guide.label(known(), record))
-            inherits = start_of(record, known(), self.guide.shared)
+            inherits = start_of(record, known(), self.guide.insight.shared)
         request = EvalRequest(asked.number, design, self.recipe.seed, teacher, inherits=inherits)
         steps = self.evaluation.steps(record, request, known)
         trial = self.under_way[asked.number] = _Trial(record, steps, request, attempts=attempts)

@@ -92,6 +92,6 @@ def search(
                 ledger=None if sharing is None else sharing.ledger(prepared, folder),
                 fetch=pipeline.store.read_blob,
             ).run()
-        giver = strategy.guide.shared if strategy.guide is not None else None
+        giver = strategy.guide.insight.shared if strategy.guide is not None else None
         study = confirm(path, pipeline, prepared.dataset, measurer, watcher, prepared.given, giver)
     return study, ended

@@ -19,6 +19,7 @@ from nas.search.dry_run import costs_for
 from nas.search.encoder import row_of
 from nas.search.evaluation import Evaluate
 from nas.search.guide import Guide
+from nas.search.insight import Insight
 from nas.search.knowledge import Cues
 from nas.search.loop import Watcher
 from nas.search.plan import Course, plan, plan_without_costs, rungs_of
@@ -114,8 +115,8 @@ def carry_out(
     rungs = rungs_of(prepared.recipe, prepared.space)
     rough = rough_costs(lambda design: pipeline.networks.untrained(design, 0), pipeline.input_shape)
     if decided.supernet is None:
-        guide = Guide(prepared.space, prepared.recipe, rungs, cues_of(prepared), watcher.note, rough=rough)
-        return Strategy(guide, starts)
+        known = Insight(prepared.space, prepared.recipe, rungs, cues_of(prepared), watcher.note, rough=rough)
+        return Strategy(Guide(known), starts)
     shared = train_shared(prepared, pipeline, folder, decided.supernet, watcher.progress)
     members = shared.starts(watcher.progress)
     way = decided.way
@@ -124,7 +125,8 @@ def carry_out(
         replace(decided, way=way).keep(folder)
         watcher.note(f"members of the supernet: {way}, as {why}")
     cues = joined([shared.cues, cues_of(prepared)])
-    guide = Guide(prepared.space, prepared.recipe, rungs, cues, watcher.note, shared, way == "finetune", rough)
+    insight = Insight(prepared.space, prepared.recipe, rungs, cues, watcher.note, shared, rough)
+    guide = Guide(insight, way == "finetune")
     return Strategy(guide, (*starts, *((design, "supernet") for design in members)), shared.stage)
 
 

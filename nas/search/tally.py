@@ -130,11 +130,10 @@ class Tally:
             if (quantity := record.quantity(key)) is not None:
                 values[record.number] = (quantity.value,)
         rungs = rungs_of(record)
-        for epochs, reached in rungs.items():
-            self.gains.stood(architecture, epochs, log_error(reached))
         if rungs or record.outcome in (Outcome.MEASURED, Outcome.STOPPED):
             self.compressions[record.number] = (self.gains.compression(record.design.compression),)
         for epochs, reached in rungs.items():
+            self.gains.stood(architecture, epochs, log_error(reached))
             if (there := at_rung(record, reached, self.objectives, self.recipe)) is not None:
                 self.at_rung[epochs][record.number] = there
         if record.outcome is Outcome.STOPPED:
@@ -148,6 +147,15 @@ class Tally:
             self._learn_measured(record)
         for orphan in self._orphans.pop(record.number, []):
             self._learn_misses(orphan)
+
+    @property
+    def waiting(self) -> dict[int, Stopped]:
+        """The stopped trials that nothing went on from, by number."""
+        return {
+            number: own
+            for number, own in self.stopped.items()
+            if number not in self.gone_on and own.digest not in self.ended
+        }
 
     def at_end(self, epochs: int, record: TrialRecord | None = None, own: Sequence[float] = ()) -> Table:
         """By trial the objectives that are expected at the end of those that came to a rung, compression included.

@@ -54,6 +54,7 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord, record_path
 from nas.search.asking import Asking
 from nas.search.guide import Guide
+from nas.search.insight import Insight
 from nas.search.loop import Loop
 from nas.search.optuna_bridge import Bridge
 from nas.search.plan import rung_epochs
@@ -285,7 +286,7 @@ def search(
     guide = None
     if recipe.strategy == "guided":
         rough = rough_costs(lambda design: build(design.family, design.architecture, SHAPE, CLASSES), SHAPE)
-        guide = Guide(space, recipe, rung_epochs(EPOCHS, recipe.guided.reduction), rough=rough)
+        guide = Guide(Insight(space, recipe, rung_epochs(EPOCHS, recipe.guided.reduction), rough=rough))
     with folder.claim(), ExitStack() as stack:
         folder.start(recipe, {"space": space.digest, "data": "none"})
         if made is not None:

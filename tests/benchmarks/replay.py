@@ -43,6 +43,7 @@ from nas.outcome import Outcome
 from nas.recipe import Recipe, parse_recipe
 from nas.record import TrialRecord
 from nas.search.guide import Guide
+from nas.search.insight import Insight
 from nas.search.loop import Loop
 from nas.search.plan import rung_epochs
 from nas.study import Study, StudyFolder
@@ -108,7 +109,7 @@ class Silent:
 def run(world: World, recipe: Recipe, guided: bool, evaluate: Replayed) -> list[TrialRecord]:
     """The records of one replayed search."""
     rungs = tuple(r for r in rung_epochs(EPOCHS, recipe.guided.reduction) if r in world.rungs)
-    guide = Guide(world.space, recipe, rungs, rough=world.rough) if guided else None
+    guide = Guide(Insight(world.space, recipe, rungs, rough=world.rough)) if guided else None
     with tempfile.TemporaryDirectory() as folder:
         place = StudyFolder(Path(folder) / "s")
         with place.claim():

@@ -16,6 +16,7 @@ from nas.record import TrialRecord
 from nas.search.choosing import DRAWN_AFTER
 from nas.search.fans import shape
 from nas.search.guide import Guide
+from nas.search.insight import Insight
 from nas.search.opening import GATHERING_MOST
 from nas.search.rung_gains import FEWEST_GAINS
 from nas.search.samplers import STARTUP_TRIALS
@@ -59,7 +60,7 @@ def test_then_the_best_go_on(study: Study) -> None:
 def test_a_network_of_which_one_file_is_known_shows_what_it_is_without_pruning() -> None:
     space = make_space()
     design = next(design for design in space.designs() if design.compression["pruning_ratio"] != 0)
-    guide = Guide(space, guided_recipe(TRIALS), (1, 3))
+    guide = Guide(Insight(space, guided_recipe(TRIALS), (1, 3)))
     pruned = make_record(0, design=design)
     found = guide.choosing._free_fan([pruned], set())
     assert found is not None
@@ -102,7 +103,7 @@ def test_at_a_rung_a_pruned_network_is_not_taken_for_the_large_one_that_it_comes
 
 
 def test_files_that_were_trained_otherwise_have_the_same_costs(study: Study) -> None:
-    guide = Guide(make_space(), guided_recipe(TRIALS), (1, 3))
+    guide = Guide(Insight(make_space(), guided_recipe(TRIALS), (1, 3)))
     record = next(record for record in study.records if record.outcome is Outcome.MEASURED)
     design = record.design
     taught = replace(design, compression={**design.compression, "distillation": not design.step("distillation")})
@@ -124,7 +125,7 @@ def looked_at(number: int, latency: float, **fields: object) -> TrialRecord:
 
 def test_what_costs_more_than_was_foreseen_waits_while_others_are_worth_more() -> None:
     space = make_space()
-    guide = Guide(space, guided_recipe(budget={"minutes": 10.0, "epochs": EPOCHS}), (1, 3))
+    guide = Guide(Insight(space, guided_recipe(budget={"minutes": 10.0, "epochs": EPOCHS}), (1, 3)))
     designs = list(space.designs())
     records = [
         make_record(number, accuracy=0.7 + 0.02 * number, latency_ms=0.1 * 1.5**number, design=designs[number])
@@ -138,14 +139,14 @@ def test_what_costs_more_than_was_foreseen_waits_while_others_are_worth_more() -
     assert reason is not None
     assert reason.kind == "rung"
     assert "500 ms" in reason.message
-    trials = Guide(space, guided_recipe(), (1, 3))
+    trials = Guide(Insight(space, guided_recipe(), (1, 3)))
     trials.choosing.rivals[designs[9].digest] = 1e-6
     assert trials.judging.outdone(records, slow) is None, "where trials are counted, one that waits would cost nothing"
 
 
 def test_one_that_waits_untrained_may_go_on_and_is_not_looked_at_again() -> None:
     space = make_space()
-    guide = Guide(space, guided_recipe(), (1, 3))
+    guide = Guide(Insight(space, guided_recipe(), (1, 3)))
     design = next(iter(space.designs()))
     waiting = looked_at(0, 0.05, design=design, epochs=0)
     proposals = guide.choosing.promotions([waiting])
@@ -188,7 +189,7 @@ def test_however_small_the_budget_a_search_does_not_end_with_trainings_only_begu
 
 def test_the_best_that_was_begun_is_finished_where_nothing_was_measured() -> None:
     space = make_space()
-    guide = Guide(space, guided_recipe(), (1, 3))
+    guide = Guide(Insight(space, guided_recipe(), (1, 3)))
     designs = list(space.designs())
     begun = [looked_at(number, 0.1 + number, design=designs[number], epochs=1) for number in range(3)]
     begun = [
@@ -218,11 +219,11 @@ def test_a_duplicate_does_not_end_a_training_that_waits() -> None:
 
 
 def test_what_a_training_is_expected_to_take_counts_the_rungs_before_its_end() -> None:
-    guide = Guide(make_space(), guided_recipe(), (1, 3))
+    guide = Guide(Insight(make_space(), guided_recipe(), (1, 3)))
     assert guide.insight.remaining_share(0) == pytest.approx((1 + 2 / 3 + 6 / 9) / 9)
     assert guide.insight.remaining_share(1) == pytest.approx((2 + 6 / 3) / 9)
     assert guide.insight.remaining_share(3) == pytest.approx(6 / 9)
-    assert Guide(make_space(), guided_recipe(), ()).insight.remaining_share(0) == 1
+    assert Guide(Insight(make_space(), guided_recipe(), ())).insight.remaining_share(0) == 1
 
 
 def test_now_and_then_a_network_is_drawn_that_is_unlike_all_others(study: Study) -> None:
@@ -239,7 +240,7 @@ def test_now_and_then_a_network_is_drawn_that_is_unlike_all_others(study: Study)
 def test_a_distilled_design_does_not_go_on_while_nobody_can_teach_it() -> None:
     """Whether somebody can may change: while a baseline is to come that would teach better, nobody else does."""
     space = make_space()
-    guide = Guide(space, guided_recipe(guided={"fans": False}), (1, 3))
+    guide = Guide(Insight(space, guided_recipe(guided={"fans": False}), (1, 3)))
     distilled = next(design for design in space.designs() if design.step("distillation"))
     other = next(design for design in space.designs() if not design.step("distillation"))
     waiting = looked_at(0, 0.05, design=distilled, epochs=0)

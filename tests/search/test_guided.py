@@ -19,6 +19,7 @@ from nas.recipe import Recipe
 from nas.record import StageResult, TrialRecord
 from nas.search import knowledge
 from nas.search.guide import Guide
+from nas.search.insight import Insight
 from nas.search.loop import Ended, Loop
 from nas.search.plan import rung_epochs
 from nas.space import SearchSpace
@@ -87,7 +88,7 @@ def run_guided(
 ) -> tuple[Study, Ended]:
     folder = StudyFolder(path)
     space = space or make_space()
-    guide = Guide(space, recipe, rung_epochs(EPOCHS, recipe.guided.reduction))
+    guide = Guide(Insight(space, recipe, rung_epochs(EPOCHS, recipe.guided.reduction)))
     with folder.claim():
         folder.start(recipe, {"space": space.digest, "data": "none"})
         ended = Loop(folder, recipe, space, Here(evaluate), {}, Memory(), guide=guide, clock=clock).run()

@@ -20,6 +20,7 @@ from nas.evaluate import DEVICE_GONE, EvalRequest, EvalResult
 from nas.outcome import Outcome, Reason
 from nas.recipe import Recipe
 from nas.search.guide import Guide
+from nas.search.insight import Insight
 from nas.search.loop import Ended, Loop
 from nas.search.stopping import Stopping
 from nas.space import SearchSpace
@@ -73,7 +74,7 @@ def search(
 ) -> tuple[Study, Ended]:
     folder = StudyFolder(path)
     recipe, space = recipe or fake_recipe("predictor", trials=TRIALS), space or make_space()
-    guide = Guide(space, recipe, ()) if guided else None
+    guide = Guide(Insight(space, recipe, ())) if guided else None
     with folder.claim():
         folder.start(recipe, {"space": space.digest, "data": "none"})
         ended = Loop(folder, recipe, space, executor, {}, Memory(), guide=guide, stopping=stopping).run()
