@@ -93,6 +93,8 @@ class Choosing:
             # Nothing tells what they are worth: a training that may go on goes on first, as in successive halving.
             unfinished = promotions[0] if promotions else self.unfinished(records, busy)
             return unfinished or Proposal(asked(), "asked")
+        if (owed := self._owed(promotions, records)) is not None:
+            return owed
         if (drawn := self._drawn(records, busy, known)) is not None:
             return drawn
         fans = self._fans(records, busy, teacher, known) if self.insight.recipe.guided.fans else []
@@ -116,10 +118,12 @@ class Choosing:
         shares[: len(first)] = [self.insight.share(proposal.design, proposal.parent, tally) for proposal in first]
         costs = np.full((len(designs), len(self.insight.objectives)), np.nan)
         costs[: len(first)] = [self._costs(proposal, tally) for proposal in first]
-        if self.insight.recipe.budget.minutes is not None:
+        if self.insight.timed:
             price = known.seconds(designs, shares)
-        else:  # a trial is what there is to spend, however long it takes
-            price = np.where(shares > 0, shares, 1.0)  # see ``Study.spent``
+        else:  # see ``Study.spent``
+            done = [tally.records[p.parent].epochs or 0 if p.parent is not None else 0 for p in first]
+            price = np.ones(len(designs))
+            price[: len(first)] -= np.array(done, dtype=float) / self.insight.recipe.budget.epochs
         some = np.arange(len(designs))
         if len(some) > JUDGED:
             some = np.sort(np.argsort(-known.improvement(designs, costs, rough=True) / price, kind="stable")[:JUDGED])
@@ -134,6 +138,20 @@ class Choosing:
             return first[best]
         record, design = fans[best - len(first)]
         return Proposal(design, "fan", record.number)
+
+    def _owed(self, promotions: Sequence[Proposal], records: Sequence[TrialRecord]) -> Proposal | None:
+        """The first promotion from a rung that fewer went on from than halving lets go on; None where enough did.
+
+        What is new seems worth more than it turns out to be, so that by worth alone nothing might ever be finished.
+        """
+        tally = self.insight.tally.of(records)
+        for epochs in reversed(self.insight.rungs):
+            there = tally.at_rung[epochs].trials.tolist()
+            gone = sum(number in tally.gone_on or number in tally.values for number in there)
+            waiting = (p for p in promotions if p.parent is not None and tally.stopped[p.parent].epochs == epochs)
+            if gone < len(there) // self.insight.recipe.guided.reduction and (best := next(waiting, None)) is not None:
+                return best
+        return None
 
     def _drawn(self, records: Sequence[TrialRecord], busy: set[str], known: Knowledge) -> Proposal | None:
         """A network at random of the cheaper half, as unlike all that were tried as there is; None where it is not the

@@ -50,8 +50,7 @@ class Guide:
     def hints(self, records: Sequence[TrialRecord], parameters: Parameters) -> SamplerHints:
         """What a sampler may know beside what it is told: of stopped trials an estimate, of designs their seconds, and
         which of them cannot be built."""
-        # Where only trials are limited, all cost the same.
-        timed = self.insight.recipe.budget.minutes is not None
+        timed = self.insight.timed  # else all cost the same
         known, rough = self.insight.knowledge(records), self.insight.rough
 
         def roughly(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:

@@ -63,6 +63,7 @@ class Insight:
         self.shared = shared
         self.rough = rough
         self.opening = Opening(space, recipe, rough, say)
+        self.timed = recipe.budget.minutes is not None  # else trials are what there is to spend, however long they take
         self.objectives = recipe.parsed_objectives
         self.maximise = [objective.maximise for objective in self.objectives]
         self.logs = [objective.kind.log_axis for objective in self.objectives]

@@ -83,7 +83,7 @@ class Judging:
             record: The trial, proposed by the sampler, with what was found of it before its training.
         """
         known, rival = self.insight.knowledge(records), self.rivals.get(record.design.digest)
-        if known is None or rival is None or not self.insight.rungs or self.insight.recipe.budget.minutes is None:
+        if known is None or rival is None or not self.insight.rungs or not self.insight.timed:
             return None
         costs = np.array(self.insight.known_costs(record))
         if np.isnan(costs).all():
@@ -150,7 +150,7 @@ class Judging:
         at, of = display("accuracy", accuracy or 0.0), self.insight.recipe.budget.epochs
         if epochs == self.insight.rungs[0] and self.insight.gathers(records):
             return Reason("rung", f"after {epochs} of {of} epochs: accuracy {at}, and others come so far first")
-        if self.insight.knowledge(records) is not None:
+        if self.insight.timed and self.insight.knowledge(records) is not None:
             return Reason("rung", f"after {epochs} of {of} epochs: accuracy {at}, and others may be worth more")
         there = self.insight.tally.of(records).at_end(epochs, record, own)
         found = standing(
