@@ -10,6 +10,7 @@ from fakes import LATENCY, TARGET, make_design, make_record
 from search_fakes import make_space
 from test_guided import EPOCHS, InRungs, guided_recipe, run_guided
 
+from nas.choice import Choice
 from nas.design import Design
 from nas.outcome import How, Outcome, Quantity
 from nas.record import TrialRecord
@@ -21,6 +22,7 @@ from nas.search.opening import GATHERING_MOST
 from nas.search.rung_gains import FEWEST_GAINS
 from nas.search.samplers import STARTUP_TRIALS
 from nas.search.tally import Tally
+from nas.space import SearchSpace
 from nas.study import Study
 
 TRIALS = 40
@@ -235,6 +237,33 @@ def test_now_and_then_a_network_is_drawn_that_is_unlike_all_others(study: Study)
         before = {other.design.architecture_digest for other in study.records[: record.number]}
         assert record.design.architecture_digest not in before
         assert record.outcome is not Outcome.SCREENED, "surrogates would look elsewhere"
+
+
+@pytest.mark.parametrize("budget", [{"trials": 24}, {"minutes": 2.0}])
+def test_whatever_is_counted_a_fair_share_of_what_was_begun_is_finished(
+    budget: dict[str, float], tmp_path: Path
+) -> None:
+    """In a large space there is always something new that seems worth more than what was begun."""
+    widths = tuple(range(10, 74))
+    space = SearchSpace(
+        "wide",
+        "convnet",
+        "for tests",
+        (
+            Choice("stem.width", "architecture", widths),
+            Choice("stage2.width", "architecture", widths),
+            Choice("stage1.conv", "architecture", ("standard", "separable")),
+            Choice("pruning_ratio", "compression", (0.0, 0.25)),
+            Choice("distillation", "compression", (False,)),
+        ),
+    )
+    recipe = guided_recipe(sampler="predictor", budget={**budget, "epochs": EPOCHS})
+    found, _ = run_guided(tmp_path / "s", recipe, InRungs(), space, SlowClock(1.0))
+    begun = [record for record in found.records if record.outcome is Outcome.STOPPED and record.epochs]
+    measured = [record for record in found.records if record.outcome is Outcome.MEASURED]
+    trained = [record for record in measured if record.origin != "fan"]
+    assert len(trained) >= len(begun) // recipe.guided.reduction / 2
+    assert len(measured) >= 8
 
 
 def test_a_distilled_design_does_not_go_on_while_nobody_can_teach_it() -> None:
