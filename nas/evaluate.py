@@ -80,7 +80,7 @@ class EvalRequest:
     design: Design
     seed: int
     teacher: AnyTeacher | None = None
-    until: int | None = None
+    until: float | None = None
     inherits: Inherits | None = None
     clock: bool = True
 
@@ -192,14 +192,14 @@ class Evaluator:
         known = tuple(q if q.how is How.COUNTED else _as_proxy(q) for q in quantities)
         return EvalResult(Outcome.STOPPED, quantities=known, stages=tuple(trace.stages), notes=tuple(notes))
 
-    def _after(self, epochs: int, request: EvalRequest, trace: Trace) -> EvalResult:
+    def _after(self, epochs: float, request: EvalRequest, trace: Trace) -> EvalResult:
         """The float network's validation accuracy after a training of so many epochs, as a proxy."""
         network = self.pipeline.rung(request.design, request.seed, epochs, trace, request.inherits)
         validation = self.dataset.validation
 
         def score_network() -> list[Quantity]:
             accuracy, _ = score(self.pipeline.logits(network, validation), validation.labels)
-            return [replace(accuracy, name=RUNG_ACCURACY, target=f"{RUNG}{epochs}", how=How.PROXY)]
+            return [replace(accuracy, name=RUNG_ACCURACY, target=f"{RUNG}{epochs:g}", how=How.PROXY)]
 
         quantities = self._timed(trace, "score", score_network)
         return EvalResult(Outcome.STOPPED, quantities=tuple(quantities), stages=tuple(trace.stages))

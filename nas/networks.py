@@ -32,11 +32,13 @@ from nas.train import (
     EpochCallback,
     Numerics,
     TrainingData,
+    rung_epochs,
     seeded,
     steps_per_epoch,
     train,
     train_trunk,
     trunk_steps,
+    whole_steps,
 )
 
 
@@ -129,7 +131,7 @@ class FloatNetworks:
         """A person's own network that comes with its weights; None where networks are trained here."""
         return self.own.trained if self.own is not None else None
 
-    def key(self, design: Design, seed: int, inherits: Inherits | None = None, epochs: int | None = None) -> str:
+    def key(self, design: Design, seed: int, inherits: Inherits | None = None, epochs: float | None = None) -> str:
         """The key of a design's float network after a training of so many epochs, the whole budget by default.
 
         Designs of one architecture share it. What is inherited is part of it, by the key of the other training.
@@ -140,7 +142,7 @@ class FloatNetworks:
         return self.stages.key("train", "", seed, options)
 
     def trained(
-        self, design: Design, seed: int, trace: Trace, inherits: Inherits | None = None, epochs: int | None = None
+        self, design: Design, seed: int, trace: Trace, inherits: Inherits | None = None, epochs: float | None = None
     ) -> KeyedNetwork:
         """The float network, loaded or trained, on the CPU for evaluation.
 
@@ -215,7 +217,7 @@ class FloatNetworks:
             state = self.trained(parent.design, seed, Trace(trace.progress), parent.inherits).model.state_dict()
         return {"inherited": inherit_weights(model, state)}
 
-    def _trunk(self, training: _Training, epochs: int, keep: bool, trace: Trace) -> Checkpoint | None:
+    def _trunk(self, training: _Training, epochs: float, keep: bool, trace: Trace) -> Checkpoint | None:
         """Where a training of so many epochs goes on from; its own trunk is trained and kept first where that is asked
         for, unless there is none, as where all of a few steps are decay."""
         trunks = self._trunks(training, epochs)
@@ -240,9 +242,11 @@ class FloatNetworks:
         """After how many epochs a checkpoint was taken; 0 where there is none."""
         return 0.0 if checkpoint is None else checkpoint.step / self.steps_per_epoch
 
-    def _trunks(self, training: _Training, epochs: int) -> list[tuple[int, str]]:
+    def _trunks(self, training: _Training, epochs: float) -> list[tuple[int, str]]:
         """Steps and key of each trunk that a training of so many epochs can continue, the longest first."""
-        lengths = {trunk_steps(budget * self.steps_per_epoch) for budget in range(1, epochs + 1)}
+        rungs = rung_epochs(self.recipe.budget.epochs, self.recipe.guided.reduction, self.steps_per_epoch)
+        budgets = {epochs, *(rung for rung in rungs if rung <= epochs), *range(1, int(epochs) + 1)}
+        lengths = {trunk_steps(whole_steps(budget, self.steps_per_epoch)) for budget in budgets}
         return [
             (steps, self.stages.key("trunk", "", training.seed, training.options | {"steps": steps}))
             for steps in sorted(lengths - {0}, reverse=True)
@@ -255,7 +259,7 @@ class FloatNetworks:
                 return Checkpoint.from_entry(entry.blob, entry.detail)
         return None
 
-    def _check_untouched(self, inherits: Inherits | None, epochs: int | None) -> None:
+    def _check_untouched(self, inherits: Inherits | None, epochs: float | None) -> None:
         """Makes sure that nothing is asked of a network that is loaded but what it is."""
         if self.own is not None and (inherits is not None or epochs is not None):
             raise UnsupportedError(
@@ -290,6 +294,6 @@ def _relative(inherits: Design | Relative) -> Relative:
     return inherits if isinstance(inherits, Relative) else Relative(inherits)
 
 
-def _shown(stage: str, epochs: int, trace: Trace) -> EpochCallback:
+def _shown(stage: str, epochs: float, trace: Trace) -> EpochCallback:
     """What shows the epochs done as a stage's progress."""
     return lambda done, of: trace.progress(stage, done / epochs)

@@ -185,15 +185,19 @@ class Pipeline:
         manifest = Manifest(self.dataset.input, self.dataset.class_names, opset, export.EXPORTER)
         return Product(network.model, artifact, float_body, manifest, labels, tuple(notes))
 
-    def rung(self, design: Design, seed: int, epochs: int, trace: Trace, inherits: Inherits | None = None) -> nn.Module:
+    def rung(
+        self, design: Design, seed: int, epochs: float, trace: Trace, inherits: Inherits | None = None
+    ) -> nn.Module:
         """The float network after a training of so many epochs, on the CPU; a longer one goes on from its trunk.
 
         Raises:
             UnsupportedError: The network comes with its weights, so that there is nothing to train.
         """
         most = self.recipe.budget.epochs
-        if not 1 <= epochs <= most:
-            raise NasError(f"a rung must have from 1 to {most} epochs, the whole budget, but got {epochs}")
+        if not 0 < epochs <= most:
+            raise NasError(
+                f"a rung must have more than 0 and up to {most} epochs, the whole budget, but got {epochs:g}"
+            )
         _check(design)
         return self.networks.trained(design, seed, trace, inherits, epochs).model
 

@@ -39,12 +39,22 @@ def prediction(record: TrialRecord, objective: Objective) -> Quantity | None:
     return quantity if quantity is not None and quantity.how is How.PROXY else None
 
 
-def rung_key(epochs: int) -> str:
+def rung_key(epochs: float) -> str:
     """The key of a float network's validation accuracy after so many epochs."""
-    return f"{RUNG_ACCURACY}@{RUNG}{epochs}"
+    return f"{RUNG_ACCURACY}@{RUNG}{epochs:g}"
 
 
-def rung_accuracy(record: TrialRecord, epochs: int) -> float | None:
+def rung_of(quantity: Quantity) -> float | None:
+    """After how many epochs a rung's accuracy was reached; None of another quantity, or where it does not say."""
+    if quantity.name != RUNG_ACCURACY or not (quantity.target or "").startswith(RUNG):
+        return None
+    try:
+        return float((quantity.target or "").removeprefix(RUNG))
+    except ValueError:
+        return None
+
+
+def rung_accuracy(record: TrialRecord, epochs: float) -> float | None:
     """A trial's accuracy at a rung; None where it did not come so far."""
     quantity = record.quantity(rung_key(epochs))
     return None if quantity is None else quantity.value

@@ -34,7 +34,7 @@ _JSON_TYPES: Mapping[str, type | UnionType] = {
     "duplicate_of": int | None,
     "parent": int | None,
     "inherits": str | None,
-    "epochs": int | None,
+    "epochs": int | float | None,
     "spared": bool,
     "teacher": str | None,
     "teacher_trial": int | None,
@@ -129,7 +129,7 @@ class TrialRecord:
     duplicate_of: int | None = None
     parent: int | None = None
     inherits: str | None = None
-    epochs: int | None = None
+    epochs: float | None = None
     spared: bool = False
     teacher: str | None = None
     teacher_trial: int | None = None

@@ -82,6 +82,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def epochs_words(epochs: float) -> str:
+    """``1 epoch``, ``3 epochs``, ``0.333 epochs``."""
+    return plural(int(epochs), "epoch") if epochs == int(epochs) else f"{epochs:g} epochs"
+
+
 def listing(parts: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)

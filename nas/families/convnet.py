@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import numpy as np
 from torch import nn
 
 from nas.families.blocks import FeatureMap, Network, convolution, separable
+from nas.families.outline import Columns, Outlines
 from nas.families.registry import Architecture, each_stage, one_of, register, whole
 
 MOST_STAGES = 4
+MOST_DEPTH = 3
+
+
+def _outline(choices: Columns, networks: Outlines) -> None:
+    networks.stem(choices)
+    for stage in (f"stage{number}" for number in range(1, MOST_STAGES + 1)):
+        there = choices["stages"] >= int(stage.removeprefix("stage"))
+        is_separable, pooling = choices[f"{stage}.conv"] == "separable", choices[f"{stage}.pooling"]
+        kernel, width = choices[f"{stage}.kernel"], choices[f"{stage}.width"]
+        for index in range(MOST_DEPTH):
+            here = there & (choices[f"{stage}.depth"] > index)
+            stride = np.where((pooling == "stride") & (index == 0), 2, 1)
+            networks.convolve(here & is_separable, networks.channels, kernel, stride, depthwise=True)
+            pointwise = is_separable.astype(bool)
+            networks.convolve(here, width, np.where(pointwise, 1, kernel), np.where(pointwise, 1, stride))
+        networks.pool(there & ((pooling == "max") | (pooling == "average")))
+    networks.average(choices["head.pooling"] == "average")
+    networks.flatten()
+    networks.linear(choices["head.hidden"] > 0, choices["head.hidden"])
 
 
 @register(
@@ -25,11 +46,12 @@ MOST_STAGES = 4
         one_of("conv", "standard", "separable"),
         one_of("kernel", 3, 5, default=3),
         whole("width"),
-        whole("depth", 1, 3, default=1),
+        whole("depth", 1, MOST_DEPTH, default=1),
         one_of("pooling", "max", "average", "stride", "none"),
     ),
     one_of("head.pooling", "average", "flatten", default="average"),
     whole("head.hidden", 0),
+    outline=_outline,
 )
 def build_convnet(architecture: Architecture, shape: FeatureMap, classes: int) -> nn.Module:
     """Stem, stages, head.

@@ -5,9 +5,17 @@ from __future__ import annotations
 from torch import nn
 
 from nas.families.blocks import FeatureMap, Network
+from nas.families.outline import Columns, Outlines
 from nas.families.registry import Architecture, each_stage, one_of, register, whole
 
 MOST_LAYERS = 4
+
+
+def _outline(choices: Columns, networks: Outlines) -> None:
+    networks.pool(choices["input.pooling"] > 1, choices["input.pooling"])
+    networks.flatten()
+    for number in range(1, MOST_LAYERS + 1):
+        networks.linear(choices["layers"] >= number, choices[f"layer{number}.width"])
 
 
 @register(
@@ -15,6 +23,7 @@ MOST_LAYERS = 4
     one_of("input.pooling", 1, 2, 4, default=1),
     whole("layers", 1, MOST_LAYERS),
     *each_stage("layers", "layer", MOST_LAYERS, whole("width")),
+    outline=_outline,
 )
 def build_mlp(architecture: Architecture, shape: FeatureMap, classes: int) -> nn.Module:
     """The image, averaged over windows of ``input.pooling`` pixels a side (1: as it is), flattened; ``layers`` linear

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from nas.families.blocks import Activation, FeatureMap, Network, SqueezeExcite, averaged, convolution
+from nas.families.outline import Columns, Outlines
 from nas.families.registry import Architecture, each_stage, one_of, register, whole
 
-MOST_STAGES = 4
+MOST_STAGES, MOST_DEPTH = 4, 4
 ACTIVATIONS: dict[str, Activation] = {"relu6": nn.ReLU6, "hardswish": nn.Hardswish}
 
 
@@ -54,6 +55,24 @@ class InvertedResidual(nn.Module):
         return x + filtered if self.adds_input else filtered
 
 
+def _outline(choices: Columns, networks: Outlines) -> None:
+    networks.stem(choices)
+    for stage in (f"stage{number}" for number in range(1, MOST_STAGES + 1)):
+        there = choices["stages"] >= int(stage.removeprefix("stage"))
+        width, kernel, expansion = (choices[f"{stage}.{part}"] for part in ("width", "kernel", "expansion"))
+        for index in range(MOST_DEPTH):
+            here = there & (choices[f"{stage}.depth"] > index)
+            networks.convolve(here & (expansion > 1), networks.channels * expansion, 1)
+            networks.convolve(
+                here, networks.channels, kernel, choices[f"{stage}.stride"] if index == 0 else 1, depthwise=True
+            )
+            networks.gate(here & choices[f"{stage}.squeeze_excite"].astype(bool))
+            networks.convolve(here, width, 1, writes=2)
+    networks.convolve(choices["head.width"] > 0, choices["head.width"], 1)
+    networks.average(networks.everywhere)
+    networks.flatten()
+
+
 @register(
     "mobilenet",
     one_of("activation", *ACTIVATIONS, default="relu6"),
@@ -68,11 +87,12 @@ class InvertedResidual(nn.Module):
         whole("expansion", 1, 8),
         one_of("kernel", 3, 5),
         whole("width"),
-        whole("depth", 1, 4),
+        whole("depth", 1, MOST_DEPTH),
         one_of("stride", 1, 2),
         one_of("squeeze_excite", False, True, default=False),
     ),
     whole("head.width", 0, default=0),
+    outline=_outline,
 )
 def build_mobilenet(architecture: Architecture, shape: FeatureMap, classes: int) -> nn.Module:
     """Stem, stages of ``depth`` inverted residuals whose first one strides, an optional pointwise convolution of

@@ -7,16 +7,18 @@ the first trial, so that none of its designs can be refused for a choice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import numpy as np
 from torch import nn
 
 from nas.design import Value
 from nas.errors import DataError, SpaceError, unknown_name
 from nas.families.blocks import FeatureMap, initialise
+from nas.families.outline import Outline, Outlines
 from nas.families.own import build_own
 from nas.families.rules import OWN_RULES, Rule, each_stage, one_of, whole, with_rules
 from nas.own_code import OwnFunction
@@ -75,6 +77,7 @@ class Family:
         rules: The rules of its choices, by name.
         is_own: Whether it is a person's own, whose networks begin with the weights that the builder gives them.
         is_free: Whether it takes any choice with any value, since its builder states no rules.
+        outline: Goes through the layers of its networks; None where only a built network shows them.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Family:
     rules: Mapping[str, Rule]
     is_own: bool = False
     is_free: bool = False
+    outline: Outline | None = None
 
     def resolve(self, architecture: Mapping[str, Value]) -> Architecture:
         """Checks an architecture and fills in the defaults.
@@ -107,6 +111,25 @@ class Family:
             values[name] = value
         return Architecture(values)
 
+    def outlines(
+        self, columns: Mapping[str, Sequence[Value | None]], input_shape: tuple[int, int, int], classes: int
+    ) -> Outlines:
+        """What the networks of N architectures are made of; only of a family that has an ``outline``.
+
+        Args:
+            columns: The values of each choice, N; None where an architecture does not have it, as where it has no
+                meaning there. They are not checked.
+            input_shape: (C, H, W) of one image.
+            classes: The number of logits.
+        """
+        assert self.outline is not None
+        count = len(next(iter(columns.values())))
+        filled = {name: _filled(rule, columns.get(name, [None] * count)) for name, rule in self.rules.items()}
+        outlines = Outlines(count, input_shape)
+        self.outline(filled, outlines)
+        outlines.linear(outlines.everywhere, np.full(count, classes), writes=1)
+        return outlines
+
     def rule(self, name: str) -> Rule:
         """The rule of a choice.
 
@@ -122,7 +145,14 @@ _FAMILIES: dict[str, Family] = {}
 _OWN: dict[str, Family] = {}  # a person's own, by names that hold the digest of their source
 
 
-def register(name: str, *rules: Rule) -> Callable[[Builder], Builder]:
+def _filled(rule: Rule, values: Sequence[Value | None]) -> np.ndarray:
+    """Values of a choice, the default where there is none; where there is no default either, any."""
+    numbers = rule.values is None or all(isinstance(value, int) for value in rule.values)
+    absent: Value = rule.default if rule.default is not None else rule.low if rule.values is None else rule.values[0]
+    return np.array([absent if value is None else value for value in values], dtype=float if numbers else object)
+
+
+def register(name: str, *rules: Rule, outline: Outline | None = None) -> Callable[[Builder], Builder]:
     """Registers the decorated builder as a family.
 
     The builder takes the checked architecture, the input as a feature map and the number of classes. It returns a
@@ -139,7 +169,7 @@ def register(name: str, *rules: Rule) -> Callable[[Builder], Builder]:
         raise ValueError(f"family '{name}' has two rules of one name")
 
     def decorate(builder: Builder) -> Builder:
-        _FAMILIES[name] = Family(name, builder, MappingProxyType(by_name))
+        _FAMILIES[name] = Family(name, builder, MappingProxyType(by_name), outline=outline)
         return builder
 
     return decorate

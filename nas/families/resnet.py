@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import numpy as np
 import torch
 from torch import nn
 
 from nas.families.blocks import FeatureMap, Network, averaged, convolution
+from nas.families.outline import Columns, Outlines
 from nas.families.registry import Architecture, each_stage, one_of, register, whole
 
-MOST_STAGES = 4
+MOST_STAGES, MOST_DEPTH = 4, 4
 KERNEL = 3
 
 
@@ -39,6 +41,34 @@ class BasicBlock(nn.Module):
         return rectified
 
 
+def _outline(choices: Columns, networks: Outlines) -> None:
+    networks.stem(choices)
+    networks.pool(choices["stem.pooling"] == "max")
+    for stage in (f"stage{number}" for number in range(1, MOST_STAGES + 1)):
+        there, width = choices["stages"] >= int(stage.removeprefix("stage")), choices[f"{stage}.width"]
+        for index in range(MOST_DEPTH):
+            here = there & (choices[f"{stage}.depth"] > index)
+            stride = choices[f"{stage}.stride"] if index == 0 else np.ones(len(there))
+            before = networks.channels
+            changes = here & ((stride != 1) | (before != width))
+            networks.convolve(here, width, KERNEL, stride)
+            networks.convolve(here, width, KERNEL, writes=2)
+            _shortcut(networks, changes, before)
+            networks.write(here & ~changes)  # an identity
+            networks.write(here)  # the activation after the sum
+    networks.average(networks.everywhere)
+    networks.flatten()
+
+
+def _shortcut(networks: Outlines, where: np.ndarray, before: np.ndarray) -> None:
+    """Adds the pointwise convolution around a block, from so many channels to what the block came to."""
+    weights = np.where(where, before * networks.channels, 0.0)
+    networks.weights += weights
+    networks.macs += weights * networks.height * networks.width
+    networks.layers += where
+    networks.write(where, 2)
+
+
 @register(
     "resnet",
     whole("stem.width"),
@@ -46,7 +76,8 @@ class BasicBlock(nn.Module):
     one_of("stem.stride", 1, 2, default=1),
     one_of("stem.pooling", "max", "none", default="none"),
     whole("stages", 1, MOST_STAGES),
-    *each_stage("stages", "stage", MOST_STAGES, whole("width"), whole("depth", 1, 4), one_of("stride", 1, 2)),
+    *each_stage("stages", "stage", MOST_STAGES, whole("width"), whole("depth", 1, MOST_DEPTH), one_of("stride", 1, 2)),
+    outline=_outline,
 )
 def build_resnet(architecture: Architecture, shape: FeatureMap, classes: int) -> nn.Module:
     """Stem with optional max pooling, stages of ``depth`` basic blocks whose first one strides, each channel's

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nas.objectives import Objective
-from nas.outcome import How, Outcome, Quantity
-from nas.proxies import PREDICTED, RUNG_ACCURACY, UNTRAINED, results
+from nas.outcome import How, Outcome
+from nas.proxies import PREDICTED, RUNG_ACCURACY, UNTRAINED, results, rung_of
 from nas.record import TrialRecord
 
 NOT_DRAWN = (Outcome.MEASURED, Outcome.DUPLICATE)
@@ -35,15 +35,9 @@ def _guess(record: TrialRecord, objective: Objective) -> tuple[float, str] | Non
     if objective.name == "accuracy":
         rungs = [q for q in record.quantities if q.name == RUNG_ACCURACY and q.how is How.PROXY]
         if rungs:
-            return max(rungs, key=_epochs).value, "at its last rung"
+            return max(rungs, key=lambda quantity: rung_of(quantity) or 0.0).value, "at its last rung"
     for prefix, words in ((UNTRAINED, "of the untrained network"), (PREDICTED, "foreseen")):
         proxy = record.quantity(f"{prefix}{objective.key}")
         if proxy is not None:
             return proxy.value, words
     return None
-
-
-def _epochs(quantity: Quantity) -> int:
-    """After how many epochs a rung judged."""
-    digits = (quantity.target or "").rpartition("-")[2]
-    return int(digits) if digits.isdigit() else 0

@@ -143,7 +143,9 @@ class _Packer:
             self._gains(record),
             [self._proxy(quantity) for quantity in proxies(record)],
             record.goes_on_from,
-            text(f"{record.epochs} of {self.study.recipe.budget.epochs} epochs") if record.epochs is not None else None,
+            text(f"{record.epochs:g} of {self.study.recipe.budget.epochs} epochs")
+            if record.epochs is not None
+            else None,
             int(record.spared),
             self._guesses(record),
         ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from nas.outcome import Quantity
-from nas.proxies import INHERITED_ACCURACY, PREDICTED, RUNG, RUNG_ACCURACY, UNTRAINED
-from nas.wording import display, percent, plain_name, plural, target_words
+from nas.proxies import INHERITED_ACCURACY, PREDICTED, RUNG_ACCURACY, UNTRAINED, rung_of
+from nas.wording import display, epochs_words, percent, plain_name, target_words
 
 ACCURACY = "accuracy"
 # Of an interval that does not say its own.
@@ -31,8 +31,8 @@ def proxy_words(quantity: Quantity) -> ProxyWords:
     """A proxy in words, with what it is; one of another name is told by it."""
     name, target = quantity.name, quantity.target or ""
     if name == RUNG_ACCURACY:
-        epochs = target.removeprefix(RUNG)
-        after = plural(int(epochs), "epoch") if epochs.isdigit() else target
+        epochs = rung_of(quantity)
+        after = target if epochs is None else epochs_words(epochs)
         facts = "of the float network, at a rung"
         return ProxyWords(f"accuracy after {after}", display(ACCURACY, quantity.value), facts)
     if name == INHERITED_ACCURACY:

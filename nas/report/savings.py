@@ -170,9 +170,9 @@ def trained_epochs(record: TrialRecord, records: Sequence[TrialRecord], epochs: 
         return 0.0
     if all("epochs" in stage.detail for stage in done):
         return float(sum(stage.detail["epochs"] for stage in done))
-    before = 0
+    before = 0.0
     if record.origin == "promotion" and record.parent is not None:
-        before = next((other.epochs or 0 for other in records if other.number == record.parent), 0)
+        before = next((other.epochs or 0.0 for other in records if other.number == record.parent), 0)
     return float(max(0, (epochs if record.epochs is None else record.epochs) - before))
 
 

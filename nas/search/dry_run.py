@@ -22,7 +22,7 @@ from nas.search.samplers import STARTUP_TRIALS
 from nas.space import SearchSpace
 from nas.stages import Progress
 from nas.study import StudyFolder, check_one_machine, read_trials
-from nas.wording import listing, plural
+from nas.wording import epochs_words, listing, plural
 
 _TRIED_HERE = "what a trial costs is tried on this machine, alone; the cluster's nodes may be faster or slower"
 
@@ -106,14 +106,14 @@ class DryRun:
         among = "" if low == high else f" ({low:,} to {high:,})"
         ending = "each trained to its end"
         if self.plan.rungs:
-            rungs = listing([str(epochs) for epochs in self.plan.rungs])
+            rungs = listing([f"{epochs:g}" for epochs in self.plan.rungs])
             _, through = epochs_begun(self.plan.rungs, self.recipe.budget.epochs, parts.reduction)
             ending = (
                 f"judged after {rungs} of {plural(self.recipe.budget.epochs, 'epoch')}: one in "
                 f"{parts.reduction} may go on, so about {max(1, round(through * median)):,} to the end"
             )
             if not self.records and self.space.architectures() > STARTUP_TRIALS:
-                begun = plural(self.plan.rungs[0], "epoch")
+                begun = epochs_words(self.plan.rungs[0])
                 yield f"Up to {STARTUP_TRIALS} networks train for {begun} first, and the best of them go on."
         yield f"About {plural(median, 'trial')}{among} begun in about {duration(self.plan.seconds)}, {ending}."
         if parts.screening:

@@ -49,7 +49,7 @@ class Insight:
         self,
         space: SearchSpace,
         recipe: Recipe,
-        rungs: Sequence[int],
+        rungs: Sequence[float],
         cues: Cues | None = None,
         say: Callable[[str], None] = lambda text: None,
         shared: Shared | None = None,
@@ -103,7 +103,7 @@ class Insight:
             return 0.0
         return self.remaining_share(0 if parent is None else tally.records[parent].epochs or 0)
 
-    def remaining_share(self, done: int) -> float:
+    def remaining_share(self, done: float) -> float:
         """The share of a training that is gone through after so many epochs, if of those that come to each further rung
         one in ``reduction`` goes on."""
         ends = [end for end in (*self.rungs, self.recipe.budget.epochs) if end > done]

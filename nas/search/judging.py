@@ -125,7 +125,7 @@ class Judging:
         looks, trainings = (float(np.median(seconds)) for seconds in (tally.looks or [0.0], tally.trainings))
         return looks < FORESEEING_SHARE * trainings
 
-    def gates(self, records: Sequence[TrialRecord], record: TrialRecord) -> tuple[int, ...]:
+    def gates(self, records: Sequence[TrialRecord], record: TrialRecord) -> tuple[float, ...]:
         """The rungs that a trial still has before it: none where its network is trained, or where it is to be kept."""
         tally = self.insight.tally.of(records)
         trained = record.design.architecture_digest in tally.trained
@@ -135,7 +135,7 @@ class Judging:
         done = (parent.epochs or 0) if record.origin == "promotion" and parent is not None else 0
         return tuple(epochs for epochs in self.insight.rungs if epochs > done)
 
-    def judge(self, records: Sequence[TrialRecord], record: TrialRecord, epochs: int) -> Reason | None:
+    def judge(self, records: Sequence[TrialRecord], record: TrialRecord, epochs: float) -> Reason | None:
         """Why a training ends at a rung; None where it goes on.
 
         Args:
@@ -149,13 +149,13 @@ class Judging:
             return None  # a cost is not known, so there is nothing to judge by
         at, of = display("accuracy", accuracy or 0.0), self.insight.recipe.budget.epochs
         if epochs == self.insight.rungs[0] and self.insight.gathers(records):
-            return Reason("rung", f"after {epochs} of {of} epochs: accuracy {at}, and others come so far first")
+            return Reason("rung", f"after {epochs:g} of {of} epochs: accuracy {at}, and others come so far first")
         if self.insight.timed and self.insight.knowledge(records) is not None:
-            return Reason("rung", f"after {epochs} of {of} epochs: accuracy {at}, and others may be worth more")
+            return Reason("rung", f"after {epochs:g} of {of} epochs: accuracy {at}, and others may be worth more")
         there = self.insight.tally.of(records).at_end(epochs, record, own)
         found = standing(
             record.number, there, self.insight.maximise, self.insight.recipe.guided.reduction, self.insight.logs
         )
         if found.goes_on:
             return None
-        return Reason("rung", f"after {epochs} of {of} epochs: place {found.place} of {found.among}, accuracy {at}")
+        return Reason("rung", f"after {epochs:g} of {of} epochs: place {found.place} of {found.among}, accuracy {at}")

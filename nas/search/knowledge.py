@@ -261,7 +261,7 @@ class Knowledge:
         epochs, errors = self.tally.errors.rows(self.stopped).T
         compressions = self.tally.compressions.rows(self.stopped)[:, 0]
         change, spread = np.full((2, len(epochs)), np.nan)
-        for rung in np.unique(epochs[np.isfinite(epochs)]).astype(int):
+        for rung in np.unique(epochs[np.isfinite(epochs)]).tolist():
             own = epochs == rung
             change[own] = self.tally.gains.expected(rung, compressions[own])
             spread[own] = self.tally.gains.spread(rung)

@@ -14,7 +14,7 @@ from nas.search.costs import Costs, duration
 from nas.search.rule import ELASTIC, ENOUGH_TRIALS, asked, chosen_by, may_pay
 from nas.space import SearchSpace
 from nas.study import counted, spent
-from nas.train import DECAY_SHARE
+from nas.train import DECAY_SHARE, rung_epochs
 from nas.wording import plural
 
 # Draws, and the share of them within, of the expected number of trials.
@@ -34,7 +34,7 @@ class Course:
 
     strategy: str
     why: str
-    rungs: tuple[int, ...]
+    rungs: tuple[float, ...]
     notes: tuple[str, ...]
 
 
@@ -52,23 +52,18 @@ class Plan(Course):
     seconds: float
 
 
-def rung_epochs(epochs: int, reduction: int) -> tuple[int, ...]:
-    """The rungs of a training of so many epochs: ``epochs`` over ``reduction``, over its square, …, ascending.
+def rungs_of(recipe: Recipe, space: SearchSpace, steps: int) -> tuple[float, ...]:
+    """The rungs of a search in which some trainings are stopped; empty where the recipe or the space has none.
 
-    The last, where the training ends, is not among them. Empty where there are fewer epochs than ``reduction``.
+    Args:
+        recipe: The epochs of a training, and how many go on from a rung.
+        space: What is searched.
+        steps: Steps of an epoch.
     """
-    rungs = []
-    while (epochs := epochs // reduction) >= 1:
-        rungs.append(epochs)
-    return tuple(reversed(rungs))
-
-
-def rungs_of(recipe: Recipe, space: SearchSpace) -> tuple[int, ...]:
-    """The rungs of a search in which some trainings are stopped; empty where the recipe or the space has none."""
     trained = space.module is not None and space.module.weights is not None
     if trained or not recipe.guided.rungs:
         return ()
-    return rung_epochs(recipe.budget.epochs, recipe.guided.reduction)
+    return rung_epochs(recipe.budget.epochs, recipe.guided.reduction, steps)
 
 
 def plan(recipe: Recipe, space: SearchSpace, costs: Costs, records: Sequence[TrialRecord] = ()) -> Plan:
@@ -86,7 +81,7 @@ def plan(recipe: Recipe, space: SearchSpace, costs: Costs, records: Sequence[Tri
     whole = trials_that_fit(recipe, costs, records)
     trials = whole[1] + len(counted(records))
     strategy, why = asked(recipe, space) or chosen_by(recipe, space, trials, costs)
-    rungs = rungs_of(recipe, space) if strategy == "guided" else ()
+    rungs = rungs_of(recipe, space, costs.steps) if strategy == "guided" else ()
     by_number = whole[1] + 1 > _trials_left(recipe, records)
     share = 1 - recipe.supernet.share if strategy == "supernet" else 1.0
     factor, seconds = _begun(recipe, costs, rungs, by_number)
@@ -109,7 +104,8 @@ def plan_without_costs(
         recipe: Budget, strategy, what of it is on.
         space: What is searched.
         records: The trials that there are already.
-        steps: Steps of an epoch; without them it is not known whether a supernet might pay.
+        steps: Steps of an epoch; without them it is not known whether a supernet might pay, nor whether a part of an
+            epoch can be judged.
 
     Raises:
         As ``plan``.
@@ -124,7 +120,7 @@ def plan_without_costs(
         return None
     begun = 0 if trials is None else int(_trials_left(recipe, records))
     notes = _notes(recipe, records, _designs_left(space, records), begun, None)
-    rungs = rungs_of(recipe, space) if chosen[0] == "guided" else ()
+    rungs = rungs_of(recipe, space, steps or 1) if chosen[0] == "guided" else ()
     return Course(*chosen, rungs, tuple(notes))
 
 
@@ -169,7 +165,7 @@ def _trials_left(recipe: Recipe, records: Sequence[TrialRecord]) -> float:
     return max(0.0, recipe.budget.trials - spent(records, recipe.budget.epochs))
 
 
-def _begun(recipe: Recipe, costs: Costs, rungs: Sequence[int], by_number: bool) -> tuple[float, float]:
+def _begun(recipe: Recipe, costs: Costs, rungs: Sequence[float], by_number: bool) -> tuple[float, float]:
     """What rungs make of a trial, which they stop more often than not.
 
     Args:
@@ -186,7 +182,7 @@ def _begun(recipe: Recipe, costs: Costs, rungs: Sequence[int], by_number: bool) 
     return recipe.budget.epochs / epochs if by_number else costs.mean_trial / seconds, seconds
 
 
-def epochs_begun(rungs: Sequence[int], epochs: int, reduction: int) -> tuple[float, float]:
+def epochs_begun(rungs: Sequence[float], epochs: int, reduction: int) -> tuple[float, float]:
     """What successive halving leaves of a training that is begun.
 
     At each rung 1 / ``reduction`` goes on. To a rung of r epochs leads a stable part, which a longer training

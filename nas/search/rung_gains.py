@@ -41,9 +41,9 @@ class RungGains:
         self._compressions: dict[frozenset[tuple[str, Value]], int] = {}
         self._terms: dict[tuple[str, Value], int] = {}
         self._of_compression: list[list[int]] = []
-        self._stood: defaultdict[str, dict[int, float]] = defaultdict(dict)
+        self._stood: defaultdict[str, dict[float, float]] = defaultdict(dict)
         self._ended: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
-        self._networks: defaultdict[int, set[str]] = defaultdict(set)
+        self._networks: defaultdict[float, set[str]] = defaultdict(set)
         self._rows = np.empty((0, 3))
         self._count = 0
         self._fitted: tuple[int, _Fit] | None = None
@@ -57,7 +57,7 @@ class RungGains:
             self._of_compression.append(terms)
         return self._compressions[said]
 
-    def stood(self, network: str, epochs: int, error: float) -> None:
+    def stood(self, network: str, epochs: float, error: float) -> None:
         """Adds a float network at a rung.
 
         Args:
@@ -82,14 +82,14 @@ class RungGains:
         for epochs, before in self._stood[network].items():
             self._add(network, epochs, compression, error - before)
 
-    def _add(self, network: str, epochs: int, compression: int, change: float) -> None:
+    def _add(self, network: str, epochs: float, compression: int, change: float) -> None:
         if self._count == len(self._rows):
             self._rows = np.concatenate([self._rows, np.empty((max(256, self._count), 3))])
         self._rows[self._count] = epochs, compression, change
         self._count += 1
         self._networks[epochs].add(network)
 
-    def expected(self, epochs: int, compressions: Sequence[int] | np.ndarray) -> np.ndarray:
+    def expected(self, epochs: float, compressions: Sequence[int] | np.ndarray) -> np.ndarray:
         """The expected changes of N trials at a rung; NaN where too few went on from it to tell."""
         if len(self._networks[epochs]) < FEWEST_GAINS:
             return np.full(len(compressions), np.nan)
@@ -99,12 +99,12 @@ class RungGains:
         """What of the expected changes of N trials is by compression."""
         return np.asarray(self._fit().effects[np.asarray(compressions, dtype=int)])
 
-    def spread(self, epochs: int) -> float:
+    def spread(self, epochs: float) -> float:
         """How far changes lie from what is expected of them, as a standard deviation; NaN where too few tell."""
         networks = len(self._networks[epochs])
         if networks < FEWEST_GAINS:
             return float("nan")
-        return GAIN_SPREAD if networks < FEWEST_TO_SPREAD else self._fit().spread
+        return GAIN_SPREAD if networks < FEWEST_TO_SPREAD else self._fit().spreads[epochs]
 
     def _fit(self) -> _Fit:
         state = self._count + len(self._of_compression)
@@ -118,26 +118,31 @@ class RungGains:
             of_compression[place, terms] = 1.0
         usual = np.array([_usual(*term) for term in self._terms])
         if not self._count:
-            return _Fit({}, of_compression @ usual, float("nan"))
+            return _Fit({}, of_compression @ usual, {})
         epochs, compressions, changes = self._rows[: self._count].T
-        rungs, at = np.unique(epochs.astype(int), return_inverse=True)
+        rungs, at = np.unique(epochs, return_inverse=True)
         x = np.hstack([np.eye(len(rungs))[at], of_compression[compressions.astype(int)]])
         start = np.concatenate([np.zeros(len(rungs)), usual])
         penalty = np.diag([1e-9] * len(rungs) + [RIDGE] * len(usual))
         weights = start + np.linalg.solve(x.T @ x + penalty, x.T @ (changes - x @ start))
         residuals = changes - x @ weights
-        spread = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
+        spreads = {rung: _deviation(residuals[at == place]) for place, rung in enumerate(rungs.tolist())}
         intercepts = dict(zip(rungs.tolist(), weights[: len(rungs)].tolist(), strict=True))
-        return _Fit(intercepts, of_compression @ weights[len(rungs) :], spread)
+        return _Fit(intercepts, of_compression @ weights[len(rungs) :], spreads)
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """The intercept by rung, the effect by compression, the spread of what is left."""
+    """The intercept by rung, the effect by compression, the spread of what is left by rung."""
 
-    intercepts: Mapping[int, float]
+    intercepts: Mapping[float, float]
     effects: np.ndarray
-    spread: float
+    spreads: Mapping[float, float]
+
+
+def _deviation(residuals: np.ndarray) -> float:
+    """The standard deviation, by the median absolute one: a single network that fell behind does not count."""
+    return 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
 
 
 def _usual(name: str, value: Value) -> float:

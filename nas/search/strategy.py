@@ -112,7 +112,8 @@ def carry_out(
     starts = tuple(prepared.starts)
     if decided.strategy == "plain":
         return Strategy(None, starts)
-    rungs = rungs_of(prepared.recipe, prepared.space)
+    steps = steps_of(len(prepared.dataset.train), prepared.recipe)
+    rungs = rungs_of(prepared.recipe, prepared.space, steps)
     rough = rough_costs(lambda design: pipeline.networks.untrained(design, 0), pipeline.input_shape)
     if decided.supernet is None:
         known = Insight(prepared.space, prepared.recipe, rungs, cues_of(prepared), watcher.note, rough=rough)

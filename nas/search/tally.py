@@ -10,7 +10,7 @@ import numpy as np
 
 from nas.objectives import Objective
 from nas.outcome import Outcome, Quantity
-from nas.proxies import RUNG, RUNG_ACCURACY, prediction
+from nas.proxies import prediction, rung_of
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.durations import training_seconds
@@ -31,7 +31,7 @@ class Stopped(NamedTuple):
     """A trial that was stopped at a rung: its design's digest, and the rung's epochs; 0 where it waits untrained."""
 
     digest: str
-    epochs: int | None
+    epochs: float | None
 
 
 class Tally:
@@ -90,7 +90,7 @@ class Tally:
         self.stopped: dict[int, Stopped] = {}
         self.costs = Table(len(self.objectives))
         self.errors = Table(2)
-        self.at_rung: defaultdict[int, Table] = defaultdict(lambda: Table(len(self.objectives)))
+        self.at_rung: defaultdict[float, Table] = defaultdict(lambda: Table(len(self.objectives)))
         self.compressions = Table(1)
         self.gains = RungGains()
         # Promotions, by the number of the trial before them that is not known yet.
@@ -157,7 +157,7 @@ class Tally:
             if number not in self.gone_on and own.digest not in self.ended
         }
 
-    def at_end(self, epochs: int, record: TrialRecord | None = None, own: Sequence[float] = ()) -> Table:
+    def at_end(self, epochs: float, record: TrialRecord | None = None, own: Sequence[float] = ()) -> Table:
         """By trial the objectives that are expected at the end of those that came to a rung, compression included.
 
         While too few went on to tell how accuracies change to the end, they stand as at the rung but for compression.
@@ -221,13 +221,10 @@ def _look(record: TrialRecord) -> float | None:
     return sum(stage.seconds for stage in record.stages[first : last + 1])
 
 
-def rungs_of(record: TrialRecord) -> dict[int, float]:
+def rungs_of(record: TrialRecord) -> dict[float, float]:
     """The accuracies that a trial had at rungs, by their epochs."""
-    return {
-        int(quantity.target.removeprefix(RUNG)): quantity.value
-        for quantity in record.quantities
-        if quantity.name == RUNG_ACCURACY and quantity.target is not None
-    }
+    reached = ((rung_of(quantity), quantity.value) for quantity in record.quantities)
+    return {epochs: accuracy for epochs, accuracy in reached if epochs is not None}
 
 
 def at_rung(

@@ -85,8 +85,8 @@ class _Spent:
         self.epochs = epochs
         self.seconds: dict[int, float] = {}
         self.counted_seconds: list[float] = []
-        self._reached = 0  # epochs of all trials together
-        self._stopped: dict[int, int] = {}  # … of those that were stopped
+        self._reached = 0.0  # epochs of all trials together
+        self._stopped: dict[int, float] = {}  # … of those that were stopped
         self._parents: list[int] = []
 
     @property

@@ -6,7 +6,15 @@ from nas.train.checkpoint import Checkpoint
 from nas.train.data import Numerics, TrainingData, numerics_for
 from nas.train.kernels import fast_kernels
 from nas.train.randomness import seeded
-from nas.train.schedule import DECAY_SHARE, WARMUP_STEPS, learning_rate_factor, trunk_factor, trunk_steps
+from nas.train.schedule import (
+    DECAY_SHARE,
+    WARMUP_STEPS,
+    learning_rate_factor,
+    rung_epochs,
+    trunk_factor,
+    trunk_steps,
+    whole_steps,
+)
 from nas.train.training import (
     Distillation,
     EpochCallback,
@@ -29,11 +37,13 @@ __all__ = [
     "learning_rate_factor",
     "numerics_for",
     "predict_logits",
+    "rung_epochs",
     "seeded",
     "steps_per_epoch",
     "train",
     "train_trunk",
     "trunk_factor",
     "trunk_steps",
+    "whole_steps",
     "working_on",
 ]

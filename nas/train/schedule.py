@@ -8,6 +8,8 @@ from __future__ import annotations
 
 WARMUP_STEPS = 20
 DECAY_SHARE = 0.4
+# Rungs of less than an epoch come where there are fewer than so many of whole ones, and have so many steps at least.
+ENOUGH_RUNGS, LEAST_STEPS = 2, 60
 
 
 def trunk_factor(step: int, steps_per_epoch: int) -> float:
@@ -34,6 +36,29 @@ def learning_rate_factor(step: int, steps: int, steps_per_epoch: int) -> float:
 def trunk_steps(steps: int) -> int:
     """How many of so many steps come before the decay: those in which a longer training is the same."""
     return steps - _decay_steps(steps)
+
+
+def whole_steps(epochs: float, steps_per_epoch: int) -> int:
+    """The steps of a training of so many epochs, or of a part of one."""
+    return max(1, round(epochs * steps_per_epoch))
+
+
+def rung_epochs(epochs: int, reduction: int, steps_per_epoch: int = 1) -> tuple[float, ...]:
+    """The rungs of a training of so many epochs: ``epochs`` over ``reduction``, over its square, …, ascending.
+
+    They are whole numbers of epochs, but for those that a short training of much data is judged at (``ENOUGH_RUNGS``).
+    The last, where the training ends, is not among them. Empty where there are fewer steps than can be judged.
+    """
+    rungs: list[float] = []
+    last = epochs
+    while (last := last // reduction) >= 1:
+        rungs.append(last)
+    while len(rungs) < ENOUGH_RUNGS:
+        part = round((rungs[-1] if rungs else epochs) / reduction, 3)
+        if part * steps_per_epoch < LEAST_STEPS:
+            break
+        rungs.append(part)
+    return tuple(reversed(rungs))
 
 
 def _decay_steps(steps: int) -> int:

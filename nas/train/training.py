@@ -20,7 +20,7 @@ from nas.train.checkpoint import Checkpoint, restore, state_of
 from nas.train.data import Numerics, TrainingData
 from nas.train.kernels import fast_kernels
 from nas.train.randomness import Draws
-from nas.train.schedule import learning_rate_factor, trunk_factor
+from nas.train.schedule import learning_rate_factor, trunk_factor, whole_steps
 
 # Called after each epoch with (epochs done, epochs in all).
 EpochCallback = Callable[[int, int], None]
@@ -41,7 +41,7 @@ def train(
     data: TrainingData,
     config: TrainingConfig,
     numerics: Numerics,
-    epochs: int,
+    epochs: float,
     learning_rate: float,
     generator: torch.Generator,
     distillation: Distillation | None = None,
@@ -61,7 +61,7 @@ def train(
         data: What it learns.
         config: Batch size, losses, augmentation.
         numerics: Device and precision.
-        epochs: The budget.
+        epochs: The budget; a part of one may end amid an epoch, which the curve then leaves out.
         learning_rate: The peak.
         generator: Its initial seed is what all random numbers follow from (``nas.train.randomness``).
         distillation: What it learns from beside the labels.
@@ -76,7 +76,8 @@ def train(
     """
     run = _Run(model, data, config, numerics, learning_rate, generator, distillation, after_step, parameters)
     run.take_up(resume)
-    run.go(epochs * run.steps_per_epoch, epochs, on_epoch)
+    steps = whole_steps(epochs, run.steps_per_epoch)
+    run.go(steps, steps, on_epoch)
     model.eval()
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
         raise DivergedError("training diverged: a weight is NaN or infinite", LOWER_RATE)
@@ -158,9 +159,9 @@ class _Run:
             raise DivergedError("training diverged: a weight is NaN or infinite", LOWER_RATE)
         return Checkpoint(self.step, tensors, self.curve, loss, float(self.correct), self.seconds)
 
-    def go(self, stop: int, epochs: int | None, on_epoch: EpochCallback | None) -> None:
-        """Trains up to a step of a budget of so many epochs, or of the trunk of whatever budget."""
-        whole = math.ceil(stop / self.steps_per_epoch) if epochs is None else epochs
+    def go(self, stop: int, steps: int | None, on_epoch: EpochCallback | None) -> None:
+        """Trains up to a step of a budget of so many steps, or of the trunk of whatever budget."""
+        whole = math.ceil((steps or stop) / self.steps_per_epoch)
         size = _batch(self.data, self.config)
         while self.step < stop:
             started = time.perf_counter()
@@ -169,17 +170,17 @@ class _Run:
             order = self.draws.order(epoch, len(self.data.labels)).to(self.device)
             for chosen in torch.split(order[first * size : last * size], size):
                 with self.quiet:
-                    self._learn(chosen, self._factor(epochs))
+                    self._learn(chosen, self._factor(steps))
             self.seconds += time.perf_counter() - started
             if self.step % self.steps_per_epoch == 0:
                 self._end_epoch(epoch + 1)
                 if on_epoch is not None:
                     on_epoch(epoch + 1, whole)
 
-    def _factor(self, epochs: int | None) -> float:
-        if epochs is None:
+    def _factor(self, steps: int | None) -> float:
+        if steps is None:
             return trunk_factor(self.step, self.steps_per_epoch)
-        return learning_rate_factor(self.step, epochs * self.steps_per_epoch, self.steps_per_epoch)
+        return learning_rate_factor(self.step, steps, self.steps_per_epoch)
 
     def _learn(self, chosen: Tensor, factor: float) -> None:
         """One step on the samples of those numbers."""

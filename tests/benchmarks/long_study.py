@@ -57,12 +57,12 @@ from nas.search.guide import Guide
 from nas.search.insight import Insight
 from nas.search.loop import Loop
 from nas.search.optuna_bridge import Bridge
-from nas.search.plan import rung_epochs
 from nas.search.rough import rough_costs
 from nas.space import load_space
 from nas.stages import Progress
 from nas.store import Store
 from nas.study import Study, StudyFolder
+from nas.train import rung_epochs
 from nas.workers.here import Here
 
 AIM_MS, AIM_MEMORY_BYTES = 150.0, 10**9

@@ -45,8 +45,8 @@ from nas.record import TrialRecord
 from nas.search.guide import Guide
 from nas.search.insight import Insight
 from nas.search.loop import Loop
-from nas.search.plan import rung_epochs
 from nas.study import Study, StudyFolder
+from nas.train import rung_epochs
 from nas.workers.here import Here
 
 SHARES = (0.9, 0.95, 0.97)

@@ -21,10 +21,10 @@ from nas.search import knowledge
 from nas.search.guide import Guide
 from nas.search.insight import Insight
 from nas.search.loop import Ended, Loop
-from nas.search.plan import rung_epochs
 from nas.space import SearchSpace
 from nas.stages import Progress
 from nas.study import Study, StudyFolder
+from nas.train import rung_epochs
 from nas.workers.here import Here
 
 EPOCHS = 9

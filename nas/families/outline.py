@@ -1,0 +1,130 @@
+"""What networks compute, write and hold, of thousands of architectures at once and without building any of them.
+
+A family says beside its builder which layers its networks have, in their order; here they are gone through for N
+architectures at a time, one array for each fact. What is counted is what a forward of one image would show: of every
+layer's output each value that it writes, of convolutions and linear layers multiply-adds and weights (biases aside).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+# The choices of N architectures, by name; where one has no meaning, what stands there has no effect.
+Columns = Mapping[str, np.ndarray]
+
+
+class Outlines:
+    """N networks, as far as they were gone through.
+
+    Args:
+        count: How many there are.
+        input_shape: (C, H, W) of one image.
+
+    Attributes:
+        channels: Of the feature map that was reached, N float64; 1 once it is a vector.
+        height: Of that map.
+        width: Of that map.
+        macs: Multiply-adds so far.
+        written: Values that layers wrote so far.
+        weights: Weights so far.
+        layers: Convolutions and linear layers so far.
+        last_channels: Channels of the last convolution's map; 1 without one.
+        last_positions: Places of that map; 1 without one.
+        features: Numbers that the first linear layer is given; 0 before it.
+        possible: Whether no map shrank to nothing, and no kernel reached past it.
+        everywhere: All of them, as a mask.
+    """
+
+    def __init__(self, count: int, input_shape: tuple[int, int, int]) -> None:
+        self.channels, self.height, self.width = (np.full(count, float(side)) for side in input_shape)
+        self.macs, self.written, self.weights, self.layers, self.features = (np.zeros(count) for _ in range(5))
+        self.last_channels, self.last_positions = np.ones(count), np.ones(count)
+        self.possible = np.ones(count, dtype=bool)
+        self.everywhere = np.ones(count, dtype=bool)
+
+    def stem(self, choices: Columns) -> None:
+        """Adds the convolution that networks of images begin with."""
+        self.convolve(self.everywhere, choices["stem.width"], choices["stem.kernel"], choices["stem.stride"])
+
+    def convolve(
+        self,
+        where: np.ndarray,
+        after: np.ndarray,
+        kernel: np.ndarray | int,
+        stride: np.ndarray | int = 1,
+        depthwise: bool = False,
+        writes: int = 3,
+    ) -> None:
+        """Adds a padded convolution.
+
+        Args:
+            where: Which of the networks have it.
+            after: Channels after it.
+            kernel: Side of its kernel.
+            stride: 1 or 2.
+            depthwise: Whether each channel is filtered by itself.
+            writes: How often its map is written: by itself, by the normalisation, by the activation.
+        """
+        kernel, stride = np.asarray(kernel), np.asarray(stride)
+        longer, shorter = np.maximum(self.height, self.width), np.minimum(self.height, self.width)
+        fits = (kernel // 2 < longer) & ((stride == 1) | (shorter >= stride))
+        self.possible &= fits | ~where
+        self.height = np.where(where, np.ceil(self.height / stride), self.height)
+        self.width = np.where(where, np.ceil(self.width / stride), self.width)
+        positions = self.height * self.width
+        weights = np.where(where, after * (1.0 if depthwise else self.channels) * kernel**2, 0.0)
+        self.channels = np.where(where, after, self.channels)
+        self.weights += weights
+        self.macs += weights * positions
+        self.layers += where
+        self.write(where, writes)
+        self.last_channels = np.where(where, self.channels, self.last_channels)
+        self.last_positions = np.where(where, positions, self.last_positions)
+
+    def write(self, where: np.ndarray, times: int = 1) -> None:
+        """Adds layers that write the whole map, of the same shape."""
+        self.written += np.where(where, times * self.channels * self.height * self.width, 0.0)
+
+    def gate(self, where: np.ndarray) -> None:
+        """Adds a gate of all channels by their averages (``blocks.SqueezeExcite``)."""
+        squeezed = np.maximum(8, self.channels // 4 // 8 * 8)
+        weights = np.where(where, 2 * self.channels * squeezed, 0.0)
+        self.weights += weights
+        self.macs += weights
+        self.layers += 2 * where
+        self.written += np.where(where, 3 * self.channels + 2 * squeezed, 0.0)
+
+    def pool(self, where: np.ndarray, window: np.ndarray | int = 2) -> None:
+        """Adds pooling by windows that do not overlap."""
+        self.possible &= (np.minimum(self.height, self.width) >= window) | ~where
+        self.height = np.where(where, self.height // window, self.height)
+        self.width = np.where(where, self.width // window, self.width)
+        self.write(where)
+
+    def average(self, where: np.ndarray) -> None:
+        """Averages each channel over its whole map."""
+        self.height, self.width = (np.where(where, 1.0, side) for side in (self.height, self.width))
+        self.write(where)
+
+    def flatten(self) -> None:
+        """Makes a vector of the map."""
+        self.write(self.everywhere)
+        self.channels = self.channels * self.height * self.width
+        self.height, self.width = np.ones_like(self.height), np.ones_like(self.width)
+
+    def linear(self, where: np.ndarray, after: np.ndarray, writes: int = 2) -> None:
+        """Adds a linear layer on a vector, with what follows it (``writes`` as of ``convolve``)."""
+        self.features = np.where(where & (self.features == 0), self.channels, self.features)
+        weights = np.where(where, after * self.channels, 0.0)
+        self.channels = np.where(where, after, self.channels)
+        self.weights += weights
+        self.macs += weights
+        self.layers += where
+        self.write(where, writes)
+
+
+# Goes through the networks of a family: their choices, and what they begin with, up to the last hidden layer. The
+# classifier is added to all alike.
+Outline = Callable[[Columns, Outlines], None]
