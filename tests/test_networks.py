@@ -21,7 +21,7 @@ from nas.own_module import INCLUDED, OwnModule
 from nas.pipeline import Pipeline, Teacher
 from nas.stages import Trace
 from nas.store import Store
-from nas.train import training
+from nas.train import rung_epochs, schedule, training, trunk_steps
 
 EPOCHS = 4
 STEPS = 6  # of an epoch: 120 images, 20 at a time
@@ -110,6 +110,22 @@ def test_rungs_and_the_rest_give_the_weights_of_one_go_and_cost_the_decays_alone
     assert len(curves[0]) == EPOCHS
 
 
+def test_a_rung_of_a_part_of_an_epoch_is_gone_on_from_as_well(
+    steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "LEAST_STEPS", 2)
+    part, whole_one = rung_epochs(EPOCHS, 3, STEPS)
+    assert (part, whole_one) == (0.333, 1)
+    rung(make_pipeline(tmp_path / "rungs"), part)
+    assert len(steps) == round(part * STEPS)
+    trunk = trunk_steps(len(steps))
+    steps.clear()
+    rung(make_pipeline(tmp_path / "rungs"), whole_one)
+    assert steps == list(range(trunk, int(whole_one * STEPS)))
+    after, _ = whole(make_pipeline(tmp_path / "rungs"), DESIGN)
+    assert equal(after, whole(make_pipeline(tmp_path / "at once"), DESIGN)[0])
+
+
 def test_a_rung_notes_its_trunk_and_a_shorter_one_after_a_longer_costs_no_more_than_itself(
     steps: list[int], tmp_path: Path
 ) -> None:
@@ -168,7 +184,7 @@ def test_where_all_steps_are_decay_there_is_no_trunk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("epochs", [0, -1, EPOCHS + 1])
 def test_a_rung_outside_the_budget_is_refused(epochs: int, tmp_path: Path) -> None:
-    with pytest.raises(NasError, match=f"must have from 1 to {EPOCHS} epochs, .* but got {epochs}"):
+    with pytest.raises(NasError, match=f"must have more than 0 and up to {EPOCHS} epochs, .* but got {epochs}"):
         rung(make_pipeline(tmp_path), epochs)
 
 

@@ -124,12 +124,16 @@ class Choosing:
             done = [tally.records[p.parent].epochs or 0 if p.parent is not None else 0 for p in first]
             price = np.ones(len(designs))
             price[: len(first)] -= np.array(done, dtype=float) / self.insight.recipe.budget.epochs
+        # What nothing was trained of yet has to add to what was.
+        new = np.zeros(len(designs), dtype=bool)
+        new[: len(first)] = [p.parent is None or tally.records[p.parent].epochs == 0 for p in first]
         some = np.arange(len(designs))
         if len(some) > JUDGED:
-            some = np.sort(np.argsort(-known.improvement(designs, costs, rough=True) / price, kind="stable")[:JUDGED])
+            worth = known.improvement(designs, costs, rough=True, new=new) / price
+            some = np.sort(np.argsort(-worth, kind="stable")[:JUDGED])
         for place in some[some >= len(first)].tolist():
             costs[place] = self._costs_alike(designs[place], tally)
-        worth = known.improvement([designs[place] for place in some], costs[some]) / price[some]
+        worth = known.improvement([designs[place] for place in some], costs[some], new=new[some]) / price[some]
         best = int(some[np.argmax(worth)])
         if best < len(first):
             self.rivals[first[best].design.digest] = float(np.delete(worth, np.argmax(worth)).max(initial=0.0))

@@ -67,13 +67,16 @@ class Guide:
             return self.insight.can_be_built(self.insight.space.completed(parameters.decode(params)))
 
         can_be = None if rough is None else possible
+        facts = self.insight.facts
+        cues = None if facts is None else facts.of_parameters(parameters)
         if known is None:
-            return SamplerHints(seconds=roughly if timed and rough is not None else None, possible=can_be)
+            return SamplerHints(seconds=roughly if timed and rough is not None else None, possible=can_be, cues=cues)
         observations = tuple(
-            Observation(parameters.known_params(design), values, sd) for design, values, sd in known.estimates()
+            Observation(parameters.known_params(design), values, sd, waits)
+            for design, values, sd, waits in known.estimates()
         )
         reference, scales = tuple(known.reference), scales_of(self.insight.objectives)
-        return SamplerHints(observations, seconds if timed else None, reference, scales, can_be)
+        return SamplerHints(observations, seconds if timed else None, reference, scales, can_be, cues)
 
     def label(self, records: Sequence[TrialRecord], record: TrialRecord) -> str | None:
         """What the training of a trial starts from, as its record says it."""

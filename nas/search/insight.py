@@ -18,6 +18,7 @@ from nas.record import TrialRecord
 from nas.search.encoder import Encoder
 from nas.search.foreseen import known_cost
 from nas.search.knowledge import Cues, Knowledge
+from nas.search.network_facts import NetworkFacts
 from nas.search.opening import Opening
 from nas.search.rough import RoughCosts
 from nas.search.tally import NAN, Tally
@@ -43,6 +44,7 @@ class Insight:
         say: Told once when surrogates cannot be fitted.
         shared: A supernet that ranks designs and may start their trainings.
         rough: What trainings cost against each other, as long as no trials tell.
+        facts: What networks are made of, for the sampler; None where only built ones show it.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Insight:
         say: Callable[[str], None] = lambda text: None,
         shared: Shared | None = None,
         rough: RoughCosts | None = None,
+        facts: NetworkFacts | None = None,
     ) -> None:
         self.space = space
         self.recipe = recipe
@@ -62,6 +65,7 @@ class Insight:
         self.say = say
         self.shared = shared
         self.rough = rough
+        self.facts = facts
         self.opening = Opening(space, recipe, rough, say)
         self.timed = recipe.budget.minutes is not None  # else trials are what there is to spend, however long they take
         self.objectives = recipe.parsed_objectives

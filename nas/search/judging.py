@@ -90,7 +90,7 @@ class Judging:
             return None
         share = self.insight.share(record.design, None, self.insight.tally.of(records))
         price = known.seconds([record.design], np.array([share]))
-        if known.improvement([record.design], costs[None, :])[0] / price[0] >= rival:
+        if known.improvement([record.design], costs[None, :], new=[True])[0] / price[0] >= rival:
             return None
         words = " and ".join(
             display(o.name, c) for o, c in zip(self.insight.objectives, costs.tolist(), strict=True) if c == c

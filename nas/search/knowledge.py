@@ -110,6 +110,25 @@ class Knowledge:
         known = Known(lambda places: self.encoder.encode(designs(places)), values, noise, own, cued)
         return surrogates(self.encoder.encoding, known, maximise)
 
+    @cached_property
+    def prospects(self) -> np.ndarray:
+        """What trainings that were begun and wait would come to, P×M in own units: where they go on, whatever is new
+        has to be better than that."""
+        waiting = self.tally.waiting
+        rows = [
+            len(self.measured) + place
+            for place, number in enumerate(self.stopped.tolist())
+            if number in waiting
+            and waiting[number].epochs
+            and np.isfinite(self.values[len(self.measured) + place]).all()
+        ]
+        if not rows:
+            return np.zeros((0, len(self.objectives)))
+        numbers = self.stopped[np.array(rows) - len(self.measured)].tolist()
+        designs = [self.tally.records[number].design for number in numbers]
+        middle, _ = self.outlook.interval(self.encoder.encode(designs), 0.0, cues=self._cues(designs))
+        return np.where(self.maximise, middle, self.values[rows])
+
     def best_first(self) -> Iterator[TrialRecord]:
         """The measured trials from most to least promising: by non-dominated rank, then by how alone they stand."""
         signs = np.where(self.maximise, 1.0, -1.0)
@@ -135,14 +154,21 @@ class Knowledge:
         """Expected seconds of new designs, given as rows, that are given such a share of their training."""
         return self.durations.seconds(self.encoder.encode_rows(rows), np.full(len(rows), share))
 
-    def estimates(self) -> list[tuple[Design, tuple[float, ...], tuple[float, ...]]]:
-        """Of stopped trials the designs, what their objectives would be (NaN where that is open), and how surely."""
-        designs = [self.tally.records[number].design for number in self.stopped.tolist()]
+    def estimates(self) -> list[tuple[Design, tuple[float, ...], tuple[float, ...], bool]]:
+        """Of stopped trials the designs, what their objectives would be (NaN where that is open), how surely, and
+        whether they wait to go on."""
+        numbers, waiting = self.stopped.tolist(), self.tally.waiting
+        designs = [self.tally.records[number].design for number in numbers]
         values, noise = (part[len(self.measured) :].tolist() for part in (self.values, self.noise))
-        return list(zip(designs, map(tuple, values), map(tuple, noise), strict=True))
+        waits = [number in waiting for number in numbers]
+        return list(zip(designs, map(tuple, values), map(tuple, noise), waits, strict=True))
 
     def improvement(
-        self, designs: Sequence[Design], known: np.ndarray | None = None, rough: bool = False
+        self,
+        designs: Sequence[Design],
+        known: np.ndarray | None = None,
+        rough: bool = False,
+        new: Sequence[bool] | np.ndarray | None = None,
     ) -> np.ndarray:
         """Expected hypervolume improvement of designs, those likely to break a constraint for less.
 
@@ -150,13 +176,19 @@ class Knowledge:
             designs: N designs.
             known: N×M objectives in their own units where they are known already, NaN where not.
             rough: Whether a rough look is enough, which hopes for more than there is.
+            new: Which of them have to add to what was begun as well (see ``prospects``); none where not given.
         """
         if not designs:
             return np.zeros(0)
         x, cues = self.encoder.encode(designs), self._cues(designs)
         scales = scales_of(self.objectives)
         outlook = self.outlook.roughened() if rough else self.outlook
-        gains = outlook.improvement(x, self.front, self.reference, cues=cues, known=known, scales=scales)
+        gains = np.zeros(len(designs))
+        is_new = np.zeros(len(designs), dtype=bool) if new is None else np.asarray(new, dtype=bool)
+        for own, front in ((~is_new, self.front), (is_new, np.vstack([self.front, self.prospects]))):
+            if own.any():
+                some, told = None if cues is None else cues[own], None if known is None else known[own]
+                gains[own] = outlook.improvement(x[own], front, self.reference, some, told, scales=scales)
         likely: np.ndarray = gains * self._feasible(outlook, x, cues, rough)
         return likely
 
@@ -263,7 +295,7 @@ class Knowledge:
         change, spread = np.full((2, len(epochs)), np.nan)
         for rung in np.unique(epochs[np.isfinite(epochs)]).tolist():
             own = epochs == rung
-            change[own] = self.tally.gains.expected(rung, compressions[own])
+            change[own] = self.tally.gains.expected(rung, errors[own], compressions[own])
             spread[own] = self.tally.gains.spread(rung)
         final = np.exp(errors + change)
         return 1 - np.minimum(1.0, final), np.nan_to_num(final * np.maximum(LEAST_SPREAD, spread))
@@ -277,7 +309,7 @@ class Knowledge:
                 low, high = (end[:, column] for end in outlook.interval(x, LEVEL, cues=cues))
                 likely *= _chance(constraint, low, high)
             elif (model := self._constraint_models.get(constraint.key)) is not None:
-                low, high = (end[:, 0] for end in (model.roughened() if rough else model).interval(x, LEVEL))
+                low, high = (end[:, 0] for end in (model.roughened() if rough else model).interval(x, LEVEL, cues=cues))
                 likely *= _chance(constraint, low, high)
         return likely
 
@@ -293,7 +325,7 @@ class Knowledge:
             trials, known = values.trials, values.rows(values.trials)
             try:
                 none, maximise = np.zeros_like(known), [constraint.quantity.maximise]
-                models[constraint.key] = self._surrogates(trials, known, none, maximise, len(trials))
+                models[constraint.key] = self._surrogates(trials, known, none, maximise, len(trials), self.cues)
             except SurrogateError:  # constant: it is the same for all designs
                 continue
         return models

@@ -52,12 +52,18 @@ def value_of(distribution: BaseDistribution, value: Any) -> Any:
 
 def params_of(space: Mapping[str, BaseDistribution], domain: Domain, rows: np.ndarray) -> list[dict[str, Any]]:
     """N full rows of the domain as parameters."""
-    columns = []
+    columns = columns_of(space, domain, rows).values()
+    return [dict(zip(space, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def columns_of(space: Mapping[str, BaseDistribution], domain: Domain, rows: np.ndarray) -> dict[str, list[Any]]:
+    """N full rows of the domain as parameters, by parameter its N values."""
+    columns = {}
     for name, values in domain.columns(rows).items():
         kinds = [(value.__class__, value) for value in values]
         known = {kind: value_of(space[name], kind[1]) for kind in set(kinds)}
-        columns.append([known[kind] for kind in kinds])
-    return [dict(zip(space, values, strict=True)) for values in zip(*columns, strict=True)]
+        columns[name] = [known[kind] for kind in kinds]
+    return columns
 
 
 def positions_of(space: Mapping[str, BaseDistribution], params: Sequence[Params]) -> np.ndarray:

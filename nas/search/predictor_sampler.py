@@ -27,7 +27,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import SurrogateError
-from nas.search.optuna_domain import domain_of, params_of
+from nas.search.optuna_domain import columns_of, domain_of, params_of
 from nas.search.told_trials import remembered_positions, told_trials
 from nas.surrogate.domain import Domain
 from nas.surrogate.history import History
@@ -54,11 +54,13 @@ class Observation:
         params: Its parameters; names and values that the study does not have are ignored.
         values: One for each objective, in own units; NaN where unknown.
         sd: Standard deviations of their errors; empty for none.
+        within_reach: Whether it is begun and may be finished, so that what is new has to add to it as well.
     """
 
     params: Mapping[str, Any]
     values: tuple[float, ...]
     sd: tuple[float, ...] = ()
+    within_reach: bool = False
 
 
 class PredictorSampler(BaseSampler):
@@ -71,6 +73,9 @@ class PredictorSampler(BaseSampler):
         known: Observations beside the study's own, as noisy as they say.
         seconds: What designs cost, of N parameter sets N seconds; the improvement by second is maximised.
         possible: Whether a parameter set can be evaluated at all, cheap to tell; others are passed over.
+        cues: Cheap measures that the objectives are nearly linear in, such as what a network computes: given by
+            parameter the values of N parameter sets (of all parameters that trials have had, whether they play a part
+            or not), N×K numbers, NaN where unknown.
         active: Which of all parameters play a part; learned from the trials where not given.
         reference: The hypervolume's reference point in own units; where not given a little worse than the worst
             trial that is no outlier.
@@ -99,6 +104,7 @@ class PredictorSampler(BaseSampler):
         fallback: BaseSampler | None = None,
         space_filling: bool = True,
         possible: Callable[[Mapping[str, Any]], bool] | None = None,
+        cues: Callable[[Mapping[str, Sequence[Any]]], np.ndarray] | None = None,
         population: int = 400,
         generations: int = 12,
     ) -> None:
@@ -121,6 +127,7 @@ class PredictorSampler(BaseSampler):
         self.fallback = fallback
         self.space_filling = space_filling
         self.possible = possible
+        self.cues = cues
         self.population = population
         self.generations = generations
 
@@ -243,7 +250,7 @@ class _Asked:
             SurrogateError: No surrogate can be fitted.
         """
         sampler = self.sampler
-        seconds, possible = sampler.seconds, sampler.possible
+        seconds, possible, cues = sampler.seconds, sampler.possible, sampler.cues
         wish = Wish(
             self.maximise,
             sampler.reference,
@@ -251,6 +258,7 @@ class _Asked:
             None if seconds is None else lambda rows: seconds(self._all_params(rows)),
             sampler.cost_exponent,
             None if possible is None else lambda row: possible(self._params(row)),
+            None if cues is None else lambda rows: cues(columns_of(self.space, self.domain, rows)),
             sampler.population,
             sampler.generations,
         )
@@ -274,6 +282,7 @@ class _Asked:
             self.violations,
             self.pending,
             self.taken,
+            np.array([one.within_reach for one in elsewhere], dtype=bool),
         )
 
     def _cheapest(self, rows: np.ndarray) -> np.ndarray:

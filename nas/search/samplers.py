@@ -37,6 +37,7 @@ class SamplerHints:
         reference: Of the hypervolume, in the objectives' units.
         scales: Of its axes: ``linear`` or ``log``.
         possible: Whether a design's network can be built; None where that is not known.
+        cues: Of designs, given by parameter, cheap measures that objectives are nearly linear in.
     """
 
     known: Sequence[Observation] = ()
@@ -44,6 +45,7 @@ class SamplerHints:
     reference: Sequence[float] | None = None
     scales: Sequence[str] | None = None
     possible: Callable[[Mapping[str, Any]], bool] | None = None
+    cues: Callable[[Mapping[str, Sequence[Any]]], np.ndarray] | None = None
 
 
 def make_sampler(
@@ -79,6 +81,7 @@ def make_sampler(
                 reference=hints.reference,
                 scales=hints.scales,
                 possible=hints.possible,
+                cues=hints.cues,
                 fallback=TPESampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS),
             )
         if name == "tpe":

@@ -174,11 +174,12 @@ class Tally:
             compressions = compressions.with_row(record.number, (self.gains.compression(record.design.compression),))
             trials = there.trials
         rows, numbers = there.rows(trials), compressions.rows(trials)[:, 0]
-        changes = self.gains.expected(epochs, numbers)
+        qualities = np.array([objective.maximise for objective in self.objectives])
+        errors = np.log(np.maximum(LEAST_ERROR, 1 - rows))
+        changes = self.gains.expected(epochs, errors[:, np.argmax(qualities)], numbers)
         if np.isnan(changes).any():
             changes = self.gains.by_compression(numbers)
-        errors = np.log(np.maximum(LEAST_ERROR, 1 - rows)) + changes[:, None]
-        qualities = np.array([objective.maximise for objective in self.objectives])
+        errors += changes[:, None]
         return Table.of_rows(trials, np.where(qualities, 1 - np.exp(np.minimum(0.0, errors)), rows))
 
     def _learn_measured(self, record: TrialRecord) -> None:

@@ -39,6 +39,7 @@ class History:
         violations: own×C, at most 0 where a constraint is met; NaN where unknown.
         pending: P×columns active rows that are being evaluated.
         taken: Keys of designs that are not to be proposed.
+        within_reach: Of the rows from elsewhere those that are begun and may be finished; none where not given.
     """
 
     positions: np.ndarray
@@ -48,6 +49,7 @@ class History:
     violations: np.ndarray
     pending: np.ndarray
     taken: Collection[bytes]
+    within_reach: np.ndarray | None = None
 
 
 def sought_at(count: int) -> int:

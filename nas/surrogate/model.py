@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.errors import SurrogateError
-from nas.surrogate.kernel import JITTER, Fit, Fitted
+from nas.surrogate.kernel import JITTER, Fit, Fitted, smooth_part
 from nas.surrogate.regression import Regression
 from nas.surrogate.warp import Warp, candidates
 
@@ -119,9 +119,12 @@ class Model:
         means, deviations = [], []
         for member in self.members[:members]:
             kernel = member.fitted.kernel
-            covariance = kernel(narrow, known)
-            means.append(covariance @ member.known.weights.astype(np.float32))
-            told = covariance.max(axis=1) ** 2 / (kernel.smooth + member.fitted.noise)
+            near = smooth_part(narrow, known, kernel.weights.astype(np.float32), kernel.smooth)
+            weights = member.known.weights.astype(np.float32)
+            # What is linear in the cues is a product of two vectors, however many designs are known.
+            line = narrow @ (kernel.slopes.astype(np.float32) * (weights @ known))
+            means.append(near @ weights + line)
+            told = near.max(axis=1) ** 2 / (kernel.smooth + member.fitted.noise)
             deviations.append(np.sqrt(np.maximum(kernel.smooth - told, LEAST_SHARE * kernel.smooth)))
         return _mixed(np.stack(means), np.stack(deviations))
 

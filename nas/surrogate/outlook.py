@@ -125,12 +125,13 @@ class Outlook:
         models = [RoughModel(model.warp, model.members, model.x, model.target, model.alpha) for model in self.models]
         return Outlook(models, [bool(sign > 0) for sign in self.signs], self.cue_middle, self.cue_spread)
 
-    def rough(self, x: np.ndarray, members: int = 1) -> Prediction:
-        """Means, and deviations by the closest known design alone, in single precision; without cues.
+    def rough(self, x: np.ndarray, members: int = 1, cues: np.ndarray | None = None) -> Prediction:
+        """Means, and deviations by the closest known design alone, in single precision.
 
-        The deviations are never too small: what other designs tell is left out.
+        What other designs tell is left out of the deviations, and so is how unsure it is what cues tell.
         """
-        return _joined([model.rough(x, members) for model in self.models])
+        columns = self._columns(x, cues)
+        return _joined([model.rough(columns, members) for model in self.models])
 
     def predict(self, x: np.ndarray, cues: np.ndarray | None = None) -> Prediction:
         """Means and deviations of N designs."""
@@ -169,6 +170,7 @@ class Outlook:
         cues: np.ndarray | None = None,
         known: np.ndarray | None = None,
         pending: np.ndarray | None = None,
+        pending_cues: np.ndarray | None = None,
         scales: Sequence[str] | None = None,
     ) -> np.ndarray:
         """Expected hypervolume improvement of N designs.
@@ -179,7 +181,8 @@ class Outlook:
             reference: M in own units.
             cues: N×K.
             known: N×M values in own units that need no prediction; NaN where they do.
-            pending: P×D designs that are being evaluated (with their cues, if there are any, behind).
+            pending: P×D designs that are being evaluated.
+            pending_cues: Their cues, P×K.
             scales: For each objective the axis of its hypervolume, ``linear`` (as measured) or ``log`` (of a positive
                 one). Linear where not given.
         """
@@ -187,8 +190,9 @@ class Outlook:
         columns = self._columns(x, cues)
         models, front = self.models, np.asarray(front, dtype=float).reshape(-1, len(self.models))
         if pending is not None and len(pending):
-            believed = np.stack([model.warp.back(model.predict(pending)[0]) for model in models], axis=1)
-            models, front = tuple(model.given(pending) for model in models), np.vstack([front, believed])
+            running = self._columns(pending, pending_cues)
+            believed = np.stack([model.warp.back(model.predict(running)[0]) for model in models], axis=1)
+            models, front = tuple(model.given(running) for model in models), np.vstack([front, believed])
         excesses = []
         for number, (model, scale) in enumerate(zip(models, scales, strict=True)):
             mean, deviation = model.predict(columns)

@@ -51,6 +51,7 @@ class Wish:
         seconds: Of full rows, what they cost; None where all cost the same.
         cost_exponent: By which power of the cost the improvement is divided.
         possible: Whether a full row can be evaluated at all; None where all can.
+        cues: Of N full rows cheap measures, N×K, that objectives and constraints are nearly linear in.
         population: Designs in a generation of the inner evolution.
         generations: Its generations.
     """
@@ -61,6 +62,7 @@ class Wish:
     seconds: Callable[[np.ndarray], np.ndarray] | None = None
     cost_exponent: float = 1.0
     possible: Callable[[np.ndarray], bool] | None = None
+    cues: Callable[[np.ndarray], np.ndarray] | None = None
     population: int = 400
     generations: int = 12
 
@@ -93,10 +95,17 @@ class Choosing:
         rows = self._candidates()
         if len(rows) == 0:
             return None
-        x = self.domain.encode(rows)
-        pending = self.domain.encoding.encode_positions(history.pending)
-        worth = self.outlook.improvement(x, self.front, self.reference, pending=pending, scales=self.wish.scales)
-        worth = self._if_feasible(x, worth)
+        x, cues = self.domain.encode(rows), self._cues(rows)
+        worth = self.outlook.improvement(
+            x,
+            self.front,
+            self.reference,
+            cues,
+            pending=self.domain.encoding.encode_positions(history.pending),
+            pending_cues=self._cues(self.domain.full(history.pending)),
+            scales=self.wish.scales,
+        )
+        worth = self._if_feasible(x, cues, worth)
         if self.wish.seconds is not None:
             some = np.argsort(-worth, kind="stable")[:PRICED]
             seconds = np.maximum(np.asarray(self.wish.seconds(rows[some]), dtype=float), LEAST_SECONDS)
@@ -125,10 +134,29 @@ class Choosing:
         places, quality = places[kept], quality[kept]
         return np.asarray(places[np.sort(ranked(quality)[: FRONT[len(self.signs)]])])
 
-    @property
+    @cached_property
     def front(self) -> np.ndarray:
-        """K×M values of the front in own units."""
-        return np.asarray(self.history.values[self.front_places])
+        """K×M values in own units of the front that what is new has to add to: what is within reach counts as well."""
+        import moocore
+
+        found = np.vstack([self.history.values[self.front_places], self._prospects()])
+        if len(found) == len(self.front_places):
+            return found
+        quality = found * self.signs
+        kept = np.flatnonzero(moocore.is_nondominated(quality, maximise=True))
+        return np.asarray(found[kept[np.sort(ranked(quality[kept])[: FRONT[len(self.signs)]])]])
+
+    def _prospects(self) -> np.ndarray:
+        """What is expected of all that was begun and may be finished, P×M in own units."""
+        history = self.history
+        if history.within_reach is None or not history.within_reach.any():
+            return np.zeros((0, len(self.signs)))
+        values, noise = history.values[history.own :], history.noise[history.own :]
+        some = history.within_reach & np.isfinite(values).all(axis=1)
+        positions = history.positions[history.own :][some]
+        x, cues = self.domain.encoding.encode_positions(positions), self._cues(self.domain.full(positions))
+        middle, _ = self.outlook.interval(x, 0.0, cues)
+        return np.where(noise[some] > 0, middle, values[some])
 
     @cached_property
     def signs(self) -> np.ndarray:
@@ -150,10 +178,14 @@ class Choosing:
 
     def _outlook(self, values: np.ndarray, noise: np.ndarray, maximise: Sequence[bool], plain: bool = False) -> Outlook:
         encoding = self.domain.encoding
-        x = encoding.encode_positions(self.history.positions[: len(values)])
-        return surrogates(encoding, Known(x, values, noise, self.history.own), maximise, plain)
+        positions = self.history.positions[: len(values)]
+        x, cues = encoding.encode_positions(positions), self._cues(self.domain.full(positions))
+        return surrogates(encoding, Known(x, values, noise, self.history.own, cues), maximise, plain)
 
-    def _if_feasible(self, x: np.ndarray, worth: np.ndarray) -> np.ndarray:
+    def _cues(self, rows: np.ndarray) -> np.ndarray | None:
+        return None if self.wish.cues is None else self.wish.cues(rows)
+
+    def _if_feasible(self, x: np.ndarray, cues: np.ndarray | None, worth: np.ndarray) -> np.ndarray:
         """What designs are worth by how likely they meet the constraints; that alone while no trial has met them."""
         chance = np.ones(len(x))
         for violation in self.history.violations.T:
@@ -165,7 +197,7 @@ class Choosing:
                 model = self._outlook(column, np.zeros_like(column), [False], plain=True)
             except SurrogateError:  # too few
                 continue
-            expected = model.predict(x)
+            expected = model.predict(x, cues)
             limit = model.models[0].warp.forth(np.zeros(1))
             chance *= ndtr((expected.mean[:, 0] - limit) / np.maximum(expected.sd[:, 0], 1e-9))
         if not self.feasible.any() and np.ptp(chance) > 0:
@@ -180,12 +212,13 @@ class Choosing:
             rows, places, encoded = whole(domain)
             fresh = np.ones(len(rows), dtype=bool)
             fresh[[places[key] for key in self.history.taken if key in places]] = False
-            rows, promise = rows[fresh], self._promise(encoded[fresh], members=len(FREEDOMS))
+            rows = rows[fresh]
+            promise = self._promise(rows, encoded[fresh], members=len(FREEDOMS))
         else:
             near = domain.neighbours(members, self.rng, NEIGHBOURS)
             found = evolve(
                 domain.operators(),
-                lambda rows: self._promise(domain.encode(rows)),
+                lambda rows: self._promise(rows, domain.encode(rows)),
                 self.rng,
                 first=np.concatenate([members, near]),
                 population=self.wish.population,
@@ -195,7 +228,7 @@ class Choosing:
             near = self._fresh(near)
             joined = np.concatenate([self._fresh(found.rows), near])
             rows = domain.distinct(joined)
-            promise = self._promise(domain.encode(rows))
+            promise = self._promise(rows, domain.encode(rows))
         return self._hopeful(rows, promise)
 
     def _hopeful(self, rows: np.ndarray, promise: np.ndarray) -> np.ndarray:
@@ -217,9 +250,9 @@ class Choosing:
         worth = expected_improvement(hinges, front[ranked(front)[:LOOKED_AT]], corner)
         return np.asarray(rows[some[np.argsort(-worth, kind="stable")[:limit]]])
 
-    def _promise(self, x: np.ndarray, members: int = 1) -> np.ndarray:
-        """How good designs may be in a rough look, N×M on the warped axes."""
-        rough = self.outlook.rough(x, members)
+    def _promise(self, rows: np.ndarray, x: np.ndarray, members: int = 1) -> np.ndarray:
+        """How good designs, encoded as x, may be in a rough look, N×M on the warped axes."""
+        rough = self.outlook.rough(x, members, self._cues(rows))
         return np.asarray(rough.mean + HOPE * rough.sd)
 
     def _fresh(self, rows: np.ndarray) -> np.ndarray:

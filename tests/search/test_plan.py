@@ -33,13 +33,13 @@ from nas.search.plan import (
     epochs_begun,
     plan,
     plan_without_costs,
-    rung_epochs,
     rungs_of,
     trials_that_fit,
 )
 from nas.search.probe import FEWEST_DESIGNS, PROBE_EPOCHS, PROBE_SECONDS, Scale, spread_designs, try_designs
 from nas.search.rule import SUPERNET_STEPS, may_pay, supernet_seconds
 from nas.space import SearchSpace, load_space
+from nas.train import rung_epochs
 
 SPACE = make_space()
 LARGE, UNSHARED = load_space("convnet"), load_space("resnet")
@@ -68,6 +68,25 @@ def test_rungs_are_epochs_over_powers_of_the_reduction(epochs: int, reduction: i
     assert rung_epochs(epochs, reduction) == rungs
 
 
+@pytest.mark.parametrize(
+    ("epochs", "steps", "rungs"),
+    [
+        (3, 250, (0.333, 1)),
+        (2, 250, (0.667,)),
+        (2, 300, (0.222, 0.667)),
+        (1, 100, ()),
+        (1, 1000, (0.111, 0.333)),
+        (9, 1000, (1, 3)),
+        (5, 180, (1,)),
+    ],
+)
+def test_a_short_training_of_much_data_is_judged_amid_an_epoch(
+    epochs: int, steps: int, rungs: tuple[float, ...]
+) -> None:
+    """Where there would be fewer than two rungs, and 60 steps at least tell something."""
+    assert rung_epochs(epochs, 3, steps) == rungs
+
+
 @given(st.integers(1, 500), st.integers(2, 9))
 def test_each_rung_is_the_next_over_the_reduction(epochs: int, reduction: int) -> None:
     ends = [*rung_epochs(epochs, reduction), epochs]
@@ -80,10 +99,10 @@ def test_a_network_that_comes_trained_has_no_rungs_and_neither_has_a_recipe_that
     own = OwnModule("net.py", "make", {}, weights="net.safetensors")
     module = Choice(FAMILY, "architecture", ("net.py:make",))
     trained = SearchSpace("mine", FAMILY, "", (module,), module=own)
-    assert rungs_of(recipe_of(trials=20), LARGE) == (1, 3)
-    assert rungs_of(recipe_of(trials=20), trained) == ()
-    assert rungs_of(recipe_of(trials=20), replace(trained, module=replace(own, weights=None))) == (1, 3)
-    assert rungs_of(recipe_of(trials=20, guided={"rungs": False}), LARGE) == ()
+    assert rungs_of(recipe_of(trials=20), LARGE, 100) == (1, 3)
+    assert rungs_of(recipe_of(trials=20), trained, 100) == ()
+    assert rungs_of(recipe_of(trials=20), replace(trained, module=replace(own, weights=None)), 100) == (1, 3)
+    assert rungs_of(recipe_of(trials=20, guided={"rungs": False}), LARGE, 100) == ()
 
 
 def test_what_successive_halving_leaves_of_a_training() -> None:
