@@ -85,6 +85,12 @@ CHOICES: Mapping[str, CompressionChoice] = MappingProxyType(
 # The value of each choice where a design does not name it: the step is left out.
 IDENTITY: Mapping[str, Value] = MappingProxyType({name: choice.identity for name, choice in CHOICES.items()})
 
+# Choices that change how a network is trained or what is pruned, but hardly what the file computes.
+TRAINED_OTHERWISE = frozenset({
+    "calibration", "distillation", "distillation_temperature", "distillation_weight", "pruning_criterion",
+    "quantisation_aware",
+})  # fmt: skip
+
 # Bits of (weights, activations) that there is a way to carry out.
 BITS = ((32, 32), (16, 32), (16, 16), (8, 32), (8, 16), (8, 8), (4, 32), (4, 16), (4, 8))
 

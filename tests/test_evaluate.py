@@ -387,7 +387,9 @@ def test_what_a_design_inherits_counts_at_the_end_and_for_its_yardstick(tmp_path
 @pytest.mark.parametrize("until", [-1, 3])
 def test_a_rung_that_the_budget_does_not_have_is_refused(until: int, evaluator: Evaluator) -> None:
     result = evaluator.evaluate(EvalRequest(0, make_design(), 0, until=until))
-    assert result.reason == Reason("refused", f"a rung must have more than 0 and up to 2 epochs, the whole budget, but got {until}")
+    assert result.reason == Reason(
+        "refused", f"a rung must have more than 0 and up to 2 epochs, the whole budget, but got {until}"
+    )
 
 
 def test_a_network_with_its_own_weights_is_known_before_but_has_no_rungs(tmp_path: Path) -> None:

@@ -210,7 +210,10 @@ class Choosing:
         return self.fans.most_promising(tally.trained, tally.designs | busy, teacher, MOST_FANS, known.best_first)
 
     def promotions(self, records: Sequence[TrialRecord]) -> list[Proposal]:
-        """The stopped trainings that would go on now."""
+        """The stopped trainings that would go on now; where time is limited and worth can be told, all that wait.
+
+        Halving does not know what they are worth, and what is new has to add to all of them.
+        """
         tally = self.insight.tally.of(records)
         found, waiting = [], tally.waiting
         untrained = sorted(number for number, own in waiting.items() if own.epochs == 0)[-MOST_WAITING:]
@@ -219,6 +222,8 @@ class Choosing:
             numbers = [number for number, own in waiting.items() if own.epochs == epochs and number in there]
             if numbers:
                 reduction = self.insight.recipe.guided.reduction
+                if self.insight.timed and self.insight.knowledge(records) is not None:
+                    reduction = 1
                 for number in promotable(numbers, there, self.insight.maximise, reduction, self.insight.logs):
                     found.append(Proposal(tally.records[number].design, "promotion", number))
         return found + [Proposal(tally.records[number].design, "promotion", number) for number in untrained]
@@ -242,12 +247,15 @@ class Choosing:
         return None
 
     def _costs_alike(self, design: Design, tally: Tally) -> list[float]:
-        """The costs of a measured file that is shaped as a design's would be; NaN for qualities, and where none is."""
-        alike = tally.shapes.get(shape(design))
-        return [NAN if alike is None or o.maximise else alike.value(o.key) for o in self.insight.objectives]
+        """The costs of a file that is shaped as a design's would be; NaN for qualities, and where none is known."""
+        own = shape(design)
+        if (measured := tally.shapes.get(own)) is not None:
+            return [NAN if o.maximise else measured.value(o.key) for o in self.insight.objectives]
+        looked = tally.looked.get(own)
+        return [NAN] * len(self.insight.objectives) if looked is None else self.insight.known_costs(looked)
 
     def _costs(self, proposal: Proposal, tally: Tally) -> list[float]:
         """The objectives that are known of a proposal already: the costs of a stopped training; NaN for the others."""
         if proposal.parent is None:
-            return [NAN] * len(self.insight.objectives)
+            return self._costs_alike(proposal.design, tally)
         return self.insight.known_costs(tally.records[proposal.parent])

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nas.choice import Choice
+from nas.compression import TRAINED_OTHERWISE, split_name
 from nas.design import Design, Value
 from nas.space import SearchSpace
 from nas.surrogate.encode import Column, Encoding
@@ -17,10 +19,21 @@ REMEMBERED = 40_000
 def columns_of(space: SearchSpace) -> tuple[Column, ...]:
     """The space's choices as the surrogates see them; those of one value say nothing."""
     return tuple(
-        Column(choice.name, values=choice.values, ordered=choice.ordered, conditional=bool(choice.when))
+        Column(
+            choice.name,
+            values=choice.values,
+            ordered=choice.ordered,
+            conditional=bool(choice.when),
+            costless=is_costless(choice),
+        )
         for choice in space.choices
         if len(choice.values) > 1
     )
+
+
+def is_costless(choice: Choice) -> bool:
+    """Whether no cost of a design depends on a choice."""
+    return choice.group == "compression" and split_name(choice.name)[1] in TRAINED_OTHERWISE
 
 
 def row_of(design: Design) -> Mapping[str, Value]:

@@ -60,7 +60,10 @@ class Evaluation:
         if may_give_up:
             record = self._screened(judging, record, records)
         if record.outcome is Outcome.MEASURED and judging.foresees(records(), record):
-            record = yield from self._partly(record, replace(request, until=0))
+            if alike := judging.looked_alike(records(), record.design):
+                record = replace(record, outcome=Outcome.STOPPED, quantities=(*alike, *record.quantities))
+            else:
+                record = yield from self._partly(record, replace(request, until=0))
             if record.outcome is Outcome.STOPPED:
                 record = replace(record, outcome=Outcome.MEASURED)
                 if may_give_up:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import islice
 
 from nas.choice import combinations
-from nas.compression import choices_made, split_name
+from nas.compression import TRAINED_OTHERWISE, choices_made, split_name
 from nas.design import Design, Value
 from nas.outcome import Outcome
 from nas.record import TrialRecord
@@ -21,11 +21,6 @@ from nas.space import SearchSpace
 
 # Of an architecture with more compressions than this, so many drawn at random.
 MOST_COMPRESSIONS = 400
-# Choices that change how a network is trained or what is pruned, but hardly what the file computes.
-TRAINED_OTHERWISE = frozenset({
-    "calibration", "distillation", "distillation_temperature", "distillation_weight", "pruning_criterion",
-    "quantisation_aware",
-})  # fmt: skip
 # So many compressions are remembered at most; those of architectures that nobody asks for go first.
 REMEMBERED = 12_000
 

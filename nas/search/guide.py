@@ -14,6 +14,7 @@ which the best go on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from nas.record import TrialRecord
 from nas.search.choosing import Choosing
 from nas.search.insight import Insight
 from nas.search.judging import Judging
-from nas.search.knowledge import scales_of
+from nas.search.knowledge import costs_among, scales_of
 from nas.search.parameters import Parameters
 from nas.search.predictor_sampler import Observation
 from nas.search.samplers import SamplerHints
@@ -66,17 +67,22 @@ class Guide:
         def possible(params: Mapping[str, Any]) -> bool:
             return self.insight.can_be_built(self.insight.space.completed(parameters.decode(params)))
 
-        can_be = None if rough is None else possible
-        facts = self.insight.facts
-        cues = None if facts is None else facts.of_parameters(parameters)
+        hints = SamplerHints(possible=None if rough is None else possible, costs=costs_among(self.insight.objectives))
+        if (facts := self.insight.facts) is not None:
+            hints = replace(hints, cues=facts.of_parameters(parameters), cue_roles=facts.cues.roles)
         if known is None:
-            return SamplerHints(seconds=roughly if timed and rough is not None else None, possible=can_be, cues=cues)
+            return replace(hints, seconds=roughly if timed and rough is not None else None)
         observations = tuple(
             Observation(parameters.known_params(design), values, sd, waits)
             for design, values, sd, waits in known.estimates()
         )
-        reference, scales = tuple(known.reference), scales_of(self.insight.objectives)
-        return SamplerHints(observations, seconds if timed else None, reference, scales, can_be, cues)
+        return replace(
+            hints,
+            known=observations,
+            seconds=seconds if timed else None,
+            reference=tuple(known.reference),
+            scales=scales_of(self.insight.objectives),
+        )
 
     def label(self, records: Sequence[TrialRecord], record: TrialRecord) -> str | None:
         """What the training of a trial starts from, as its record says it."""

@@ -15,9 +15,10 @@ from nas.networks import Start
 from nas.outcome import Quantity
 from nas.recipe import Recipe
 from nas.record import TrialRecord
+from nas.search.cues import Cues
 from nas.search.encoder import Encoder
 from nas.search.foreseen import known_cost
-from nas.search.knowledge import Cues, Knowledge
+from nas.search.knowledge import Knowledge
 from nas.search.network_facts import NetworkFacts
 from nas.search.opening import Opening
 from nas.search.rough import RoughCosts

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nas.design import Design
-from nas.outcome import Quantity, Reason
-from nas.proxies import RUNG_ACCURACY, rung_accuracy
+from nas.outcome import How, Quantity, Reason
+from nas.proxies import RUNG_ACCURACY, UNTRAINED, rung_accuracy
 from nas.record import TrialRecord
+from nas.search.fans import shape
 from nas.search.foreseen import known_cost
 from nas.search.insight import Insight
 from nas.search.rungs import standing
@@ -124,6 +125,13 @@ class Judging:
             return False
         looks, trainings = (float(np.median(seconds)) for seconds in (tally.looks or [0.0], tally.trainings))
         return looks < FORESEEING_SHARE * trainings
+
+    def looked_alike(self, records: Sequence[TrialRecord], design: Design) -> tuple[Quantity, ...]:
+        """What an untrained network of the same shape was found to cost; nothing where none was looked at."""
+        looked = self.insight.tally.of(records).looked.get(shape(design))
+        if looked is None:
+            return ()
+        return tuple(q for q in looked.quantities if q.name.startswith(UNTRAINED) or q.how is How.COUNTED)
 
     def gates(self, records: Sequence[TrialRecord], record: TrialRecord) -> tuple[float, ...]:
         """The rungs that a trial still has before it: none where its network is trained, or where it is to be kept."""

@@ -7,7 +7,7 @@ unexplained as its noise. It feeds the surrogate and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,7 @@ from nas.outcome import How, Quantity
 from nas.proxies import PREDICTED, prediction
 from nas.recipe import Recipe
 from nas.record import TrialRecord
+from nas.search.cues import Cues
 from nas.search.durations import Durations
 from nas.search.encoder import Encoder
 from nas.search.foreseen import known_cost
@@ -45,9 +46,6 @@ LEAST_SPREAD = 0.05
 
 # So many trials, evenly spaced over the study, tell how long others take.
 TIMED = 1000
-
-# Cheap measures of designs, N×K, that accuracies or costs are nearly linear in.
-Cues = Callable[[Sequence[Design]], np.ndarray]
 
 
 class Knowledge:
@@ -87,7 +85,7 @@ class Knowledge:
         self.stopped = np.array(sorted(stopped), dtype=int)
         self.values, self.noise = self._values()
         trials = np.concatenate([self.measured, self.stopped])
-        self.outlook = self._surrogates(trials, self.values, self.noise, self.maximise, len(self.measured), cues)
+        self.outlook = self._surrogates(trials, self.values, self.noise, self.objectives, len(self.measured), cues)
         self.feasible = self.measured[tally.feasible.has(self.measured)]
         self.points = tally.values.rows(self.feasible)
         self.front = self.points[non_dominated(self.points, self.maximise)]
@@ -97,7 +95,7 @@ class Knowledge:
         trials: np.ndarray,
         values: np.ndarray,
         noise: np.ndarray,
-        maximise: Sequence[bool],
+        objectives: Sequence[Objective],
         own: int,
         cues: Cues | None = None,
     ) -> Outlook:
@@ -106,9 +104,10 @@ class Knowledge:
         def designs(places: np.ndarray) -> list[Design]:
             return [self.tally.records[number].design for number in trials[places].tolist()]
 
-        cued = None if cues is None else lambda places: cues(designs(places))
-        known = Known(lambda places: self.encoder.encode(designs(places)), values, noise, own, cued)
-        return surrogates(self.encoder.encoding, known, maximise)
+        costs = costs_among(objectives)
+        cued, roles = (None, None) if cues is None else (lambda places: cues.of(designs(places)), cues.roles)
+        known = Known(lambda places: self.encoder.encode(designs(places)), values, noise, own, cued, roles, costs)
+        return surrogates(self.encoder.encoding, known, [objective.maximise for objective in objectives])
 
     @cached_property
     def prospects(self) -> np.ndarray:
@@ -276,7 +275,7 @@ class Knowledge:
         return tuple(factors)
 
     def _cues(self, designs: Sequence[Design]) -> np.ndarray | None:
-        return None if self.cues is None else self.cues(designs)
+        return None if self.cues is None else self.cues.of(designs)
 
     def _values(self) -> tuple[np.ndarray, np.ndarray]:
         """Objectives of all that is learned from, N×M with NaN where unknown, and their standard deviations."""
@@ -324,8 +323,8 @@ class Knowledge:
                 continue
             trials, known = values.trials, values.rows(values.trials)
             try:
-                none, maximise = np.zeros_like(known), [constraint.quantity.maximise]
-                models[constraint.key] = self._surrogates(trials, known, none, maximise, len(trials), self.cues)
+                none, quantity = np.zeros_like(known), [constraint.quantity]
+                models[constraint.key] = self._surrogates(trials, known, none, quantity, len(trials), self.cues)
             except SurrogateError:  # constant: it is the same for all designs
                 continue
         return models
@@ -334,6 +333,11 @@ class Knowledge:
 def scales_of(objectives: Sequence[Objective]) -> tuple[str, ...]:
     """The axes of the hypervolume, see ``nas.front.Reference``."""
     return tuple("log" if o.kind.log_axis and not o.maximise else "linear" for o in objectives)
+
+
+def costs_among(objectives: Sequence[Objective]) -> list[bool]:
+    """For each objective whether it is a cost of the network as it is; a person's own may depend on anything."""
+    return [not objective.maximise and not objective.kind.own for objective in objectives]
 
 
 def _evenly(numbers: Sequence[int], most: int) -> list[int]:

@@ -1,7 +1,8 @@
 """What designs' networks compute, write and hold, as cues for surrogates: known of every design before any trial.
 
-Latency, size and accuracy are nearly linear in the logarithms of these facts: of 186 convnets on Fashion-MNIST a line
-explains nine tenths of what their latencies and errors differ by, where regressions on choices alone need dozens of
+Of 186 random convnets on Fashion-MNIST a line in the logarithms of some facts explains 86 % of what the logarithms of
+their errors differ by. Their latencies, and those of pruned ones, add up from a call's overhead, layers, written values
+and multiply-adds, but for 15 %, as soon as a dozen were measured. Regressions on choices alone need many times as many
 trials to tell that a flattened map makes a wide classifier. A pruned network counts as the narrower one that it is.
 """
 
@@ -12,25 +13,26 @@ from typing import Any
 
 import numpy as np
 
-from nas.compression import split_name
 from nas.design import Design, Value
 from nas.families.outline import Outlines
 from nas.families.registry import find_family
+from nas.search.cues import Cues
 from nas.search.parameters import Parameters
 from nas.search.rough import MACS_PER_VALUE
 from nas.space import SearchSpace
+from nas.surrogate.cues import Role
 
 Column = Sequence[Value | None]
-# Of each fact by which power of the widths it grows, as pruning makes all of them narrower.
-FACTS = {
-    "macs": 2,
-    "weights": 2,
-    "written": 1,
-    "features": 1,
-    "last_channels": 1,
-    "last_positions": 0,
-    "layers": 0,
-}
+PRUNING = "pruning_ratio"
+# Facts whose logarithms tell of accuracies, and those that costs add up from; each with the power of the widths that it
+# grows with, as pruning makes all of them narrower.
+TELLING = {"weights": 2, "written": 1, "features": 1, "last_channels": 1, "last_positions": 0}
+ADDING_UP = {"layers": 0, "written": 1, "macs": 2, "weights": 2}
+# So many designs are remembered at most.
+REMEMBERED = 40_000
+QUALITY: Role = "quality"
+AMOUNT: Role = "amount"
+ROLES = (QUALITY,) * len(TELLING) + (AMOUNT,) * len(ADDING_UP)
 
 
 class NetworkFacts:
@@ -47,12 +49,24 @@ class NetworkFacts:
         self.family = find_family(space.family)
         self.input_shape = input_shape
         self.classes = classes
+        self._known: dict[str, np.ndarray] = {}
 
-    def cues(self, designs: Sequence[Design]) -> np.ndarray:
-        """Logarithms of N designs' facts, N×7; NaN where the network cannot be built."""
-        names = self._names
-        rows = [{**design.architecture, **design.compression} for design in designs]
-        return self._cues({name: [row.get(name) for row in rows] for name in names}, len(designs))
+    @property
+    def cues(self) -> Cues:
+        """The facts as cues of designs."""
+        return Cues(self.of, ROLES)
+
+    def of(self, designs: Sequence[Design]) -> np.ndarray:
+        """The cues of N designs, N×K; NaN where the network cannot be built."""
+        new = {design.digest: design for design in designs if design.digest not in self._known}
+        if new:
+            if len(self._known) + len(new) > REMEMBERED:
+                self._known.clear()
+                new = {design.digest: design for design in designs}
+            rows = [{**design.architecture, PRUNING: design.step(PRUNING)} for design in new.values()]
+            found = self._cues({name: [row.get(name) for row in rows] for name in (*self.family.rules, PRUNING)})
+            self._known |= dict(zip(new, found, strict=True))
+        return np.array([self._known[design.digest] for design in designs]).reshape(len(designs), len(ROLES))
 
     def costs(self, designs: Sequence[Design]) -> np.ndarray:
         """What N designs cost to train against each other (see ``nas.search.rough``); infinite where it can't be."""
@@ -61,7 +75,7 @@ class NetworkFacts:
         return np.where(outlines.possible, outlines.written + outlines.macs / MACS_PER_VALUE, np.inf)
 
     def of_parameters(self, parameters: Parameters) -> Callable[[Mapping[str, Sequence[Any]]], np.ndarray]:
-        """``cues`` of designs that are given by parameter, whether it plays a part in them or not."""
+        """``of`` designs that are given by parameter, whether it plays a part in them or not."""
 
         def cues(given: Mapping[str, Sequence[Any]]) -> np.ndarray:
             count = len(next(iter(given.values())))
@@ -80,27 +94,20 @@ class NetworkFacts:
                     known = set(allowed)
                     column = [v if g in known else None for v, g in zip(column, columns[gate], strict=True)]
                 columns[choice.name] = column
-            return self._cues(columns, count)
+            return self._cues(columns)
 
         return cues
-
-    @property
-    def _names(self) -> list[str]:
-        pruning = (c.name for c in self.space.choices if split_name(c.name)[1] == "pruning_ratio")
-        return [*(c.name for c in self.space.choices if c.group == "architecture"), *pruning]
 
     def _outlines(self, columns: Mapping[str, Column]) -> Outlines:
         return self.family.outlines(columns, self.input_shape, self.classes)
 
-    def _cues(self, columns: Mapping[str, Column], count: int) -> np.ndarray:
+    def _cues(self, columns: Mapping[str, Column]) -> np.ndarray:
         outlines = self._outlines({name: columns[name] for name in self.family.rules if name in columns})
-        kept = np.ones(count)
-        for name, column in columns.items():
-            if name == "pruning_ratio":
-                kept = 1 - np.array([0.0 if value is None else float(value) for value in column])
-        facts = np.stack([np.log(np.maximum(getattr(outlines, fact), 1.0)) for fact in FACTS], axis=1)
-        facts += np.log(kept)[:, None] * np.array(list(FACTS.values()))
-        return np.where(outlines.possible[:, None], facts, np.nan)
+        pruned = columns.get(PRUNING, [0.0] * len(outlines.possible))
+        kept = 1 - np.array([0.0 if value is None else float(value) for value in pruned])
+        telling = [np.log(np.maximum(getattr(outlines, f) * kept**power, 1.0)) for f, power in TELLING.items()]
+        amounts = [getattr(outlines, fact) * kept**power for fact, power in ADDING_UP.items()]
+        return np.where(outlines.possible[:, None], np.stack([*telling, *amounts], axis=1), np.nan)
 
 
 def network_facts(space: SearchSpace, input_shape: tuple[int, int, int], classes: int) -> NetworkFacts | None:

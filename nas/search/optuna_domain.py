@@ -29,13 +29,13 @@ _ACTIVITIES: OrderedDict[Any, Activity] = OrderedDict()
 _MISSING = "\0 missing"
 
 
-def column_of(name: str, distribution: BaseDistribution, conditional: bool = False) -> Column:
+def column_of(name: str, distribution: BaseDistribution, conditional: bool = False, costless: bool = False) -> Column:
     """A parameter as a column."""
     if isinstance(distribution, CategoricalDistribution):
-        return Column(name, values=tuple(distribution.choices), conditional=conditional)
+        return Column(name, values=tuple(distribution.choices), conditional=conditional, costless=costless)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     low, high = distribution.low, distribution.high
-    return Column(name, low=low, high=high, log=distribution.log, conditional=conditional)
+    return Column(name, low=low, high=high, log=distribution.log, conditional=conditional, costless=costless)
 
 
 def value_of(distribution: BaseDistribution, value: Any) -> Any:
@@ -89,6 +89,7 @@ def domain_of(
     space: Mapping[str, BaseDistribution],
     positions: np.ndarray,
     active: Callable[[Params], Collection[str]] | None,
+    costless: Collection[str] = (),
 ) -> Domain:
     """The designs of a space.
 
@@ -96,6 +97,7 @@ def domain_of(
         space: Its parameters.
         positions: Those of all trials, from which is learned what plays a part where.
         active: Of all parameters those that do; where given it is asked instead.
+        costless: Parameters that no cost depends on.
     """
     plain = [column_of(name, distribution) for name, distribution in space.items()]
     if active is None:
@@ -104,7 +106,7 @@ def domain_of(
         activity = _remembered(space, plain, active)
     axes = []
     for (name, distribution), conditional in zip(space.items(), activity.conditional, strict=True):
-        axes.append(_axis(column_of(name, distribution, conditional), distribution))
+        axes.append(_axis(column_of(name, distribution, conditional, name in costless), distribution))
     return Domain(axes, activity)
 
 

@@ -29,6 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.errors import SurrogateError
 from nas.search.optuna_domain import columns_of, domain_of, params_of
 from nas.search.told_trials import remembered_positions, told_trials
+from nas.surrogate.cues import Role
 from nas.surrogate.domain import Domain
 from nas.surrogate.history import History
 from nas.surrogate.one_thread import one_thread
@@ -73,9 +74,13 @@ class PredictorSampler(BaseSampler):
         known: Observations beside the study's own, as noisy as they say.
         seconds: What designs cost, of N parameter sets N seconds; the improvement by second is maximised.
         possible: Whether a parameter set can be evaluated at all, cheap to tell; others are passed over.
-        cues: Cheap measures that the objectives are nearly linear in, such as what a network computes: given by
-            parameter the values of N parameter sets (of all parameters that trials have had, whether they play a part
-            or not), N×K numbers, NaN where unknown.
+        cues: Cheap measures that help the surrogates, such as what a network computes: given by parameter the values
+            of N parameter sets (of all parameters that trials have had, whether they play a part or not), N×K numbers,
+            NaN where unknown.
+        cue_roles: What each cue is to the objectives: all are nearly linear in it (``any``, where not given), those
+            that are maximised are (``quality``), or those that are minimised add up from it (``amount``).
+        costs: For each objective whether it is a cost; those that are minimised are where not given.
+        costless: Parameters that no cost depends on, such as how a network is trained.
         active: Which of all parameters play a part; learned from the trials where not given.
         reference: The hypervolume's reference point in own units; where not given a little worse than the worst
             trial that is no outlier.
@@ -105,6 +110,9 @@ class PredictorSampler(BaseSampler):
         space_filling: bool = True,
         possible: Callable[[Mapping[str, Any]], bool] | None = None,
         cues: Callable[[Mapping[str, Sequence[Any]]], np.ndarray] | None = None,
+        cue_roles: Sequence[Role] | None = None,
+        costs: Sequence[bool] | None = None,
+        costless: Collection[str] = (),
         population: int = 400,
         generations: int = 12,
     ) -> None:
@@ -128,6 +136,9 @@ class PredictorSampler(BaseSampler):
         self.space_filling = space_filling
         self.possible = possible
         self.cues = cues
+        self.cue_roles = cue_roles
+        self.costs = costs
+        self.costless = frozenset(costless)
         self.population = population
         self.generations = generations
 
@@ -189,7 +200,7 @@ class PredictorSampler(BaseSampler):
             raise ValueError(
                 f"PredictorSampler works with 1 to {MOST_OBJECTIVES} objectives, but the study has {count}; use NSGA-II"
             )
-        for name, given in (("reference", self.reference), ("scales", self.scales)):
+        for name, given in (("reference", self.reference), ("scales", self.scales), ("costs", self.costs)):
             if given is not None and len(given) != count:
                 raise ValueError(f"{name} must have one entry an objective, {count}, but has {len(given)}")
 
@@ -206,7 +217,7 @@ class _Asked:
         self.maximise = [direction == StudyDirection.MAXIMIZE for direction in study.directions]
         trials = _without(study.get_trials(deepcopy=False), trial.number)
         told = told_trials(space, trials, len(self.maximise))
-        self.domain: Domain = domain_of(space, told.positions, sampler.active)
+        self.domain: Domain = domain_of(space, told.positions, sampler.active, sampler.costless)
         self.taken = told.taken
         self.tried, self.pending = told.positions, told.positions[told.running]
         self.own = told.positions[told.complete]
@@ -259,6 +270,8 @@ class _Asked:
             sampler.cost_exponent,
             None if possible is None else lambda row: possible(self._params(row)),
             None if cues is None else lambda rows: cues(columns_of(self.space, self.domain, rows)),
+            sampler.cue_roles,
+            sampler.costs,
             sampler.population,
             sampler.generations,
         )

@@ -14,9 +14,11 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
+from nas.search.encoder import is_costless
 from nas.search.parameters import Parameter, Parameters
 from nas.search.predictor_sampler import Observation, PredictorSampler
 from nas.search.quiet import quiet
+from nas.surrogate.cues import Role
 
 # Trials drawn at random before the model-based samplers begin to model.
 STARTUP_TRIALS = 10
@@ -37,7 +39,9 @@ class SamplerHints:
         reference: Of the hypervolume, in the objectives' units.
         scales: Of its axes: ``linear`` or ``log``.
         possible: Whether a design's network can be built; None where that is not known.
-        cues: Of designs, given by parameter, cheap measures that objectives are nearly linear in.
+        cues: Of designs, given by parameter, cheap measures that help surrogates.
+        cue_roles: What each cue is to objectives.
+        costs: For each objective whether it is a cost of the network as it is.
     """
 
     known: Sequence[Observation] = ()
@@ -46,6 +50,8 @@ class SamplerHints:
     scales: Sequence[str] | None = None
     possible: Callable[[Mapping[str, Any]], bool] | None = None
     cues: Callable[[Mapping[str, Sequence[Any]]], np.ndarray] | None = None
+    cue_roles: Sequence[Role] | None = None
+    costs: Sequence[bool] | None = None
 
 
 def make_sampler(
@@ -82,6 +88,9 @@ def make_sampler(
                 scales=hints.scales,
                 possible=hints.possible,
                 cues=hints.cues,
+                cue_roles=hints.cue_roles,
+                costs=hints.costs,
+                costless=[one.name for one in parameters.by_choice.values() if is_costless(one.choice)],
                 fallback=TPESampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS),
             )
         if name == "tpe":

@@ -6,8 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-import numpy as np
-
 from nas.design import Design
 from nas.errors import StudyError
 from nas.measure.measurer import Measurer
@@ -15,12 +13,12 @@ from nas.pipeline import Pipeline
 from nas.record import StageResult, TrialRecord
 from nas.safety.json_text import read_json
 from nas.search.costs import steps_of
+from nas.search.cues import Cues, joined
 from nas.search.dry_run import costs_for
 from nas.search.encoder import row_of
 from nas.search.evaluation import Evaluate
 from nas.search.guide import Guide
 from nas.search.insight import Insight
-from nas.search.knowledge import Cues
 from nas.search.loop import Watcher
 from nas.search.network_facts import network_facts
 from nas.search.plan import Course, plan, plan_without_costs, rungs_of
@@ -131,22 +129,10 @@ def carry_out(
         way, why = shared.way(members, evaluate, watcher.progress)
         replace(decided, way=way).keep(folder)
         watcher.note(f"members of the supernet: {way}, as {why}")
-    cues = joined([of_facts, shared.cues, cues_of(prepared)])
+    cues = joined([of_facts, Cues.of_predictions(shared.cues), cues_of(prepared)])
     insight = Insight(prepared.space, prepared.recipe, rungs, cues, watcher.note, shared, rough, facts)
     guide = Guide(insight, way == "finetune")
     return Strategy(guide, (*starts, *((design, "supernet") for design in members)), shared.stage)
-
-
-def joined(given: Sequence[Cues | None]) -> Cues | None:
-    """All cues beside each other; None where there are none."""
-    parts = [cues for cues in given if cues is not None]
-    if not parts:
-        return None
-
-    def cues(designs: Sequence[Design]) -> np.ndarray:
-        return np.concatenate([part(designs) for part in parts], axis=1)
-
-    return cues
 
 
 def cues_of(prepared: Prepared) -> Cues | None:
@@ -156,10 +142,7 @@ def cues_of(prepared: Prepared) -> Cues | None:
         return None
     learned = warm.cues
 
-    def cues(designs: Sequence[Design]) -> np.ndarray:
-        return learned([row_of(design) for design in designs])
-
-    return cues
+    return Cues.of_predictions(lambda designs: learned([row_of(design) for design in designs]))
 
 
 def kept_plan(folder: StudyFolder) -> Decided | None:

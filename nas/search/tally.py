@@ -53,6 +53,7 @@ class Tally:
         gone_on: Trials whose training was gone on with.
         values: Of measured trials the objectives.
         feasible: Those of them that meet all constraints.
+        looked: Of designs that were looked at before their training, likewise.
         shapes: Of measured files, by what their costs depend on (see ``fans.shape``), the first trial's record.
         limited: Of each constraint, by its quantity's key, the quantity's value of the trials that have it.
         timed: Trials that tell how long others take.
@@ -85,6 +86,7 @@ class Tally:
         self.values = Table(len(self.objectives))
         self.feasible = Table(0)
         self.shapes: dict[Shape, TrialRecord] = {}
+        self.looked: dict[Shape, TrialRecord] = {}
         self.limited = {constraint.quantity.key: Table(1) for constraint in self.constraints}
         self.timed: set[int] = set()
         self.stopped: dict[int, Stopped] = {}
@@ -120,6 +122,7 @@ class Tally:
                 self.trainings.append(seconds)
         if (look := _look(record)) is not None:
             self.looks.append(look)
+            _first(self.looked, shape(record.design), record)
         if record.outcome not in (Outcome.STOPPED, Outcome.DUPLICATE) and not transient:
             self.ended.add(digest)
         if record.outcome is Outcome.SCREENED:

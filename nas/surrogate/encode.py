@@ -35,6 +35,7 @@ class Column:
         log: Whether a range is logarithmic.
         ordered: Whether neighbours among the values are alike; a range always is.
         conditional: Whether rows may lack it.
+        costless: Whether no cost depends on it, as on how a network is trained.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Column:
     log: bool = False
     ordered: bool = False
     conditional: bool = False
+    costless: bool = False
 
     @property
     def is_number(self) -> bool:
@@ -117,6 +119,11 @@ class Encoding:
     def groups(self) -> np.ndarray:
         """For each of the D numbers which column it belongs to, D integers."""
         return np.repeat(np.arange(len(self.columns)), [column.width for column in self.columns])
+
+    @property
+    def costly(self) -> np.ndarray:
+        """For each of the D numbers whether costs may depend on it."""
+        return np.repeat([not column.costless for column in self.columns], [column.width for column in self.columns])
 
     @property
     def kinds(self) -> np.ndarray:

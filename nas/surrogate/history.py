@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.errors import SurrogateError
+from nas.surrogate.cues import Role
 from nas.surrogate.domain import Domain
 from nas.surrogate.encode import Encoding
 from nas.surrogate.evolve import ranked
@@ -96,6 +97,8 @@ class Known:
         noise: N×M standard deviations; 0 for none.
         own: How many of the rows are the study's own.
         cues: See ``Outlook.fit``; or what gives them, as above.
+        roles: See there.
+        costs: See there.
     """
 
     x: np.ndarray | Callable[[np.ndarray], np.ndarray]
@@ -103,12 +106,14 @@ class Known:
     noise: np.ndarray
     own: int
     cues: np.ndarray | Callable[[np.ndarray], np.ndarray] | None = None
+    roles: Sequence[Role] | None = None
+    costs: Sequence[bool] | None = None
 
     def at(self, places: np.ndarray) -> LookedAt:
         """Some of it."""
         x = self.x(places) if callable(self.x) else self.x[places]
         cues = self.cues(places) if callable(self.cues) else None if self.cues is None else self.cues[places]
-        return LookedAt(x, self.values[places], self.noise[places], cues)
+        return LookedAt(x, self.values[places], self.noise[places], cues, self.roles, self.costs)
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,8 @@ class LookedAt:
     values: np.ndarray
     noise: np.ndarray
     cues: np.ndarray | None
+    roles: Sequence[Role] | None
+    costs: Sequence[bool] | None
 
 
 def surrogates(encoding: Encoding, known: Known, maximise: Sequence[bool], plain: bool = False) -> Outlook:
@@ -144,7 +151,9 @@ def surrogates(encoding: Encoding, known: Known, maximise: Sequence[bool], plain
 
 def _sought(encoding: Encoding, known: LookedAt, maximise: Sequence[bool], plain: bool) -> Outlook:
     """Fitted surrogates."""
-    digest = hashlib.sha256(repr((list(maximise), plain, encoding.columns, known.x.shape)).encode())
+    digest = hashlib.sha256(
+        repr((list(maximise), plain, encoding.columns, known.x.shape, known.roles, known.costs)).encode()
+    )
     for part in (known.x, known.values, known.noise, *(() if known.cues is None else (known.cues,))):
         digest.update(np.ascontiguousarray(part).tobytes())
     key = digest.hexdigest()
@@ -152,7 +161,15 @@ def _sought(encoding: Encoding, known: LookedAt, maximise: Sequence[bool], plain
         if (found := _SOUGHT.get(key)) is not None:
             return found
     outlook = Outlook.fit(
-        known.x, known.values, maximise, noise=known.noise, cues=known.cues, encoding=encoding, plain=plain
+        known.x,
+        known.values,
+        maximise,
+        noise=known.noise,
+        cues=known.cues,
+        roles=known.roles,
+        costs=known.costs,
+        encoding=encoding,
+        plain=plain,
     )
     outlook = outlook.unconditioned()  # kernels and axes are all that is asked of it; what it was fitted on is long
     with _LOCK:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from nas.errors import SurrogateError
+from nas.surrogate.cues import CueColumns, Role
 from nas.surrogate.encode import Encoding
 from nas.surrogate.improvement import Excess, expected_improvement, gap_excess, log_excess, normal_excess
 from nas.surrogate.model import HINT, Model, RoughModel, axes
@@ -34,17 +35,21 @@ class Outlook:
     Args:
         models: One an objective.
         maximise: For each objective whether more is better.
-        cue_middle: K means of the cues.
-        cue_spread: K deviations of the cues.
+        cues: What each model makes of the cues; empty without.
+        seen: For each model which of the D numbers of a design it looks at, as ones and zeros; None for all.
     """
 
     def __init__(
-        self, models: Sequence[Model], maximise: Sequence[bool], cue_middle: np.ndarray, cue_spread: np.ndarray
+        self,
+        models: Sequence[Model],
+        maximise: Sequence[bool],
+        cues: Sequence[CueColumns] = (),
+        seen: Sequence[np.ndarray | None] | None = None,
     ) -> None:
         self.models = tuple(models)
         self.signs = np.array([1.0 if more else -1.0 for more in maximise])
-        self.cue_middle = cue_middle
-        self.cue_spread = cue_spread
+        self.cues = tuple(cues)
+        self.seen = tuple([None] * len(models) if seen is None else seen)
 
     @classmethod
     def fit(
@@ -55,6 +60,8 @@ class Outlook:
         *,
         noise: np.ndarray | None = None,
         cues: np.ndarray | None = None,
+        roles: Sequence[Role] | None = None,
+        costs: Sequence[bool] | None = None,
         seed: int = 0,
         encoding: Encoding | None = None,
         plain: bool = False,
@@ -66,7 +73,10 @@ class Outlook:
             values: N×M in own units; NaN where unknown.
             maximise: M directions.
             noise: N×M standard deviations in own units; NaN or 0 for none.
-            cues: N×K cheap measures that each objective is nearly linear in.
+            cues: N×K cheap measures that help (``nas.surrogate.cues``).
+            roles: K of them; where not given each objective is nearly linear in every cue.
+            costs: For each objective whether it is a cost of the network as it is, however it was trained; where not
+                given all that are minimised are.
             seed: Of the choice of designs that parameters are sought on, where there are many.
             encoding: What made x; with it numbers of one choice are weighted together, and those that stand for the
                 same value of different choices.
@@ -76,25 +86,28 @@ class Outlook:
             SurrogateError: An objective has too few values, or they are all the same.
         """
         x = np.asarray(x, dtype=float)
+        costs = [not more and not plain for more in maximise] if costs is None else costs
+        costly = None if encoding is None or encoding.costly.all() else encoding.costly.astype(float)
+        seen = [costly if cost else None for cost in costs]
         groups = np.arange(x.shape[1]) if encoding is None else encoding.groups
         kinds = np.arange(x.shape[1]) if encoding is None else encoding.kinds
-        cues = np.zeros((len(x), 0)) if cues is None else np.asarray(cues, dtype=float)
-        middle = cues.mean(axis=0) if len(cues) else np.zeros(cues.shape[1])
-        spread = cues.std(axis=0) if len(cues) else np.ones(cues.shape[1])
-        spread = np.where(spread > 0, spread, 1.0)
-        columns = np.hstack([x, (cues - middle) / spread])
+        measures = np.zeros((len(x), 0)) if cues is None else np.asarray(cues, dtype=float)
+        roles = ["any"] * measures.shape[1] if roles is None else roles
         rng = np.random.default_rng(seed)
-        models = []
+        models, columns_of = [], []
         for number, more in enumerate(maximise):
-            known = np.isfinite(values[:, number]) & np.isfinite(columns).all(axis=1)
+            known = np.isfinite(values[:, number]) & np.isfinite(measures).all(axis=1)
             y = values[known, number]
             deviations = np.zeros(len(y)) if noise is None else np.nan_to_num(noise[known, number])
             warps = axes(y, more, plain)
             rows = np.arange(len(y))
             if len(rows) > SOUGHT_ON:
                 rows = np.sort(rng.choice(len(rows), SOUGHT_ON, replace=False))
-            models.append(Model.fit(columns[known], y, deviations, warps, groups, kinds, rows))
-        return cls(models, maximise, middle, spread)
+            own = CueColumns.fit(measures[known], y, roles, costs[number])
+            columns = np.hstack([_seen(x[known], seen[number]), own(measures[known])])
+            models.append(Model.fit(columns, y, deviations, warps, groups, kinds, rows))
+            columns_of.append(own)
+        return cls(models, maximise, [] if cues is None else columns_of, seen)
 
     def updated(
         self, x: np.ndarray, values: np.ndarray, noise: np.ndarray | None = None, cues: np.ndarray | None = None
@@ -104,26 +117,32 @@ class Outlook:
         Raises:
             SurrogateError: An objective has no value.
         """
-        columns = self._columns(x, cues)
-        models = []
+        models, columns_of = [], []
         for number, model in enumerate(self.models):
             known = np.isfinite(values[:, number])
             y = values[known, number]
             if len(y) == 0:
                 raise SurrogateError("a surrogate needs values of each objective, but one has none", HINT)
             deviations = np.zeros(len(y)) if noise is None else np.nan_to_num(noise[known, number])
-            models.append(model.updated(columns[known], y, deviations))
-        return Outlook(models, [bool(sign > 0) for sign in self.signs], self.cue_middle, self.cue_spread)
+            columns = _seen(np.asarray(x, dtype=float)[known], self.seen[number])
+            if self.cues:
+                assert cues is not None, "fitted with cues"
+                measures = np.asarray(cues, dtype=float)[known]
+                told = np.isfinite(measures).all(axis=1)
+                columns_of.append(self.cues[number].learned(measures[told], y[told]))
+                columns = np.hstack([columns, columns_of[-1](measures)])
+            models.append(model.updated(columns, y, deviations))
+        return Outlook(models, self._directions, columns_of, self.seen)
 
     def unconditioned(self) -> Outlook:
         """The same axes and kernels without any design: to be ``updated``, which takes no memory until then."""
         models = [model.unconditioned() for model in self.models]
-        return Outlook(models, [bool(sign > 0) for sign in self.signs], self.cue_middle, self.cue_spread)
+        return Outlook(models, self._directions, self.cues, self.seen)
 
     def roughened(self) -> Outlook:
         """Predicts as in a rough look, in a fraction of the time."""
         models = [RoughModel(model.warp, model.members, model.x, model.target, model.alpha) for model in self.models]
-        return Outlook(models, [bool(sign > 0) for sign in self.signs], self.cue_middle, self.cue_spread)
+        return Outlook(models, self._directions, self.cues, self.seen)
 
     def rough(self, x: np.ndarray, members: int = 1, cues: np.ndarray | None = None) -> Prediction:
         """Means, and deviations by the closest known design alone, in single precision.
@@ -131,12 +150,12 @@ class Outlook:
         What other designs tell is left out of the deviations, and so is how unsure it is what cues tell.
         """
         columns = self._columns(x, cues)
-        return _joined([model.rough(columns, members) for model in self.models])
+        return _joined([model.rough(own, members) for model, own in zip(self.models, columns, strict=True)])
 
     def predict(self, x: np.ndarray, cues: np.ndarray | None = None) -> Prediction:
         """Means and deviations of N designs."""
         columns = self._columns(x, cues)
-        return _joined([model.predict(columns) for model in self.models])
+        return _joined([model.predict(own) for model, own in zip(self.models, columns, strict=True)])
 
     def interval(self, x: np.ndarray, level: float, cues: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Ends of the central intervals of N designs in own units, N×M low and high.
@@ -190,12 +209,12 @@ class Outlook:
         columns = self._columns(x, cues)
         models, front = self.models, np.asarray(front, dtype=float).reshape(-1, len(self.models))
         if pending is not None and len(pending):
-            running = self._columns(pending, pending_cues)
-            believed = np.stack([model.warp.back(model.predict(running)[0]) for model in models], axis=1)
-            models, front = tuple(model.given(running) for model in models), np.vstack([front, believed])
+            running = list(zip(models, self._columns(pending, pending_cues), strict=True))
+            believed = np.stack([model.warp.back(model.predict(own)[0]) for model, own in running], axis=1)
+            models, front = tuple(model.given(own) for model, own in running), np.vstack([front, believed])
         excesses = []
         for number, (model, scale) in enumerate(zip(models, scales, strict=True)):
-            mean, deviation = model.predict(columns)
+            mean, deviation = model.predict(columns[number])
             if known is not None:
                 told = np.isfinite(known[:, number])
                 mean = np.where(told, model.warp.forth(np.where(told, known[:, number], 1.0)), mean)
@@ -209,17 +228,27 @@ class Outlook:
         corner = np.array([float(axis(np.array([reference[number]]))[0]) for number, axis in enumerate(lines)])
         return expected_improvement(excesses, points, corner)
 
-    def _columns(self, x: np.ndarray, cues: np.ndarray | None) -> np.ndarray:
+    @property
+    def _directions(self) -> list[bool]:
+        return [bool(sign > 0) for sign in self.signs]
+
+    def _columns(self, x: np.ndarray, cues: np.ndarray | None) -> list[np.ndarray]:
+        """Designs as each model sees them."""
         x = np.asarray(x, dtype=float)
-        if len(self.cue_middle) == 0:
-            return x
+        seen = [_seen(x, numbers) for numbers in self.seen]
+        if not self.cues:
+            return seen
         assert cues is not None, "fitted with cues"
-        # An unknown cue tells as much as the mean.
-        standard = np.nan_to_num((np.asarray(cues, dtype=float) - self.cue_middle) / self.cue_spread)
-        return np.hstack([x, standard])
+        measures = np.asarray(cues, dtype=float)
+        return [np.hstack([own, columns(measures)]) for own, columns in zip(seen, self.cues, strict=True)]
 
     def _back(self, warped: np.ndarray) -> np.ndarray:
         return np.stack([model.warp.back(warped[:, i]) for i, model in enumerate(self.models)], axis=1)
+
+
+def _seen(x: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
+    """Designs without what makes no difference."""
+    return x if numbers is None else x * numbers
 
 
 def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Prediction:

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from nas.errors import SurrogateError
+from nas.surrogate.cues import Role
 from nas.surrogate.domain import Domain
 from nas.surrogate.evolve import evolve, ranked
 from nas.surrogate.history import History, Known, surrogates, whole
@@ -51,7 +52,9 @@ class Wish:
         seconds: Of full rows, what they cost; None where all cost the same.
         cost_exponent: By which power of the cost the improvement is divided.
         possible: Whether a full row can be evaluated at all; None where all can.
-        cues: Of N full rows cheap measures, N×K, that objectives and constraints are nearly linear in.
+        cues: Of N full rows cheap measures, N×K, that help the surrogates.
+        roles: What each cue is to objectives.
+        costs: For each objective whether it is a cost of the network as it is, see ``Outlook.fit``.
         population: Designs in a generation of the inner evolution.
         generations: Its generations.
     """
@@ -63,6 +66,8 @@ class Wish:
     cost_exponent: float = 1.0
     possible: Callable[[np.ndarray], bool] | None = None
     cues: Callable[[np.ndarray], np.ndarray] | None = None
+    roles: Sequence[Role] | None = None
+    costs: Sequence[bool] | None = None
     population: int = 400
     generations: int = 12
 
@@ -180,7 +185,9 @@ class Choosing:
         encoding = self.domain.encoding
         positions = self.history.positions[: len(values)]
         x, cues = encoding.encode_positions(positions), self._cues(self.domain.full(positions))
-        return surrogates(encoding, Known(x, values, noise, self.history.own, cues), maximise, plain)
+        costs = None if plain else self.wish.costs
+        known = Known(x, values, noise, self.history.own, cues, self.wish.roles, costs)
+        return surrogates(encoding, known, maximise, plain)
 
     def _cues(self, rows: np.ndarray) -> np.ndarray | None:
         return None if self.wish.cues is None else self.wish.cues(rows)

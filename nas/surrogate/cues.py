@@ -1,0 +1,84 @@
+"""Cues: cheap measures of designs, known before any trial, that objectives are nearly linear in.
+
+What a cue means for an objective is its role. Qualities are nearly linear in some measures as they are. Costs add up: a
+latency is a call's overhead, something for each layer, for each value written, for each multiply-add. How much of each
+is found by a non-negative least-squares fit (Lawson & Hanson, 1974) of relative errors; the logarithm of the sum is the
+one cue that a cost has of its amounts. A line in the amounts' logarithms would promise that the smallest networks take
+no time at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy.optimize import nnls
+
+# What a cue is to objectives: linear for all of them, linear for qualities alone, or an amount that costs add up from.
+Role = Literal["any", "quality", "amount"]
+LEAST = 1e-12
+
+
+@dataclass(frozen=True)
+class CueColumns:
+    """The cues as one objective's surrogate sees them.
+
+    Args:
+        linear: Which of the K cues are taken as they are, as a mask.
+        amounts: Which of them a cost adds up from, as a mask; none for a quality.
+        weights: What a unit of each amount costs, after the overhead; empty without amounts.
+        middle: Means of the columns, which are standardised.
+        spread: Their deviations.
+    """
+
+    linear: np.ndarray
+    amounts: np.ndarray
+    weights: np.ndarray
+    middle: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def fit(cls, cues: np.ndarray, values: np.ndarray, roles: Sequence[Role], cost: bool) -> CueColumns:
+        """Finds what costs add up from, and the scale of the columns.
+
+        Args:
+            cues: N×K.
+            values: N of the objective, in own units.
+            roles: K of them.
+            cost: Whether the objective is a cost; one that is not positive is taken for none.
+        """
+        role = np.array(roles, dtype=object)
+        adds_up = cost and bool((values > 0).all())
+        linear = (role == "any") | ((role == "quality") & (not adds_up))
+        amounts = (role == "amount") & adds_up
+        own = cls(linear, amounts, np.zeros(0), np.zeros(0), np.ones(0)).learned(cues, values)
+        columns = own._columns(cues)
+        spread = columns.std(axis=0) if len(columns) else np.ones(columns.shape[1])
+        middle = columns.mean(axis=0) if len(columns) else np.zeros(columns.shape[1])
+        return replace(own, middle=middle, spread=np.where(spread > 0, spread, 1.0))
+
+    def learned(self, cues: np.ndarray, values: np.ndarray) -> CueColumns:
+        """The same columns, with what amounts cost as these N values tell."""
+        if not self.amounts.any() or not len(values):
+            return self
+        parts = self._parts(cues) / values[:, None]
+        scale = np.maximum(parts.max(axis=0), LEAST)
+        weights, _ = nnls(parts / scale, np.ones(len(values)))
+        return replace(self, weights=weights / scale)
+
+    def __call__(self, cues: np.ndarray) -> np.ndarray:
+        """The columns of N designs; what is unknown tells as much as the mean."""
+        return np.asarray(np.nan_to_num((self._columns(cues) - self.middle) / self.spread))
+
+    def _columns(self, cues: np.ndarray) -> np.ndarray:
+        columns = cues[:, self.linear]
+        if not len(self.weights):
+            return columns
+        total = np.log(np.maximum(self._parts(cues) @ self.weights, LEAST))
+        return np.hstack([columns, total[:, None]])
+
+    def _parts(self, cues: np.ndarray) -> np.ndarray:
+        """The overhead, which all have alike, and the amounts."""
+        return np.hstack([np.ones((len(cues), 1)), cues[:, self.amounts]])

@@ -1,0 +1,72 @@
+"""What networks are made of, as cues: of designs, of a sampler's parameters, and of pruned ones."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fakes import make_design
+
+from nas.design import Design
+from nas.families.registry import build
+from nas.own_module import OwnModule
+from nas.search.network_facts import ADDING_UP, ROLES, TELLING, NetworkFacts, network_facts
+from nas.search.parameters import Parameters
+from nas.search.rough import rough_costs
+from nas.space import SearchSpace, load_space
+
+SHAPE, CLASSES = (1, 28, 28), 10
+SPACE = load_space("convnet")
+
+
+def facts_of(space: SearchSpace = SPACE) -> NetworkFacts:
+    found = network_facts(space, SHAPE, CLASSES)
+    assert found is not None
+    return found
+
+
+def drawn(space: SearchSpace, count: int) -> list[Design]:
+    rng = random.Random(0)
+    return [space.sample(rng) for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", ["convnet", "convnet-small", "mobilenet", "resnet", "mlp"])
+def test_designs_given_by_parameter_have_the_cues_of_the_designs(name: str) -> None:
+    space = load_space(name)
+    facts, parameters, rng = facts_of(space), Parameters(space, flat=False), random.Random(1)
+    designs = drawn(space, 40)
+    rows = []
+    for design in designs:
+        # What plays no part has a value as well, which must not matter.
+        any_other = {one.name: one.encode(rng.choice(one.choice.values)) for one in parameters.by_choice.values()}
+        rows.append(any_other | parameters.params(design))
+    given = {name: [row[name] for row in rows] for name in rows[0]}
+    expected = facts.of(designs)
+    assert expected.shape == (40, len(ROLES))
+    np.testing.assert_array_equal(facts.of_parameters(parameters)(given), expected)
+    np.testing.assert_array_equal(facts.of(designs[::-1]), expected[::-1])
+
+
+def test_a_pruned_network_counts_as_the_narrower_one() -> None:
+    before, after = facts_of().of([make_design(pruning_ratio=ratio) for ratio in (0.0, 0.5)])
+    ratios = np.exp(after[: len(TELLING)] - before[: len(TELLING)]), after[len(TELLING) :] / before[len(TELLING) :]
+    assert ratios[0] == pytest.approx([0.5**power for power in TELLING.values()])
+    assert ratios[1] == pytest.approx([0.5**power for power in ADDING_UP.values()])
+
+
+def test_costs_are_those_of_the_built_networks_and_infinite_where_none_can_be_built() -> None:
+    designs = drawn(SPACE, 30)
+    shape = (1, 8, 8)
+    facts = network_facts(SPACE, shape, CLASSES)
+    assert facts is not None
+    built = rough_costs(lambda design: build(design.family, design.architecture, shape, CLASSES), shape)(designs)
+    assert 0 < np.isinf(built).sum() < 30
+    assert facts.costs(designs) == pytest.approx(built)
+    np.testing.assert_array_equal(np.isnan(facts.of(designs)).any(axis=1), np.isinf(built))
+
+
+def test_what_only_a_built_network_shows_has_no_facts() -> None:
+    own = OwnModule("net.py", "make", {}, weights=None)
+    assert network_facts(replace(SPACE, module=own), SHAPE, CLASSES) is None

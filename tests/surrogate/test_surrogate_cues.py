@@ -1,0 +1,69 @@
+"""Cues in their roles: what is linear, and what costs add up from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nas.surrogate.cues import CueColumns, Role
+from nas.surrogate.outlook import Outlook
+
+ROLES: tuple[Role, ...] = ("any", "quality", "amount", "amount")
+RNG = np.random.default_rng(0)
+CUES = np.stack(
+    [RNG.normal(size=40), RNG.normal(size=40), RNG.uniform(1e3, 1e6, 40), RNG.integers(2, 12, 40).astype(float)], axis=1
+)
+OVERHEAD, A_UNIT, A_LAYER = 0.01, 1e-7, 0.002
+COSTS = OVERHEAD + A_UNIT * CUES[:, 2] + A_LAYER * CUES[:, 3]
+
+
+def test_costs_add_up_from_amounts() -> None:
+    columns = CueColumns.fit(CUES, COSTS, ROLES, cost=True)
+    assert columns.weights == pytest.approx([OVERHEAD, A_UNIT, A_LAYER], rel=1e-6)
+    seen = columns(CUES)
+    assert seen.shape == (40, 2), "what holds for all, and the sum"
+    assert seen.mean(axis=0) == pytest.approx([0, 0], abs=1e-9)
+    assert seen.std(axis=0) == pytest.approx([1, 1])
+    assert np.corrcoef(seen[:, 1], np.log(COSTS))[0, 1] == pytest.approx(1)
+
+
+def test_no_amount_lowers_a_cost() -> None:
+    columns = CueColumns.fit(CUES, 1 / COSTS, ROLES, cost=True)
+    assert (columns.weights >= 0).all()
+
+
+@pytest.mark.parametrize(("values", "cost"), [(COSTS, False), (COSTS - 0.1, True)])
+def test_qualities_and_what_is_negative_have_no_amounts(values: np.ndarray, cost: bool) -> None:
+    columns = CueColumns.fit(CUES, values, ROLES, cost)
+    assert not len(columns.weights)
+    assert columns(CUES) == pytest.approx((CUES[:, :2] - CUES[:, :2].mean(axis=0)) / CUES[:, :2].std(axis=0))
+
+
+def test_what_is_unknown_tells_as_much_as_the_mean() -> None:
+    columns = CueColumns.fit(CUES, COSTS, ROLES, cost=True)
+    assert (columns(np.full((1, 4), np.nan)) == 0).all()
+
+
+def test_what_amounts_cost_is_learned_anew_and_the_scale_is_kept() -> None:
+    columns = CueColumns.fit(CUES, COSTS, ROLES, cost=True)
+    again = columns.learned(CUES, 2 * COSTS)
+    assert again.weights == pytest.approx(2 * columns.weights)
+    assert (again.middle == columns.middle).all()
+    assert columns.learned(CUES[:0], COSTS[:0]) is columns
+
+
+def test_a_surrogate_does_not_promise_that_the_smallest_takes_no_time() -> None:
+    """Of a dozen designs, in three of which a choice matters beside the amounts."""
+    choice = (np.arange(40) % 4 == 0).astype(float)[:, None]
+    costs = (COSTS * (1 + 0.5 * choice[:, 0]))[:, None]
+    known = slice(0, 16)
+    outlook = Outlook.fit(choice[known], costs[known], [False], cues=CUES[known], roles=ROLES)
+    told, _ = outlook.interval(choice[16:], 0.0, CUES[16:])
+    assert np.log(told[:, 0]) == pytest.approx(np.log(costs[16:, 0]), abs=0.1)
+    smallest = np.array([[0.0, 0.0, 1.0, 1.0]])
+    middle, _ = outlook.interval(np.zeros((1, 1)), 0.0, smallest)
+    assert 0.9 * OVERHEAD < middle[0, 0] < 1.5 * (OVERHEAD + A_LAYER)
+    rough = outlook.rough(choice[16:], 2, CUES[16:]).mean[:, 0]
+    assert rough == pytest.approx(outlook.predict(choice[16:], CUES[16:]).mean[:, 0], abs=1e-3)
+    updated = outlook.updated(choice, costs, None, CUES)
+    assert updated.interval(choice, 0.0, CUES)[0][:, 0] == pytest.approx(costs[:, 0], rel=0.1)
