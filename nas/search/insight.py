@@ -15,7 +15,7 @@ from nas.networks import Start
 from nas.outcome import Quantity
 from nas.recipe import Recipe
 from nas.record import TrialRecord
-from nas.search.cues import Cues
+from nas.search.cues import Cues, joined
 from nas.search.encoder import Encoder
 from nas.search.foreseen import known_cost
 from nas.search.knowledge import Knowledge
@@ -41,11 +41,11 @@ class Insight:
         space: What designs are of.
         recipe: What is asked for, and which parts of the strategy are on.
         rungs: Epochs after which trainings are judged, ascending; empty where none is.
-        cues: Cheap measures that help the surrogates.
+        cues: Cheap measures that help the surrogates, beside the facts.
         say: Told once when surrogates cannot be fitted.
         shared: A supernet that ranks designs and may start their trainings.
-        rough: What trainings cost against each other, as long as no trials tell.
-        facts: What networks are made of, for the sampler; None where only built ones show it.
+        rough: What trainings cost against each other, as long as no trials tell; where facts do not say it.
+        facts: What networks are made of; None where only built ones show it.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Insight:
         self.space = space
         self.recipe = recipe
         self.rungs = tuple(rungs) if recipe.guided.rungs else ()
-        self.cues = cues
+        self.cues = joined([None if facts is None else facts.cues, cues])
         self.say = say
         self.shared = shared
-        self.rough = rough
+        self.rough = rough if facts is None else facts.costs
         self.facts = facts
-        self.opening = Opening(space, recipe, rough, say)
+        self.opening = Opening(space, recipe, self.rough, say)
         self.timed = recipe.budget.minutes is not None  # else trials are what there is to spend, however long they take
         self.objectives = recipe.parsed_objectives
         self.maximise = [objective.maximise for objective in self.objectives]

@@ -26,6 +26,7 @@ from nas.search.durations import Durations
 from nas.search.encoder import Encoder
 from nas.search.foreseen import known_cost
 from nas.search.tally import Tally, on_axis
+from nas.surrogate.cues import Cost
 from nas.surrogate.evolve import ranked
 from nas.surrogate.history import Known, surrogates
 from nas.surrogate.outlook import Outlook
@@ -43,6 +44,9 @@ FEWEST_TO_SCREEN = 15
 FEWEST_CHECKED = 8
 # Of what is expected of a stopped training: the least spread of the logarithm of its error that is believed.
 LEAST_SPREAD = 0.05
+
+# Units of costs that add up from what a network does; others do from what it holds.
+TAKES_TIME = ("ms", "FLOP", "MAC")
 
 # So many trials, evenly spaced over the study, tell how long others take.
 TIMED = 1000
@@ -335,9 +339,15 @@ def scales_of(objectives: Sequence[Objective]) -> tuple[str, ...]:
     return tuple("log" if o.kind.log_axis and not o.maximise else "linear" for o in objectives)
 
 
-def costs_among(objectives: Sequence[Objective]) -> list[bool]:
-    """For each objective whether it is a cost of the network as it is; a person's own may depend on anything."""
-    return [not objective.maximise and not objective.kind.own for objective in objectives]
+def costs_among(objectives: Sequence[Objective]) -> list[Cost | None]:
+    """For each objective what it is a cost of; a person's own may depend on anything, so it is none."""
+
+    def cost(objective: Objective) -> Cost | None:
+        if objective.maximise or objective.kind.own:
+            return None
+        return "time" if objective.kind.unit in TAKES_TIME else "space"
+
+    return [cost(objective) for objective in objectives]
 
 
 def _evenly(numbers: Sequence[int], most: int) -> list[int]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.compression import IDENTITY
 from nas.design import Design, Value
 from nas.families.outline import Outlines
 from nas.families.registry import find_family
@@ -23,16 +24,20 @@ from nas.space import SearchSpace
 from nas.surrogate.cues import Role
 
 Column = Sequence[Value | None]
-PRUNING = "pruning_ratio"
-# Facts whose logarithms tell of accuracies, and those that costs add up from; each with the power of the widths that it
-# grows with, as pruning makes all of them narrower.
+# The compression that costs depend on, beside the architecture.
+COMPRESSION = ("pruning_ratio", "weight_bits", "activation_bits", "weight_sharing", "codebook_bits")
+# Facts whose logarithms tell of accuracies, those that times add up from, and of what takes space; each with the power
+# of the widths that it grows with, as pruning makes all of them narrower. Integers are computed at other costs.
 TELLING = {"weights": 2, "written": 1, "features": 1, "last_channels": 1, "last_positions": 0}
-ADDING_UP = {"layers": 0, "written": 1, "macs": 2, "weights": 2}
+TAKING_TIME = {"layers": 0, "written": 1, "macs": 2}
+TAKING_SPACE = {"layers": 0, "written": 1, "weights": 2}
+QUALITY: Role = "quality"
+TIME: Role = "time"
+SPACE: Role = "space"
+ROLES = (QUALITY,) * len(TELLING) + (TIME,) * 2 * len(TAKING_TIME) + (SPACE,) * (len(TAKING_SPACE) + 1)
 # So many designs are remembered at most.
 REMEMBERED = 40_000
-QUALITY: Role = "quality"
-AMOUNT: Role = "amount"
-ROLES = (QUALITY,) * len(TELLING) + (AMOUNT,) * len(ADDING_UP)
+FLOAT_BITS = 32
 
 
 class NetworkFacts:
@@ -63,8 +68,8 @@ class NetworkFacts:
             if len(self._known) + len(new) > REMEMBERED:
                 self._known.clear()
                 new = {design.digest: design for design in designs}
-            rows = [{**design.architecture, PRUNING: design.step(PRUNING)} for design in new.values()]
-            found = self._cues({name: [row.get(name) for row in rows] for name in (*self.family.rules, PRUNING)})
+            rows = [{**d.architecture, **{name: d.step(name) for name in COMPRESSION}} for d in new.values()]
+            found = self._cues({name: [row.get(name) for row in rows] for name in (*self.family.rules, *COMPRESSION)})
             self._known |= dict(zip(new, found, strict=True))
         return np.array([self._known[design.digest] for design in designs]).reshape(len(designs), len(ROLES))
 
@@ -103,11 +108,22 @@ class NetworkFacts:
 
     def _cues(self, columns: Mapping[str, Column]) -> np.ndarray:
         outlines = self._outlines({name: columns[name] for name in self.family.rules if name in columns})
-        pruned = columns.get(PRUNING, [0.0] * len(outlines.possible))
-        kept = 1 - np.array([0.0 if value is None else float(value) for value in pruned])
-        telling = [np.log(np.maximum(getattr(outlines, f) * kept**power, 1.0)) for f, power in TELLING.items()]
-        amounts = [getattr(outlines, fact) * kept**power for fact, power in ADDING_UP.items()]
-        return np.where(outlines.possible[:, None], np.stack([*telling, *amounts], axis=1), np.nan)
+        count = len(outlines.possible)
+
+        def numbers(name: str) -> np.ndarray:
+            return np.array([IDENTITY[name] if v is None else v for v in columns.get(name, [None] * count)])
+
+        kept = 1 - numbers("pruning_ratio").astype(float)
+
+        def facts(powers: Mapping[str, int]) -> np.ndarray:
+            return np.stack([getattr(outlines, fact) * kept**power for fact, power in powers.items()], axis=1)
+
+        integer = (numbers("activation_bits") < FLOAT_BITS)[:, None]
+        bits = np.where(numbers("weight_sharing") == "none", numbers("weight_bits"), numbers("codebook_bits"))
+        time, space = facts(TAKING_TIME), facts(TAKING_SPACE)
+        stored = space[:, -1] * bits.astype(float) / FLOAT_BITS
+        parts = [np.log(np.maximum(facts(TELLING), 1.0)), time * ~integer, time * integer, space, stored[:, None]]
+        return np.where(outlines.possible[:, None], np.hstack(parts), np.nan)
 
 
 def network_facts(space: SearchSpace, input_shape: tuple[int, int, int], classes: int) -> NetworkFacts | None:

@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.errors import SurrogateError
 from nas.search.optuna_domain import columns_of, domain_of, params_of
 from nas.search.told_trials import remembered_positions, told_trials
-from nas.surrogate.cues import Role
+from nas.surrogate.cues import Cost, Role
 from nas.surrogate.domain import Domain
 from nas.surrogate.history import History
 from nas.surrogate.one_thread import one_thread
@@ -78,8 +78,9 @@ class PredictorSampler(BaseSampler):
             of N parameter sets (of all parameters that trials have had, whether they play a part or not), N×K numbers,
             NaN where unknown.
         cue_roles: What each cue is to the objectives: all are nearly linear in it (``any``, where not given), those
-            that are maximised are (``quality``), or those that are minimised add up from it (``amount``).
-        costs: For each objective whether it is a cost; those that are minimised are where not given.
+            that are no costs are (``quality``), or costs of the kind add up from it (``time``, ``space``).
+        costs: For each objective what it is a cost of, ``time`` or ``space``; None of one that is no cost. None is
+            where not given.
         costless: Parameters that no cost depends on, such as how a network is trained.
         active: Which of all parameters play a part; learned from the trials where not given.
         reference: The hypervolume's reference point in own units; where not given a little worse than the worst
@@ -111,7 +112,7 @@ class PredictorSampler(BaseSampler):
         possible: Callable[[Mapping[str, Any]], bool] | None = None,
         cues: Callable[[Mapping[str, Sequence[Any]]], np.ndarray] | None = None,
         cue_roles: Sequence[Role] | None = None,
-        costs: Sequence[bool] | None = None,
+        costs: Sequence[Cost | None] | None = None,
         costless: Collection[str] = (),
         population: int = 400,
         generations: int = 12,

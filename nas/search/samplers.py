@@ -18,7 +18,7 @@ from nas.search.encoder import is_costless
 from nas.search.parameters import Parameter, Parameters
 from nas.search.predictor_sampler import Observation, PredictorSampler
 from nas.search.quiet import quiet
-from nas.surrogate.cues import Role
+from nas.surrogate.cues import Cost, Role
 
 # Trials drawn at random before the model-based samplers begin to model.
 STARTUP_TRIALS = 10
@@ -41,7 +41,7 @@ class SamplerHints:
         possible: Whether a design's network can be built; None where that is not known.
         cues: Of designs, given by parameter, cheap measures that help surrogates.
         cue_roles: What each cue is to objectives.
-        costs: For each objective whether it is a cost of the network as it is.
+        costs: For each objective what it is a cost of; None of one that is none.
     """
 
     known: Sequence[Observation] = ()
@@ -51,7 +51,7 @@ class SamplerHints:
     possible: Callable[[Mapping[str, Any]], bool] | None = None
     cues: Callable[[Mapping[str, Sequence[Any]]], np.ndarray] | None = None
     cue_roles: Sequence[Role] | None = None
-    costs: Sequence[bool] | None = None
+    costs: Sequence[Cost | None] | None = None
 
 
 def make_sampler(

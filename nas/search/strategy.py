@@ -23,7 +23,7 @@ from nas.search.loop import Watcher
 from nas.search.network_facts import network_facts
 from nas.search.plan import Course, plan, plan_without_costs, rungs_of
 from nas.search.prepared import Prepared
-from nas.search.rough import RoughCosts, rough_costs
+from nas.search.rough import rough_costs
 from nas.search.shared_network import budget_of, train_shared
 from nas.store import write_atomically
 from nas.study import StudyFolder
@@ -114,12 +114,9 @@ def carry_out(
     steps = steps_of(len(prepared.dataset.train), prepared.recipe)
     rungs = rungs_of(prepared.recipe, prepared.space, steps)
     facts = network_facts(prepared.space, pipeline.input_shape, len(prepared.dataset.class_names))
-    of_facts = None if facts is None else facts.cues
-    rough: RoughCosts = rough_costs(lambda design: pipeline.networks.untrained(design, 0), pipeline.input_shape)
-    if facts is not None:
-        rough = facts.costs
+    rough = rough_costs(lambda design: pipeline.networks.untrained(design, 0), pipeline.input_shape)
     if decided.supernet is None:
-        cues = joined([of_facts, cues_of(prepared)])
+        cues = cues_of(prepared)
         known = Insight(prepared.space, prepared.recipe, rungs, cues, watcher.note, rough=rough, facts=facts)
         return Strategy(Guide(known), starts)
     shared = train_shared(prepared, pipeline, folder, decided.supernet, watcher.progress)
@@ -129,7 +126,7 @@ def carry_out(
         way, why = shared.way(members, evaluate, watcher.progress)
         replace(decided, way=way).keep(folder)
         watcher.note(f"members of the supernet: {way}, as {why}")
-    cues = joined([of_facts, Cues.of_predictions(shared.cues), cues_of(prepared)])
+    cues = joined([Cues.of_predictions(shared.cues), cues_of(prepared)])
     insight = Insight(prepared.space, prepared.recipe, rungs, cues, watcher.note, shared, rough, facts)
     guide = Guide(insight, way == "finetune")
     return Strategy(guide, (*starts, *((design, "supernet") for design in members)), shared.stage)

@@ -4,7 +4,7 @@ What a cue means for an objective is its role. Qualities are nearly linear in so
 latency is a call's overhead, something for each layer, for each value written, for each multiply-add. How much of each
 is found by a non-negative least-squares fit (Lawson & Hanson, 1974) of relative errors; the logarithm of the sum is the
 one cue that a cost has of its amounts. A line in the amounts' logarithms would promise that the smallest networks take
-no time at all.
+no time at all; and so would a sum, as long as few trials tell, if the overhead were not drawn to the least cost seen.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import nnls
 
+# What costs are of: what a call takes, what a file or its memory holds.
+Cost = Literal["time", "space"]
 # What a cue is to objectives: linear for all of them, linear for qualities alone, or an amount that costs add up from.
-Role = Literal["any", "quality", "amount"]
+Role = Literal["any", "quality", "time", "space"]
+# The overhead is expected to be so much of the least cost, which counts as so many trials.
+OVERHEAD, TRIALS = 0.5, 0.5
 LEAST = 1e-12
 
 
@@ -40,19 +44,19 @@ class CueColumns:
     spread: np.ndarray
 
     @classmethod
-    def fit(cls, cues: np.ndarray, values: np.ndarray, roles: Sequence[Role], cost: bool) -> CueColumns:
+    def fit(cls, cues: np.ndarray, values: np.ndarray, roles: Sequence[Role], cost: Cost | None) -> CueColumns:
         """Finds what costs add up from, and the scale of the columns.
 
         Args:
             cues: N×K.
             values: N of the objective, in own units.
             roles: K of them.
-            cost: Whether the objective is a cost; one that is not positive is taken for none.
+            cost: What the objective is a cost of; None of a quality, and one that is not positive is taken for none.
         """
         role = np.array(roles, dtype=object)
-        adds_up = cost and bool((values > 0).all())
+        adds_up = cost is not None and bool((values > 0).all())
         linear = (role == "any") | ((role == "quality") & (not adds_up))
-        amounts = (role == "amount") & adds_up
+        amounts = (role == (cost or "")) & adds_up
         own = cls(linear, amounts, np.zeros(0), np.zeros(0), np.ones(0)).learned(cues, values)
         columns = own._columns(cues)
         spread = columns.std(axis=0) if len(columns) else np.ones(columns.shape[1])
@@ -64,8 +68,11 @@ class CueColumns:
         if not self.amounts.any() or not len(values):
             return self
         parts = self._parts(cues) / values[:, None]
+        expected = np.zeros((1, parts.shape[1]))
+        expected[0, 0] = TRIALS / (OVERHEAD * values.min())
+        parts, ones = np.vstack([parts, expected]), np.append(np.ones(len(values)), TRIALS)
         scale = np.maximum(parts.max(axis=0), LEAST)
-        weights, _ = nnls(parts / scale, np.ones(len(values)))
+        weights, _ = nnls(parts / scale, ones)
         return replace(self, weights=weights / scale)
 
     def __call__(self, cues: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.errors import SurrogateError
-from nas.surrogate.cues import Role
+from nas.surrogate.cues import Cost, Role
 from nas.surrogate.domain import Domain
 from nas.surrogate.encode import Encoding
 from nas.surrogate.evolve import ranked
@@ -107,7 +107,7 @@ class Known:
     own: int
     cues: np.ndarray | Callable[[np.ndarray], np.ndarray] | None = None
     roles: Sequence[Role] | None = None
-    costs: Sequence[bool] | None = None
+    costs: Sequence[Cost | None] | None = None
 
     def at(self, places: np.ndarray) -> LookedAt:
         """Some of it."""
@@ -125,7 +125,7 @@ class LookedAt:
     noise: np.ndarray
     cues: np.ndarray | None
     roles: Sequence[Role] | None
-    costs: Sequence[bool] | None
+    costs: Sequence[Cost | None] | None
 
 
 def surrogates(encoding: Encoding, known: Known, maximise: Sequence[bool], plain: bool = False) -> Outlook:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from nas.errors import SurrogateError
-from nas.surrogate.cues import CueColumns, Role
+from nas.surrogate.cues import Cost, CueColumns, Role
 from nas.surrogate.encode import Encoding
 from nas.surrogate.improvement import Excess, expected_improvement, gap_excess, log_excess, normal_excess
 from nas.surrogate.model import HINT, Model, RoughModel, axes
@@ -61,7 +61,7 @@ class Outlook:
         noise: np.ndarray | None = None,
         cues: np.ndarray | None = None,
         roles: Sequence[Role] | None = None,
-        costs: Sequence[bool] | None = None,
+        costs: Sequence[Cost | None] | None = None,
         seed: int = 0,
         encoding: Encoding | None = None,
         plain: bool = False,
@@ -75,8 +75,8 @@ class Outlook:
             noise: N×M standard deviations in own units; NaN or 0 for none.
             cues: N×K cheap measures that help (``nas.surrogate.cues``).
             roles: K of them; where not given each objective is nearly linear in every cue.
-            costs: For each objective whether it is a cost of the network as it is, however it was trained; where not
-                given all that are minimised are.
+            costs: For each objective what it is a cost of, as a network is, however it was trained; None of those that
+                are none, of all where not given.
             seed: Of the choice of designs that parameters are sought on, where there are many.
             encoding: What made x; with it numbers of one choice are weighted together, and those that stand for the
                 same value of different choices.
@@ -86,9 +86,9 @@ class Outlook:
             SurrogateError: An objective has too few values, or they are all the same.
         """
         x = np.asarray(x, dtype=float)
-        costs = [not more and not plain for more in maximise] if costs is None else costs
+        costs = [None] * len(maximise) if costs is None else costs
         costly = None if encoding is None or encoding.costly.all() else encoding.costly.astype(float)
-        seen = [costly if cost else None for cost in costs]
+        seen = [None if cost is None else costly for cost in costs]
         groups = np.arange(x.shape[1]) if encoding is None else encoding.groups
         kinds = np.arange(x.shape[1]) if encoding is None else encoding.kinds
         measures = np.zeros((len(x), 0)) if cues is None else np.asarray(cues, dtype=float)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from nas.errors import SurrogateError
-from nas.surrogate.cues import Role
+from nas.surrogate.cues import Cost, Role
 from nas.surrogate.domain import Domain
 from nas.surrogate.evolve import evolve, ranked
 from nas.surrogate.history import History, Known, surrogates, whole
@@ -54,7 +54,7 @@ class Wish:
         possible: Whether a full row can be evaluated at all; None where all can.
         cues: Of N full rows cheap measures, N×K, that help the surrogates.
         roles: What each cue is to objectives.
-        costs: For each objective whether it is a cost of the network as it is, see ``Outlook.fit``.
+        costs: For each objective what it is a cost of, see ``Outlook.fit``.
         population: Designs in a generation of the inner evolution.
         generations: Its generations.
     """
@@ -67,7 +67,7 @@ class Wish:
     possible: Callable[[np.ndarray], bool] | None = None
     cues: Callable[[np.ndarray], np.ndarray] | None = None
     roles: Sequence[Role] | None = None
-    costs: Sequence[bool] | None = None
+    costs: Sequence[Cost | None] | None = None
     population: int = 400
     generations: int = 12
 

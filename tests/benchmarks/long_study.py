@@ -47,7 +47,6 @@ from large_study_network import EPOCHS, Network
 
 from nas.design import Design
 from nas.evaluate import EvalRequest, EvalResult
-from nas.families.registry import build
 from nas.front import pareto_front
 from nas.outcome import Outcome
 from nas.recipe import Recipe
@@ -56,8 +55,8 @@ from nas.search.asking import Asking
 from nas.search.guide import Guide
 from nas.search.insight import Insight
 from nas.search.loop import Loop
+from nas.search.network_facts import network_facts
 from nas.search.optuna_bridge import Bridge
-from nas.search.rough import rough_costs
 from nas.space import load_space
 from nas.stages import Progress
 from nas.store import Store
@@ -285,8 +284,8 @@ def search(
     folder, space = StudyFolder(path), load_space("convnet")
     guide = None
     if recipe.strategy == "guided":
-        rough = rough_costs(lambda design: build(design.family, design.architecture, SHAPE, CLASSES), SHAPE)
-        guide = Guide(Insight(space, recipe, rung_epochs(EPOCHS, recipe.guided.reduction), rough=rough))
+        facts = network_facts(space, SHAPE, CLASSES)
+        guide = Guide(Insight(space, recipe, rung_epochs(EPOCHS, recipe.guided.reduction), facts=facts))
     with folder.claim(), ExitStack() as stack:
         folder.start(recipe, {"space": space.digest, "data": "none"})
         if made is not None:

@@ -109,7 +109,7 @@ class Silent:
 def run(world: World, recipe: Recipe, guided: bool, evaluate: Replayed) -> list[TrialRecord]:
     """The records of one replayed search."""
     rungs = tuple(r for r in rung_epochs(EPOCHS, recipe.guided.reduction) if r in world.rungs)
-    guide = Guide(Insight(world.space, recipe, rungs, rough=world.rough)) if guided else None
+    guide = Guide(Insight(world.space, recipe, rungs, rough=world.rough, facts=world.facts)) if guided else None
     with tempfile.TemporaryDirectory() as folder:
         place = StudyFolder(Path(folder) / "s")
         with place.claim():

@@ -21,15 +21,14 @@ import numpy as np
 from benchmarks.efficiency_analysis import Axes
 from benchmarks.tables import Table, digits_space, digits_table, nas_bench_201
 from sklearn.ensemble import HistGradientBoostingRegressor
-from torch import nn
 
 from nas.choice import Choice
 from nas.design import Design, Value
 from nas.evaluate import EvalRequest, EvalResult
-from nas.families import build
 from nas.outcome import How, Outcome, Quantity
 from nas.record import StageResult
-from nas.search.rough import RoughCosts, rough_costs
+from nas.search.network_facts import NetworkFacts, network_facts
+from nas.search.rough import RoughCosts
 from nas.space import SearchSpace
 from nas.stages import Progress
 from nas.train.schedule import DECAY_SHARE
@@ -53,7 +52,8 @@ class World:
         table: Its designs.
         space: The same as a search space.
         axes: The box in which fronts are compared.
-        rough: What trainings cost against each other, as a search knows it before any trial.
+        rough: What trainings cost against each other, as a search knows it before any trial, by the facts where known.
+        facts: What networks are made of; None of cells, of which the table tells no more than what their edges do.
         accuracy: From 0 to 1.
         latency: In ms.
         rungs: Accuracies at a rung, by its epochs.
@@ -67,6 +67,7 @@ class World:
     space: SearchSpace
     axes: Axes
     rough: RoughCosts
+    facts: NetworkFacts | None
     accuracy: np.ndarray
     latency: np.ndarray
     rungs: dict[int, np.ndarray]
@@ -96,14 +97,14 @@ def digits(dear: float = 1.0) -> World:
 
     latency = _undisturbed(table)
 
-    def build_float(design: Design) -> nn.Module:
-        return build(design.family, design.architecture, (1, 8, 8), 10)
-
+    facts = network_facts(space, (1, 8, 8), 10)
+    assert facts is not None
     return World(
         table,
         space,
         Axes(0.5, float(latency.min()) / 2, float(latency.max())),
-        rough_costs(build_float, (1, 8, 8)),
+        facts.costs,
+        facts,
         values["accuracy"],
         latency,
         {epochs: values[f"rung_accuracy_{epochs}"] for epochs in RUNGS},
@@ -192,6 +193,7 @@ def cells(path: Path, device: str) -> World:
         space,
         Axes(0.8, float(np.percentile(latency, 1)) / 2, float(latency.max())),
         rough,
+        None,
         1 - np.minimum(0.9, error[at] * lost),
         latency,
         rungs,

@@ -12,7 +12,7 @@ from fakes import make_design
 from nas.design import Design
 from nas.families.registry import build
 from nas.own_module import OwnModule
-from nas.search.network_facts import ADDING_UP, ROLES, TELLING, NetworkFacts, network_facts
+from nas.search.network_facts import ROLES, TAKING_TIME, TELLING, NetworkFacts, network_facts
 from nas.search.parameters import Parameters
 from nas.search.rough import rough_costs
 from nas.space import SearchSpace, load_space
@@ -51,9 +51,26 @@ def test_designs_given_by_parameter_have_the_cues_of_the_designs(name: str) -> N
 
 def test_a_pruned_network_counts_as_the_narrower_one() -> None:
     before, after = facts_of().of([make_design(pruning_ratio=ratio) for ratio in (0.0, 0.5)])
-    ratios = np.exp(after[: len(TELLING)] - before[: len(TELLING)]), after[len(TELLING) :] / before[len(TELLING) :]
-    assert ratios[0] == pytest.approx([0.5**power for power in TELLING.values()])
-    assert ratios[1] == pytest.approx([0.5**power for power in ADDING_UP.values()])
+    told, took = slice(0, len(TELLING)), slice(len(TELLING), len(TELLING) + len(TAKING_TIME))
+    assert np.exp(after - before)[told] == pytest.approx([0.5**power for power in TELLING.values()])
+    assert (after / np.maximum(before, 1e-9))[took] == pytest.approx([0.5**power for power in TAKING_TIME.values()])
+
+
+def test_integers_are_computed_at_other_costs_and_stored_in_fewer_bits() -> None:
+    plain, integer, shared = facts_of().of(
+        [
+            make_design(),
+            make_design(weight_bits=8, activation_bits=8),
+            make_design(weight_sharing="kmeans", codebook_bits=4),
+        ]
+    )
+    first, count = len(TELLING), len(TAKING_TIME)
+    ours, theirs = slice(first, first + count), slice(first + count, first + 2 * count)
+    assert (plain[theirs] == 0).all()
+    assert (integer[ours] == 0).all()
+    assert (integer[theirs] == plain[ours]).all()
+    assert (shared[ours] == plain[ours]).all()
+    assert [row[-1] / plain[-1] for row in (plain, integer, shared)] == [1, 1 / 4, 1 / 8]
 
 
 def test_costs_are_those_of_the_built_networks_and_infinite_where_none_can_be_built() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.surrogate.cues import CueColumns, Role
+from nas.surrogate.cues import OVERHEAD as EXPECTED
+from nas.surrogate.cues import Cost, CueColumns, Role
 from nas.surrogate.outlook import Outlook
 
-ROLES: tuple[Role, ...] = ("any", "quality", "amount", "amount")
+ROLES: tuple[Role, ...] = ("any", "quality", "time", "time")
 RNG = np.random.default_rng(0)
 CUES = np.stack(
     [RNG.normal(size=40), RNG.normal(size=40), RNG.uniform(1e3, 1e6, 40), RNG.integers(2, 12, 40).astype(float)], axis=1
@@ -18,34 +19,46 @@ COSTS = OVERHEAD + A_UNIT * CUES[:, 2] + A_LAYER * CUES[:, 3]
 
 
 def test_costs_add_up_from_amounts() -> None:
-    columns = CueColumns.fit(CUES, COSTS, ROLES, cost=True)
-    assert columns.weights == pytest.approx([OVERHEAD, A_UNIT, A_LAYER], rel=1e-6)
+    columns = CueColumns.fit(CUES, COSTS, ROLES, cost="time")
+    assert columns.weights == pytest.approx([OVERHEAD, A_UNIT, A_LAYER], rel=0.3)
     seen = columns(CUES)
     assert seen.shape == (40, 2), "what holds for all, and the sum"
     assert seen.mean(axis=0) == pytest.approx([0, 0], abs=1e-9)
     assert seen.std(axis=0) == pytest.approx([1, 1])
-    assert np.corrcoef(seen[:, 1], np.log(COSTS))[0, 1] == pytest.approx(1)
+    assert np.corrcoef(seen[:, 1], np.log(COSTS))[0, 1] > 0.999
+
+
+def test_a_cost_has_the_amounts_of_its_kind_alone() -> None:
+    columns = CueColumns.fit(CUES, COSTS, ("any", "quality", "time", "space"), cost="space")
+    assert columns.amounts.tolist() == [False, False, False, True]
+    assert columns(CUES).shape == (40, 2)
+
+
+def test_the_overhead_is_not_taken_for_nothing_while_few_tell() -> None:
+    few = [int(np.argmax(COSTS)), int(np.argsort(COSTS)[20])]
+    columns = CueColumns.fit(CUES[few], COSTS[few], ROLES, cost="time")
+    assert columns.weights[0] > EXPECTED / 2 * COSTS[few].min()
 
 
 def test_no_amount_lowers_a_cost() -> None:
-    columns = CueColumns.fit(CUES, 1 / COSTS, ROLES, cost=True)
+    columns = CueColumns.fit(CUES, 1 / COSTS, ROLES, cost="time")
     assert (columns.weights >= 0).all()
 
 
-@pytest.mark.parametrize(("values", "cost"), [(COSTS, False), (COSTS - 0.1, True)])
-def test_qualities_and_what_is_negative_have_no_amounts(values: np.ndarray, cost: bool) -> None:
+@pytest.mark.parametrize(("values", "cost"), [(COSTS, None), (COSTS - 0.1, "time")])
+def test_qualities_and_what_is_negative_have_no_amounts(values: np.ndarray, cost: Cost | None) -> None:
     columns = CueColumns.fit(CUES, values, ROLES, cost)
     assert not len(columns.weights)
     assert columns(CUES) == pytest.approx((CUES[:, :2] - CUES[:, :2].mean(axis=0)) / CUES[:, :2].std(axis=0))
 
 
 def test_what_is_unknown_tells_as_much_as_the_mean() -> None:
-    columns = CueColumns.fit(CUES, COSTS, ROLES, cost=True)
+    columns = CueColumns.fit(CUES, COSTS, ROLES, cost="time")
     assert (columns(np.full((1, 4), np.nan)) == 0).all()
 
 
 def test_what_amounts_cost_is_learned_anew_and_the_scale_is_kept() -> None:
-    columns = CueColumns.fit(CUES, COSTS, ROLES, cost=True)
+    columns = CueColumns.fit(CUES, COSTS, ROLES, cost="time")
     again = columns.learned(CUES, 2 * COSTS)
     assert again.weights == pytest.approx(2 * columns.weights)
     assert (again.middle == columns.middle).all()
@@ -57,12 +70,12 @@ def test_a_surrogate_does_not_promise_that_the_smallest_takes_no_time() -> None:
     choice = (np.arange(40) % 4 == 0).astype(float)[:, None]
     costs = (COSTS * (1 + 0.5 * choice[:, 0]))[:, None]
     known = slice(0, 16)
-    outlook = Outlook.fit(choice[known], costs[known], [False], cues=CUES[known], roles=ROLES)
+    outlook = Outlook.fit(choice[known], costs[known], [False], cues=CUES[known], roles=ROLES, costs=["time"])
     told, _ = outlook.interval(choice[16:], 0.0, CUES[16:])
-    assert np.log(told[:, 0]) == pytest.approx(np.log(costs[16:, 0]), abs=0.1)
+    assert np.log(told[:, 0]) == pytest.approx(np.log(costs[16:, 0]), abs=0.2)
     smallest = np.array([[0.0, 0.0, 1.0, 1.0]])
     middle, _ = outlook.interval(np.zeros((1, 1)), 0.0, smallest)
-    assert 0.9 * OVERHEAD < middle[0, 0] < 1.5 * (OVERHEAD + A_LAYER)
+    assert 0.8 * OVERHEAD < middle[0, 0] < 2 * (OVERHEAD + A_LAYER)
     rough = outlook.rough(choice[16:], 2, CUES[16:]).mean[:, 0]
     assert rough == pytest.approx(outlook.predict(choice[16:], CUES[16:]).mean[:, 0], abs=1e-3)
     updated = outlook.updated(choice, costs, None, CUES)
