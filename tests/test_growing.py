@@ -92,7 +92,8 @@ def test_the_order_in_which_trials_end_does_not_matter(records: list[TrialRecord
     trials = numbers.trials
     for epochs in (*told.at_rung, 1):
         own, other = (
-            one.expected(epochs, of.rows(trials)[:, 0]) for one, of in ((gains, numbers), (whole_gains, whole_numbers))
+            one.expected(epochs, np.full(len(trials), -2.0), of.rows(trials)[:, 0])
+            for one, of in ((gains, numbers), (whole_gains, whole_numbers))
         )
         # Of one architecture made-up trials differ at a rung, and the first counts; real ones do not.
         assert own == pytest.approx(other, abs=0.02, nan_ok=True)

@@ -55,7 +55,7 @@ def rung_epochs(epochs: int, reduction: int, steps_per_epoch: int = 1) -> tuple[
         rungs.append(last)
     while len(rungs) < ENOUGH_RUNGS:
         part = round((rungs[-1] if rungs else epochs) / reduction, 3)
-        if part * steps_per_epoch < LEAST_STEPS:
+        if whole_steps(part, steps_per_epoch) < LEAST_STEPS:
             break
         rungs.append(part)
     return tuple(reversed(rungs))
