@@ -115,6 +115,7 @@ class Evaluator:
         startup: How load time and peak memory are measured.
         estimate: What is estimated of each artifact, beside what is measured.
         here: Whether models are measured on this machine, so that its ONNX Runtime tells what they compute.
+        glance: How the untrained network's latency is measured, which is no result; as any where not given.
 
     Raises:
         NasError: The file of an own objective cannot be run.
@@ -131,12 +132,14 @@ class Evaluator:
         startup: Startup = measure_startup,
         estimate: Estimate | None = None,
         here: bool = True,
+        glance: Measure | None = None,
     ) -> None:
         self.recipe = recipe
         self.dataset = dataset
         self.pipeline = pipeline
         self.store = store
         self.measure = measure
+        self.glance = glance or measure
         self.outputs = outputs
         self.startup = startup
         self.estimate = estimate
@@ -186,7 +189,7 @@ class Evaluator:
             self._timed(trace, "sketch", sketch)
         quantities: list[Quantity] = []
         if request.clock:
-            quantities += self._timed(trace, "measure", lambda: self._latencies(files, {}, notes))
+            quantities += self._timed(trace, "measure", lambda: self._latencies(files, {}, notes, self.glance))
         first = self.services[0].candidates[0]
         quantities += self._timed(trace, "count", lambda: self._counts(made[0].network, files[first.form], notes)[0])
         known = tuple(q if q.how is How.COUNTED else _as_proxy(q) for q in quantities)
@@ -310,14 +313,18 @@ class Evaluator:
         return quantities, complexity
 
     def _latencies(
-        self, files: Mapping[str, bytes], samples: dict[str, np.ndarray], notes: list[str]
+        self,
+        files: Mapping[str, bytes],
+        samples: dict[str, np.ndarray],
+        notes: list[str],
+        measure: Measure | None = None,
     ) -> list[Quantity]:
         """The latency on every target. One that a place can do without may refuse the artifact, which is noted."""
         needed = {service.name for service in self.services if not service.is_place}
         quantities = []
         for target in self.targets:
             try:
-                quantity, samples[target.name] = self.measure(
+                quantity, samples[target.name] = (measure or self.measure)(
                     files[target.form], target, self.dataset.validation.images
                 )
             except ArtifactError as error:

@@ -25,6 +25,7 @@ from nas.own_code import OwnFunction
 from nas.own_family import declared_family, family_name, is_own_family, noted_spaces
 from nas.own_module import FAMILY as OWN_MODULE
 from nas.space import SearchSpace, load_space
+from nas.surrogate.coded import Coded
 
 __all__ = [
     "Architecture",
@@ -124,7 +125,9 @@ class Family:
         """
         assert self.outline is not None
         count = len(next(iter(columns.values())))
-        filled = {name: _filled(rule, columns.get(name, [None] * count)) for name, rule in self.rules.items()}
+        filled = {
+            name: Coded.of(columns.get(name, [None] * count)).filled(_absent(rule)) for name, rule in self.rules.items()
+        }
         outlines = Outlines(count, input_shape)
         self.outline(filled, outlines)
         outlines.linear(outlines.everywhere, np.full(count, classes), writes=1)
@@ -145,11 +148,11 @@ _FAMILIES: dict[str, Family] = {}
 _OWN: dict[str, Family] = {}  # a person's own, by names that hold the digest of their source
 
 
-def _filled(rule: Rule, values: Sequence[Value | None]) -> np.ndarray:
-    """Values of a choice, the default where there is none; where there is no default either, any."""
-    numbers = rule.values is None or all(isinstance(value, int) for value in rule.values)
-    absent: Value = rule.default if rule.default is not None else rule.low if rule.values is None else rule.values[0]
-    return np.array([absent if value is None else value for value in values], dtype=float if numbers else object)
+def _absent(rule: Rule) -> Value:
+    """What stands for a choice that an architecture does not have: its default, else anything, as it has no effect."""
+    if rule.default is not None:
+        return rule.default
+    return rule.low if rule.values is None else rule.values[0]
 
 
 def register(name: str, *rules: Rule, outline: Outline | None = None) -> Callable[[Builder], Builder]:

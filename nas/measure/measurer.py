@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -21,6 +22,9 @@ from nas.target import Target
 # A round of finalists' turns: short enough that drift hits all members alike, long enough for a steady core.
 ROUNDS = 20
 TURN = Policy(warmup_ms=3.0, minimum_samples=8, minimum_ms=20.0, maximum_ms=1000.0)
+
+# A glance: enough to tell what is worth a training.
+GLANCE_WARMUP_MS, GLANCE_MS = 30.0, 80.0
 
 # Images go to the process in parts of so many bytes at most: each is copied at either end.
 PART_BYTES = 2**27
@@ -114,9 +118,17 @@ class Measurer:
             ArtifactError: The model does not load, or does not take these images.
             MeasureError: The measuring process died or hung.
         """
+        return self._read(content, target, images, self.policy)
+
+    def glance(self, content: bytes, target: Target, images: np.ndarray) -> tuple[Quantity, np.ndarray]:
+        """As ``measure``, in a fraction of the time: to tell what is worth a training, never as a result."""
+        brief = min(GLANCE_MS, self.policy.minimum_ms)
+        policy = replace(self.policy, warmup_ms=min(GLANCE_WARMUP_MS, self.policy.warmup_ms), minimum_ms=brief)
+        return self._read(content, target, images, policy)
+
+    def _read(self, content: bytes, target: Target, images: np.ndarray, policy: Policy) -> tuple[Quantity, np.ndarray]:
         fingerprint = self.environment_id(target)
-        request = Measure(content, target, batch_of(images, target.batch), self.policy)
-        reading: Reading = self.process(target).ask(request)
+        reading: Reading = self.process(target).ask(Measure(content, target, batch_of(images, target.batch), policy))
         return reading.quantity(fingerprint), reading.samples_ms
 
     def _part_bytes(self) -> int:

@@ -26,6 +26,7 @@ def evaluator_for(prepared: Prepared, pipeline: Pipeline, measurer: Measurer) ->
         measurer.startup,
         estimates_for(prepared.targets, prepared.here),
         measurer.on_this_machine,
+        measurer.glance,
     )
 
 

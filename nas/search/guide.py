@@ -3,9 +3,9 @@
 Three things compete for the next seconds: a new design that the sampler proposes, another compression of a network that
 is trained already (a fan), and a training that was stopped and may go on (a promotion). Each is worth the hypervolume
 that it is expected to add, by surrogates fitted on all that trials told so far, divided by the seconds that it is
-expected to take. A new design is looked at before it is trained: when even at its best it would be beaten it is given
-up, and when its costs make others worth more it waits. At each rung its training stops, and goes on when it stands
-among the best there and nothing else is worth more.
+expected to take. What is new has to add to what was begun as well, or nothing would ever be finished. A new design is
+looked at before it is trained: when even at its best it would be beaten it is given up, and when its costs make others
+worth more it waits. At each rung its training stops, and goes on when nothing else is worth more.
 
 As long as little is known nothing can be worth anything: a search begins with a little of many networks' trainings, of
 which the best go on.

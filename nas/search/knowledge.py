@@ -114,23 +114,41 @@ class Knowledge:
         return surrogates(self.encoder.encoding, known, [objective.maximise for objective in objectives])
 
     @cached_property
-    def prospects(self) -> np.ndarray:
-        """What trainings that were begun and wait would come to, P×M in own units: where they go on, whatever is new
-        has to be better than that."""
-        waiting = self.tally.waiting
-        rows = [
-            len(self.measured) + place
-            for place, number in enumerate(self.stopped.tolist())
-            if number in waiting
-            and waiting[number].epochs
-            and np.isfinite(self.values[len(self.measured) + place]).all()
-        ]
-        if not rows:
+    def front_ahead(self) -> np.ndarray:
+        """The front, K×M in own units, with what trainings that were begun and wait are expected to come to.
+
+        Whatever is new has to add to it: else a search begins one design after the other that is as good as the last,
+        and finishes none.
+        """
+        points = np.vstack([self.front, self._prospects()])
+        return np.asarray(points[non_dominated(points, self.maximise)])
+
+    def _prospects(self) -> np.ndarray:
+        """What is expected of trainings that wait, P×M in own units."""
+        places = np.flatnonzero(self._within_reach)
+        if not len(places):
             return np.zeros((0, len(self.objectives)))
-        numbers = self.stopped[np.array(rows) - len(self.measured)].tolist()
-        designs = [self.tally.records[number].design for number in numbers]
+        designs = [self.tally.records[number].design for number in self.stopped[places].tolist()]
         middle, _ = self.outlook.interval(self.encoder.encode(designs), 0.0, cues=self._cues(designs))
-        return np.where(self.maximise, middle, self.values[rows])
+        return np.where(self.maximise, middle, self.values[len(self.measured) + places])
+
+    @cached_property
+    def _within_reach(self) -> np.ndarray:
+        """Which of the stopped trials were begun and wait, and break no limit as far as is known."""
+        waiting, estimates = self.tally.waiting, self.values[len(self.measured) :]
+        keys = [objective.key for objective in self.objectives]
+
+        def may_serve(number: int, estimate: np.ndarray) -> bool:
+            for constraint in self.constraints:
+                key = constraint.quantity.key
+                value = known_cost(self.tally.records[number], constraint.quantity, self.recipe)
+                value = float(estimate[keys.index(key)]) if value is None and key in keys else value
+                if value is not None and constraint.violation(value) > 0:
+                    return False
+            return number in waiting and bool(waiting[number].epochs)
+
+        reached = [may_serve(number, own) for number, own in zip(self.stopped.tolist(), estimates, strict=True)]
+        return np.asarray(np.array(reached, dtype=bool) & np.isfinite(estimates).all(axis=1))
 
     def best_first(self) -> Iterator[TrialRecord]:
         """The measured trials from most to least promising: by non-dominated rank, then by how alone they stand."""
@@ -160,11 +178,9 @@ class Knowledge:
     def estimates(self) -> list[tuple[Design, tuple[float, ...], tuple[float, ...], bool]]:
         """Of stopped trials the designs, what their objectives would be (NaN where that is open), how surely, and
         whether they wait to go on."""
-        numbers, waiting = self.stopped.tolist(), self.tally.waiting
-        designs = [self.tally.records[number].design for number in numbers]
+        designs = [self.tally.records[number].design for number in self.stopped.tolist()]
         values, noise = (part[len(self.measured) :].tolist() for part in (self.values, self.noise))
-        waits = [number in waiting for number in numbers]
-        return list(zip(designs, map(tuple, values), map(tuple, noise), waits, strict=True))
+        return list(zip(designs, map(tuple, values), map(tuple, noise), self._within_reach.tolist(), strict=True))
 
     def improvement(
         self,
@@ -179,7 +195,7 @@ class Knowledge:
             designs: N designs.
             known: N×M objectives in their own units where they are known already, NaN where not.
             rough: Whether a rough look is enough, which hopes for more than there is.
-            new: Which of them have to add to what was begun as well (see ``prospects``); none where not given.
+            new: Which of them have to add to what was begun as well (see ``front_ahead``); none where not given.
         """
         if not designs:
             return np.zeros(0)
@@ -188,7 +204,7 @@ class Knowledge:
         outlook = self.outlook.roughened() if rough else self.outlook
         gains = np.zeros(len(designs))
         is_new = np.zeros(len(designs), dtype=bool) if new is None else np.asarray(new, dtype=bool)
-        for own, front in ((~is_new, self.front), (is_new, np.vstack([self.front, self.prospects]))):
+        for own, front in ((~is_new, self.front), (is_new, self.front_ahead)):
             if own.any():
                 some, told = None if cues is None else cues[own], None if known is None else known[own]
                 gains[own] = outlook.improvement(x[own], front, self.reference, some, told, scales=scales)

@@ -21,6 +21,7 @@ from nas.search.cues import Cues
 from nas.search.parameters import Parameters
 from nas.search.rough import MACS_PER_VALUE
 from nas.space import SearchSpace
+from nas.surrogate.coded import Coded
 from nas.surrogate.cues import Role
 
 Column = Sequence[Value | None]
@@ -84,20 +85,17 @@ class NetworkFacts:
 
         def cues(given: Mapping[str, Sequence[Any]]) -> np.ndarray:
             count = len(next(iter(given.values())))
-            columns: dict[str, Column] = {}
+            columns: dict[str, Coded] = {}
             for choice in self.space.choices:
                 one = parameters.by_choice.get(choice.name)
                 if one is None:
-                    column: Column = [choice.values[0]] * count
+                    column = Coded(choice.values, np.zeros(count, dtype=int))
                 elif one.name in given:
-                    stored = [(value.__class__, value) for value in given[one.name]]
-                    values = {kind: one.decode(kind[1]) for kind in set(stored)}
-                    column = [values[kind] for kind in stored]
+                    column = Coded.of(given[one.name]).mapped(one.decode)
                 else:
-                    column = [None] * count  # no trial had it yet
+                    column = Coded.of([None] * count)  # no trial had it yet
                 for gate, allowed in choice.when.items():
-                    known = set(allowed)
-                    column = [v if g in known else None for v, g in zip(column, columns[gate], strict=True)]
+                    column = column.where(columns[gate].among(allowed))
                 columns[choice.name] = column
             return self._cues(columns)
 
@@ -111,9 +109,9 @@ class NetworkFacts:
         count = len(outlines.possible)
 
         def numbers(name: str) -> np.ndarray:
-            return np.array([IDENTITY[name] if v is None else v for v in columns.get(name, [None] * count)])
+            return Coded.of(columns.get(name, [None] * count)).filled(IDENTITY[name])
 
-        kept = 1 - numbers("pruning_ratio").astype(float)
+        kept = 1 - numbers("pruning_ratio")
 
         def facts(powers: Mapping[str, int]) -> np.ndarray:
             return np.stack([getattr(outlines, fact) * kept**power for fact, power in powers.items()], axis=1)
@@ -121,7 +119,7 @@ class NetworkFacts:
         integer = (numbers("activation_bits") < FLOAT_BITS)[:, None]
         bits = np.where(numbers("weight_sharing") == "none", numbers("weight_bits"), numbers("codebook_bits"))
         time, space = facts(TAKING_TIME), facts(TAKING_SPACE)
-        stored = space[:, -1] * bits.astype(float) / FLOAT_BITS
+        stored = space[:, -1] * bits / FLOAT_BITS
         parts = [np.log(np.maximum(facts(TELLING), 1.0)), time * ~integer, time * integer, space, stored[:, None]]
         return np.where(outlines.possible[:, None], np.hstack(parts), np.nan)
 

@@ -12,6 +12,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from nas.surrogate.activity import Activity, AskedActivity, learned
+from nas.surrogate.coded import Coded
 from nas.surrogate.domain import Axis, Domain
 from nas.surrogate.encode import Column, value_key
 
@@ -56,14 +57,13 @@ def params_of(space: Mapping[str, BaseDistribution], domain: Domain, rows: np.nd
     return [dict(zip(space, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def columns_of(space: Mapping[str, BaseDistribution], domain: Domain, rows: np.ndarray) -> dict[str, list[Any]]:
+def columns_of(space: Mapping[str, BaseDistribution], domain: Domain, rows: np.ndarray) -> dict[str, Coded]:
     """N full rows of the domain as parameters, by parameter its N values."""
-    columns = {}
-    for name, values in domain.columns(rows).items():
-        kinds = [(value.__class__, value) for value in values]
-        known = {kind: value_of(space[name], kind[1]) for kind in set(kinds)}
-        columns[name] = [known[kind] for kind in kinds]
-    return columns
+
+    def nearest(name: str) -> Callable[[Any], Any]:
+        return lambda value: value_of(space[name], value)
+
+    return {name: values.mapped(nearest(name)) for name, values in domain.columns(rows).items()}
 
 
 def positions_of(space: Mapping[str, BaseDistribution], params: Sequence[Params]) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nas.surrogate.activity import Activity, AskedActivity
+from nas.surrogate.coded import Coded
 from nas.surrogate.encode import Column, Encoding
 from nas.surrogate.evolve import Operators
 
@@ -177,13 +178,12 @@ class Domain:
         """The value of every choice of one full row."""
         return {axis.column.name: axis.column.value_at(float(at)) for axis, at in zip(self.axes, row, strict=True)}
 
-    def columns(self, rows: np.ndarray) -> dict[str, list[Any]]:
+    def columns(self, rows: np.ndarray) -> dict[str, Coded]:
         """The values of every choice in N full rows, by choice."""
         found = {}
         for axis, positions in zip(self.axes, rows.T, strict=True):
             different, places = np.unique(positions, return_inverse=True)
-            values = [axis.column.value_at(float(at)) for at in different]
-            found[axis.column.name] = [values[place] for place in places.tolist()]
+            found[axis.column.name] = Coded([axis.column.value_at(float(at)) for at in different], places)
         return found
 
 

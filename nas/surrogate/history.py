@@ -140,7 +140,8 @@ def surrogates(encoding: Encoding, known: Known, maximise: Sequence[bool], plain
     if count > BEGINNING:
         beginning = np.linspace(0, count - 1, BEGINNING).astype(int)
     if known.own < OWN_ENOUGH:
-        beginning = np.concatenate([beginning, np.arange(known.own, len(known.values))])
+        others = sought_at(len(known.values) - known.own)
+        beginning = np.concatenate([beginning, np.arange(known.own, known.own + others)])
     try:
         found = _sought(encoding, known.at(beginning), maximise, plain)
     except SurrogateError:  # all the same at the beginning

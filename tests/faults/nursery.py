@@ -56,6 +56,9 @@ class Reckoned(Measurer):
     def latency(self, content: bytes) -> float:
         return len(content) / 1e5 * (1 + sum(content[::97]) % 101 / 1000)
 
+    def glance(self, content: bytes, target: Target, images: np.ndarray) -> tuple[Quantity, np.ndarray]:
+        return self.measure(content, target, images)
+
     def measure(self, content: bytes, target: Target, images: np.ndarray) -> tuple[Quantity, np.ndarray]:
         batch_of(images, target.batch)
         ms = self.latency(content)
@@ -72,7 +75,7 @@ class Reckoned(Measurer):
         return Turns(tuple((samples,) * rounds for samples in taken), ((),) * rounds)
 
 
-def recipe(trials: int = 20, seed: int = 6, **changes: Any) -> Recipe:
+def recipe(trials: int = 20, seed: int = 3, **changes: Any) -> Recipe:
     """A study of trainings that take moments; of this seed one of the first is stopped at a rung."""
     data: dict[str, Any] = {
         "data": {"source": "digits", "train_limit": 200, "validation_limit": 100},

@@ -24,12 +24,16 @@ from nas.errors import RecipeError, SpaceError, StudyError, TeacherError, Unsupp
 from nas.families import build
 from nas.gains import finalists
 from nas.outcome import Outcome
+from nas.proxies import rung_accuracy
 from nas.recipe import Recipe, parse_recipe
 from nas.recipe_sections import TeacherConfig
+from nas.report.payload import page_data
 from nas.search.prepared import check_teaching
 from nas.search.run import search
 from nas.space import SearchSpace
 from nas.store import sha256_bytes
+from nas.study import Study
+from nas.train import schedule
 
 
 def tiny_recipe(**changes: object) -> Recipe:
@@ -56,6 +60,26 @@ def test_a_search_records_all_that_a_trial_is_made_of(tmp_path: Path) -> None:
         assert (study.folder.path / str(latency.samples_ref)).is_file()
     assert study.records[0].origin == "baseline"
     assert set(study.test_scores) == {record.number for record in finalists(study)}
+
+
+def test_a_search_is_judged_amid_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a training of two epochs, 12 steps, after four of them; as with much data, where a part tells enough."""
+    monkeypatch.setattr(schedule, "LEAST_STEPS", 2)
+    budget = {"trials": 8, "epochs": 2, "finetune_epochs": 1}
+    recipe = tiny_recipe(budget=budget, strategy="guided", space="convnet-small", training={"batch_size": 32})
+    study, _ = search(recipe, tmp_path / "s", Memory())
+    stopped = [record for record in study.records if record.outcome is Outcome.STOPPED and record.epochs]
+    assert stopped
+    assert {record.epochs for record in stopped} == {0.667}
+    first = stopped[0]
+    assert rung_accuracy(first, 0.667) is not None
+    assert first.reason is not None
+    assert first.reason.message.startswith("after 0.667 of 2 epochs: accuracy")
+    assert study.measured
+    assert 8 <= study.spent < 9
+    again = Study.open(tmp_path / "s")
+    assert [record.epochs for record in again.records] == [record.epochs for record in study.records]
+    assert "0.667 of 2 epochs" in json.dumps(page_data(again))
 
 
 def test_lost_artifacts_of_the_front_are_made_again(tmp_path: Path) -> None:
