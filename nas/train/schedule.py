@@ -39,8 +39,8 @@ def trunk_steps(steps: int) -> int:
 
 
 def whole_steps(epochs: float, steps_per_epoch: int) -> int:
-    """The steps of a training of so many epochs, or of a part of one."""
-    return max(1, round(epochs * steps_per_epoch))
+    """The steps of a training of so many epochs, or of a part of one: at least one, but none of no epochs."""
+    return max(1, round(epochs * steps_per_epoch)) if epochs > 0 else 0
 
 
 def rung_epochs(epochs: int, reduction: int, steps_per_epoch: int = 1) -> tuple[float, ...]:
