@@ -125,9 +125,8 @@ class Family:
         """
         assert self.outline is not None
         count = len(next(iter(columns.values())))
-        filled = {
-            name: Coded.of(columns.get(name, [None] * count)).filled(_absent(rule)) for name, rule in self.rules.items()
-        }
+        none = Coded.absent(count)
+        filled = {name: Coded.of(columns.get(name, none)).filled(_absent(rule)) for name, rule in self.rules.items()}
         outlines = Outlines(count, input_shape)
         self.outline(filled, outlines)
         outlines.linear(outlines.everywhere, np.full(count, classes), writes=1)

@@ -93,7 +93,7 @@ class NetworkFacts:
                 elif one.name in given:
                     column = Coded.of(given[one.name]).mapped(one.decode)
                 else:
-                    column = Coded.of([None] * count)  # no trial had it yet
+                    column = Coded.absent(count)  # no trial had it yet
                 for gate, allowed in choice.when.items():
                     column = column.where(columns[gate].among(allowed))
                 columns[choice.name] = column
@@ -106,10 +106,10 @@ class NetworkFacts:
 
     def _cues(self, columns: Mapping[str, Column]) -> np.ndarray:
         outlines = self._outlines({name: columns[name] for name in self.family.rules if name in columns})
-        count = len(outlines.possible)
+        none = Coded.absent(len(outlines.possible))
 
         def numbers(name: str) -> np.ndarray:
-            return Coded.of(columns.get(name, [None] * count)).filled(IDENTITY[name])
+            return Coded.of(columns.get(name, none)).filled(IDENTITY[name])
 
         kept = 1 - numbers("pruning_ratio")
 

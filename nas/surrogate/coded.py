@@ -40,6 +40,11 @@ class Coded(Sequence[Any]):
             places[at] = ABSENT if value is None else known[key]
         return cls(different, places)
 
+    @classmethod
+    def absent(cls, count: int) -> Coded:
+        """So many, of which none is there."""
+        return cls((), np.full(count, ABSENT))
+
     def __len__(self) -> int:
         return len(self.places)
 

@@ -18,6 +18,7 @@ def test_coded_values_are_the_values() -> None:
     assert len(coded) == 8
     assert len(coded.different) == 5
     assert Coded.of(coded) is coded
+    assert list(Coded.absent(2)) == [None, None]
 
 
 def test_what_is_done_to_all_is_done_to_the_different_ones() -> None:
