@@ -216,7 +216,7 @@ class Evaluator:
             for form, content in files.items()
         }
         samples: dict[str, np.ndarray] = {}
-        measured = self._timed(trace, "measure", lambda: self._latencies(files, samples, notes))
+        measured = self._timed(trace, "measure", lambda: self._latencies(files, samples, notes, self.measure))
         validation = self.dataset.validation
         threads = self.pipeline.numerics.threads
         scores = Scores(files, validation.images, validation.labels, self.outputs, threads, here=self.here)
@@ -317,16 +317,14 @@ class Evaluator:
         files: Mapping[str, bytes],
         samples: dict[str, np.ndarray],
         notes: list[str],
-        measure: Measure | None = None,
+        measure: Measure,
     ) -> list[Quantity]:
         """The latency on every target. One that a place can do without may refuse the artifact, which is noted."""
         needed = {service.name for service in self.services if not service.is_place}
         quantities = []
         for target in self.targets:
             try:
-                quantity, samples[target.name] = (measure or self.measure)(
-                    files[target.form], target, self.dataset.validation.images
-                )
+                quantity, samples[target.name] = measure(files[target.form], target, self.dataset.validation.images)
             except ArtifactError as error:
                 if target.name in needed:
                     raise

@@ -17,8 +17,8 @@ MOST_DEPTH = 3
 
 def _outline(choices: Columns, networks: Outlines) -> None:
     networks.stem(choices)
-    for stage in (f"stage{number}" for number in range(1, MOST_STAGES + 1)):
-        there = choices["stages"] >= int(stage.removeprefix("stage"))
+    for number in range(1, MOST_STAGES + 1):
+        stage, there = f"stage{number}", choices["stages"] >= number
         is_separable, pooling = choices[f"{stage}.conv"] == "separable", choices[f"{stage}.pooling"]
         kernel, width = choices[f"{stage}.kernel"], choices[f"{stage}.width"]
         for index in range(MOST_DEPTH):

@@ -57,8 +57,8 @@ class InvertedResidual(nn.Module):
 
 def _outline(choices: Columns, networks: Outlines) -> None:
     networks.stem(choices)
-    for stage in (f"stage{number}" for number in range(1, MOST_STAGES + 1)):
-        there = choices["stages"] >= int(stage.removeprefix("stage"))
+    for number in range(1, MOST_STAGES + 1):
+        stage, there = f"stage{number}", choices["stages"] >= number
         width, kernel, expansion = (choices[f"{stage}.{part}"] for part in ("width", "kernel", "expansion"))
         for index in range(MOST_DEPTH):
             here = there & (choices[f"{stage}.depth"] > index)

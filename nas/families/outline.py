@@ -23,9 +23,9 @@ class Outlines:
         input_shape: (C, H, W) of one image.
 
     Attributes:
-        channels: Of the feature map that was reached, N float64; 1 once it is a vector.
-        height: Of that map.
-        width: Of that map.
+        channels: Of the feature map that was reached, N float64; the numbers of a vector.
+        height: Of that map; 1 of a vector.
+        width: Of that map; 1 of a vector.
         macs: Multiply-adds so far.
         written: Values that layers wrote so far.
         weights: Weights so far.
@@ -74,14 +74,18 @@ class Outlines:
         self.height = np.where(where, np.ceil(self.height / stride), self.height)
         self.width = np.where(where, np.ceil(self.width / stride), self.width)
         positions = self.height * self.width
-        weights = np.where(where, after * (1.0 if depthwise else self.channels) * kernel**2, 0.0)
+        self.compute(where, after * (1.0 if depthwise else self.channels) * kernel**2, positions)
         self.channels = np.where(where, after, self.channels)
-        self.weights += weights
-        self.macs += weights * positions
-        self.layers += where
         self.write(where, writes)
         self.last_channels = np.where(where, self.channels, self.last_channels)
         self.last_positions = np.where(where, positions, self.last_positions)
+
+    def compute(self, where: np.ndarray, weights: np.ndarray, positions: np.ndarray | float = 1.0) -> None:
+        """Adds a layer of so many weights, each of which is used once for each of so many places."""
+        held = np.where(where, weights, 0.0)
+        self.weights += held
+        self.macs += held * positions
+        self.layers += where
 
     def write(self, where: np.ndarray, times: int = 1) -> None:
         """Adds layers that write the whole map, of the same shape."""
@@ -90,10 +94,8 @@ class Outlines:
     def gate(self, where: np.ndarray) -> None:
         """Adds a gate of all channels by their averages (``blocks.SqueezeExcite``)."""
         squeezed = np.maximum(8, self.channels // 4 // 8 * 8)
-        weights = np.where(where, 2 * self.channels * squeezed, 0.0)
-        self.weights += weights
-        self.macs += weights
-        self.layers += 2 * where
+        for _ in range(2):
+            self.compute(where, self.channels * squeezed)
         self.written += np.where(where, 3 * self.channels + 2 * squeezed, 0.0)
 
     def pool(self, where: np.ndarray, window: np.ndarray | int = 2) -> None:
@@ -117,11 +119,8 @@ class Outlines:
     def linear(self, where: np.ndarray, after: np.ndarray, writes: int = 2) -> None:
         """Adds a linear layer on a vector, with what follows it (``writes`` as of ``convolve``)."""
         self.features = np.where(where & (self.features == 0), self.channels, self.features)
-        weights = np.where(where, after * self.channels, 0.0)
+        self.compute(where, after * self.channels)
         self.channels = np.where(where, after, self.channels)
-        self.weights += weights
-        self.macs += weights
-        self.layers += where
         self.write(where, writes)
 
 

@@ -44,8 +44,9 @@ class BasicBlock(nn.Module):
 def _outline(choices: Columns, networks: Outlines) -> None:
     networks.stem(choices)
     networks.pool(choices["stem.pooling"] == "max")
-    for stage in (f"stage{number}" for number in range(1, MOST_STAGES + 1)):
-        there, width = choices["stages"] >= int(stage.removeprefix("stage")), choices[f"{stage}.width"]
+    for number in range(1, MOST_STAGES + 1):
+        stage, there = f"stage{number}", choices["stages"] >= number
+        width = choices[f"{stage}.width"]
         for index in range(MOST_DEPTH):
             here = there & (choices[f"{stage}.depth"] > index)
             stride = choices[f"{stage}.stride"] if index == 0 else np.ones(len(there))
@@ -62,10 +63,7 @@ def _outline(choices: Columns, networks: Outlines) -> None:
 
 def _shortcut(networks: Outlines, where: np.ndarray, before: np.ndarray) -> None:
     """Adds the pointwise convolution around a block, from so many channels to what the block came to."""
-    weights = np.where(where, before * networks.channels, 0.0)
-    networks.weights += weights
-    networks.macs += weights * networks.height * networks.width
-    networks.layers += where
+    networks.compute(where, before * networks.channels, networks.height * networks.width)
     networks.write(where, 2)
 
 
