@@ -89,7 +89,7 @@ class Knowledge:
         self.stopped = np.array(sorted(stopped), dtype=int)
         self.values, self.noise = self._values()
         trials = np.concatenate([self.measured, self.stopped])
-        self.outlook = self._surrogates(trials, self.values, self.noise, self.objectives, len(self.measured), cues)
+        self.outlook = self._surrogates(trials, self.values, self.noise, self.objectives, len(self.measured))
         self.feasible = self.measured[tally.feasible.has(self.measured)]
         self.points = tally.values.rows(self.feasible)
         self.front = self.points[non_dominated(self.points, self.maximise)]
@@ -101,14 +101,13 @@ class Knowledge:
         noise: np.ndarray,
         objectives: Sequence[Objective],
         own: int,
-        cues: Cues | None = None,
     ) -> Outlook:
         """Surrogates of N×K values that N trials told; arguments as of ``Known``."""
 
         def designs(places: np.ndarray) -> list[Design]:
             return [self.tally.records[number].design for number in trials[places].tolist()]
 
-        costs = costs_among(objectives)
+        costs, cues = costs_among(objectives), self.cues
         cued, roles = (None, None) if cues is None else (lambda places: cues.of(designs(places)), cues.roles)
         known = Known(lambda places: self.encoder.encode(designs(places)), values, noise, own, cued, roles, costs)
         return surrogates(self.encoder.encoding, known, [objective.maximise for objective in objectives])
@@ -344,7 +343,7 @@ class Knowledge:
             trials, known = values.trials, values.rows(values.trials)
             try:
                 none, quantity = np.zeros_like(known), [constraint.quantity]
-                models[constraint.key] = self._surrogates(trials, known, none, quantity, len(trials), self.cues)
+                models[constraint.key] = self._surrogates(trials, known, none, quantity, len(trials))
             except SurrogateError:  # constant: it is the same for all designs
                 continue
         return models
