@@ -48,6 +48,10 @@ from nas.stages import Progress, Trace
 from nas.store import Store, artifact_entry, sha256_bytes
 from nas.target import ONNX, Target
 
+# So many validation images tell how good a network is at a rung: a standard error of a percent at most, where what
+# becomes of it afterwards is less certain than that.
+RUNG_IMAGES = 2000
+
 # The kind of reason of an evaluation that had no room for a file: no fault of the design, and nothing to go on with.
 DISK_FULL = "disk full"
 # The kind of reason of one whose measuring device does not answer: no fault of the design either.
@@ -196,9 +200,9 @@ class Evaluator:
         return EvalResult(Outcome.STOPPED, quantities=known, stages=tuple(trace.stages), notes=tuple(notes))
 
     def _after(self, epochs: float, request: EvalRequest, trace: Trace) -> EvalResult:
-        """The float network's validation accuracy after a training of so many epochs, as a proxy."""
+        """The float network's accuracy after a training of so many epochs, on some validation images: a proxy."""
         network = self.pipeline.rung(request.design, request.seed, epochs, trace, request.inherits)
-        validation = self.dataset.validation
+        validation = self.dataset.validation.first(RUNG_IMAGES)
 
         def score_network() -> list[Quantity]:
             accuracy, _ = score(self.pipeline.logits(network, validation), validation.labels)

@@ -202,12 +202,12 @@ class Pipeline:
         return self.networks.trained(design, seed, trace, inherits, epochs).model
 
     def logits(self, network: nn.Module, split: Split) -> np.ndarray:
-        """What a float network says of images (N×classes), by torch, batch by batch.
+        """What a float network says of images (N×classes), by torch in the precision that it trains in.
 
         Raises:
             DivergedError: Some of it is NaN or infinite.
         """
-        logits = self._logits(network, self._on_device(split), 0)
+        logits = self._logits(network, self._on_device(split), 0, self.numerics.precision)
         if not np.isfinite(logits).all():
             raise DivergedError(*OVERFLOWS)
         return logits

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from nas.design import Design
+from nas.growing import Growing
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.durations import training_seconds
@@ -54,6 +55,7 @@ class Opening:
         self.rough = rough
         self.say = say
         self._said = False
+        self._rates = Growing(list[float], self._learn_rates)
 
     def baseline_waits(self, records: Sequence[TrialRecord]) -> bool:
         """Whether the space's baseline is so dear that other designs come first.
@@ -91,12 +93,25 @@ class Opening:
 
     def _baseline_seconds(self, records: Sequence[TrialRecord]) -> float | None:
         """How long the baseline would train, by what others took; None where none was trained."""
+        # The least rate: small networks take longer for what they compute than large ones.
+        rates = self._rates.of(records)
+        return min(rates) * self._baseline_work if rates else None
+
+    def _learn_rates(self, rates: list[float], records: Sequence[TrialRecord]) -> None:
+        """Adds what whole trainings took for each unit of what they cost against each other."""
+        assert self.rough is not None
+        epochs = self.recipe.budget.epochs
+        timed = [(record, seconds) for record in records if (seconds := training_seconds(record, epochs)) is not None]
+        if timed:
+            work = self.rough([record.design for record, _ in timed])
+            rates += [seconds / float(own) for (_, seconds), own in zip(timed, work, strict=True)]
+
+    @cached_property
+    def _baseline_work(self) -> float:
+        """What the baseline's training costs against others'."""
         assert self.rough is not None
         assert self.space.baseline is not None
-        trainings = [(record, training_seconds(record, self.recipe.budget.epochs)) for record in records]
-        rates = [s / float(self.rough([record.design])[0]) for record, s in trainings if s is not None]
-        # The least rate: small networks take longer for what they compute than large ones.
-        return min(rates) * float(self.rough([self.space.baseline])[0]) if rates else None
+        return float(self.rough([self.space.baseline])[0])
 
     def gathers(self, records: Sequence[TrialRecord], arrived: int) -> bool:
         """Whether trainings wait at their first rung until enough networks came so far to choose among.
@@ -132,7 +147,6 @@ class Opening:
     @cached_property
     def _baseline_is_dear(self) -> bool:
         assert self.rough is not None
-        assert self.space.baseline is not None
         drawn = self.rough(self._drawn)
         usual = float(np.median(drawn[np.isfinite(drawn)])) if np.isfinite(drawn).any() else float("inf")
-        return float(self.rough([self.space.baseline])[0]) > DEAR * usual
+        return self._baseline_work > DEAR * usual

@@ -24,6 +24,8 @@ from nas.train.schedule import learning_rate_factor, trunk_factor, whole_steps
 
 # Called after each epoch with (epochs done, epochs in all).
 EpochCallback = Callable[[int, int], None]
+# Feature maps of so many images stay in a core's cache, while what a call costs is shared by enough of them.
+AT_ONCE = {"float32": 64, "bfloat16": 256}
 LOWER_RATE = "lower training.learning_rate"
 
 
@@ -259,7 +261,9 @@ def _distilled(hard: Tensor, logits: Tensor, distillation: Distillation, chosen:
 
 
 @torch.no_grad()
-def predict_logits(model: nn.Module, data: TrainingData, precision: str = "float32", batch: int = 64) -> Tensor:
+def predict_logits(
+    model: nn.Module, data: TrainingData, precision: str = "float32", batch: int | None = None
+) -> Tensor:
     """Logits (N×classes, float32) of the training images as they are, not augmented.
 
     A student that learns from them sees augmented images, so it is asked to answer a shifted or mirrored image as the
@@ -269,7 +273,7 @@ def predict_logits(model: nn.Module, data: TrainingData, precision: str = "float
     model.eval()
     quiet = working_on(data.images.device)
     parts = []
-    for images in torch.split(data.images, batch):
+    for images in torch.split(data.images, batch or AT_ONCE[precision]):
         with quiet, fast_kernels(images.device, precision):
             parts.append(model(laid_out(data.normalise(images), model)).float())
     return torch.cat(parts)
