@@ -81,7 +81,12 @@ def test_a_front_is_noted_when_it_changes_and_only_up_to_the_horizon() -> None:
 
 def test_a_design_that_was_scored_twice_is_one_member() -> None:
     found = fronts([Scored(1, "a", 0.8, 0.1), Scored(2, "a", 0.9, 0.2), Scored(3, "b", 0.7, 0.05)], AXES, 10)
-    assert found[-1].members == ("b", "a")
+    assert found[-1].members == ("a", "b")
+
+
+def test_the_member_that_adds_most_comes_first() -> None:
+    found = fronts([Scored(1, "fast", 0.6, 0.01), Scored(2, "good", 0.9, 0.02), Scored(3, "best", 0.91, 0.1)], AXES, 10)
+    assert found[-1].members == ("good", "fast", "best")
 
 
 def test_checkpoints_keep_the_front_in_force_and_the_last() -> None:
@@ -106,10 +111,12 @@ def test_a_shared_stage_is_paid_for_once() -> None:
 def test_training_again_takes_its_time_and_what_one_has_never_gets_worse() -> None:
     found = [Front(10, ("a", "b"), 0.4), Front(15, ("c",), 0.5), Front(20, ("a",), 0.1)]
     curve = as_trained_again(found, SHARED, AXES)
-    assert curve.seconds.tolist() == [18, 26, 45]  # the front of a alone is trained before that of c is
-    both = AXES.hypervolume(np.array([(0.8, 0.1), (0.9, 0.3)]))
-    assert curve.volumes.tolist() == pytest.approx([both, both, AXES.hypervolume(np.array([(0.95, 0.1)]))])
-    assert as_trained_again(found, SHARED, AXES, with_cost=False).seconds.tolist() == [10, 15, 20]
+    assert curve.seconds.tolist() == [16, 18, 26, 45]  # the front of a alone is trained before that of c is
+    alone, both = (AXES.hypervolume(np.array(points)) for points in ([(0.8, 0.1)], [(0.8, 0.1), (0.9, 0.3)]))
+    assert curve.volumes.tolist() == pytest.approx([alone, both, both, AXES.hypervolume(np.array([(0.95, 0.1)]))])
+    assert as_trained_again(found, SHARED, AXES, with_cost=False).at(np.array([9, 10, 15])).tolist() == pytest.approx(
+        [0, both, AXES.hypervolume(np.array([(0.95, 0.1)]))]
+    )
 
 
 def test_a_member_that_cannot_be_trained_again_counts_for_nothing() -> None:

@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from nas.front import Reference, hypervolume, hypervolume_history, knee, non_dominated, pareto_front, reference_from
+from nas.front import (
+    Reference,
+    hypervolume,
+    hypervolume_history,
+    knee,
+    most_telling_first,
+    non_dominated,
+    pareto_front,
+    reference_from,
+)
 from nas.objectives import Constraint, Objective
 from nas.outcome import How, Outcome, Quantity
 
@@ -208,3 +217,26 @@ def test_hypervolume_agrees_with_a_sum_of_rectangles(values: list[tuple[float, f
         volume += x * max(0.0, y - best)
         best = max(best, y)
     assert hypervolume(records, REFERENCE, TWO) == pytest.approx(volume)
+
+
+def volume_of(points: np.ndarray) -> float:
+    """The dominated share of the unit box by inclusion and exclusion, an independent way to have it."""
+    total = 0.0
+    for size in range(1, len(points) + 1):
+        for some in itertools.combinations(points, size):
+            total += (-1) ** (size + 1) * float(np.min(some, axis=0).prod())
+    return total
+
+
+@given(npst.arrays(float, npst.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=6), elements=st.floats(0, 1)))
+def test_each_of_the_most_telling_adds_at_least_what_any_later_one_would(axes: np.ndarray) -> None:
+    order = most_telling_first(axes)
+    assert sorted(order) == list(range(len(axes)))
+    for count in range(len(order)):
+        with_next = volume_of(axes[order[: count + 1]])
+        assert all(with_next >= volume_of(axes[[*order[:count], later]]) - 1e-9 for later in order[count:])
+
+
+def test_of_none_no_order_and_of_equals_the_earlier_first() -> None:
+    assert most_telling_first(np.zeros((0, 2))) == []
+    assert most_telling_first(np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.9]])) == [2, 0, 1]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from nas.errors import StudyError
 from nas.finalized import FullBudget
+from nas.front import most_telling_first
 from nas.outcome import Outcome
 from nas.recipe import Recipe
 from nas.record import TRAINING, StageResult, TrialRecord
@@ -44,7 +47,8 @@ class Plan:
     """What will be done.
 
     Args:
-        records: The search's trials, in the order asked for or the front's.
+        records: The search's trials, in the order asked for; of the whole front the first tell most of it, so that
+            little is missing where time runs out.
         budget: For how long each design is trained.
         seeds: From which seeds: none of them the search's, by whose luck the designs were chosen.
     """
@@ -79,7 +83,10 @@ def _chosen(study: Study, numbers: Sequence[int]) -> tuple[TrialRecord, ...]:
     if not numbers:
         if not study.front:
             raise StudyError(f"{study.folder.path} has no front yet", _without_front(study))
-        return tuple(study.front)
+        assert study.reference is not None, "the front's members were measured"
+        keys = study.reference.objectives
+        points = np.array([[record.value(key) for key in keys] for record in study.front])
+        return tuple(study.front[place] for place in most_telling_first(study.reference.normalise(points)))
     return tuple(study.measured_trial(number, "cannot be trained again") for number in dict.fromkeys(numbers))
 
 

@@ -5,11 +5,12 @@ This is what the measuring process (``nas.measure.server``) does; whoever wants 
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,11 @@ Measure = Callable[[bytes, Target, np.ndarray], tuple[Quantity, np.ndarray]]
 # A disturbed window is taken again, so often in all: neighbours on a shared machine come and go, and a second look
 # costs less than a wrong number.
 MAXIMUM_WINDOWS = 3
+# Windows are taken in parts of so long, as a neighbour on the same core may come and go ten times a second: what was
+# not disturbed of them counts, where it makes this share of a window at least. Each part ends with a look at the
+# machine, which takes a twentieth of it.
+PART_MS = 30.0
+ENOUGH_UNDISTURBED = 0.25
 
 # A design whose latency is within so many times that of a model that computes nothing is bound by the cost of a call.
 OVERHEAD_BOUND = 3.0
@@ -42,7 +48,7 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Window:
-    """Samples taken in one go, in nanoseconds, and what else the machine did meanwhile."""
+    """Samples taken in one go, or in several undisturbed parts, in nanoseconds, and what else the machine did."""
 
     samples_ns: np.ndarray
     summary: Summary
@@ -65,12 +71,13 @@ class Reading:
 
     Args:
         target: What on.
-        window: The least disturbed window.
-        windows: How many were taken.
+        window: The least disturbed parts.
+        windows: How many times as many were taken.
         threads: Threads of an operator as the runtime says; None on a GPU.
         cores: The cores that the process was kept on; empty where it was not.
         overhead_ms: Median of a model that computes nothing, in the same process; None where it was not measured.
         detail: What the runtime tells of itself.
+        calm: Whether anything was undisturbed, so that waiting for more of it is not in vain.
     """
 
     target: Target
@@ -80,6 +87,7 @@ class Reading:
     cores: tuple[int, ...] = ()
     overhead_ms: float | None = None
     detail: dict[str, float | int | str | bool] = field(default_factory=dict)
+    calm: bool = True
 
     @property
     def samples_ms(self) -> np.ndarray:
@@ -147,32 +155,70 @@ def read_latency(
 ) -> Reading:
     """Times one call of a loaded model, on images that are ready.
 
-    Windows are taken until one is undisturbed, ``most_windows`` at most; the least disturbed one counts.
+    Parts of a window are taken until enough of them are undisturbed to make a whole one, or as many as make
+    ``most_windows``. Then the undisturbed ones count, or, where they are too few, the least disturbed that make one.
 
     Args:
         session: The model.
         target: What it was loaded for.
         images: One batch as the artifact takes it.
-        policy: When to stop sampling.
-        watch: Looks at the machine around each window.
+        policy: When a window is whole.
+        watch: Looks at the machine around each part.
         clock: Gives nanoseconds, monotonic.
         alone: Held while samples are taken, not while the call is made ready: the machine's lease, the pinned cores.
-        most_windows: As many windows are taken at most.
+        most_windows: As many whole windows are taken at most.
 
     Raises:
         ArtifactError: The model does not take these images.
     """
     timed = session.timed(session.call(images), clock)
-    windows: list[Window] = []
+    part = replace(policy, minimum_ms=min(PART_MS, policy.minimum_ms))
+    parts: list[Window] = []
     with alone or nullcontext():
         before = watch.look()
-        while len(windows) < most_windows and (not windows or windows[-1].troubles):
-            samples_ns = sample_timed(timed, policy)
+        while not (_whole(parts, policy, most_windows) or _whole([p for p in parts if not p.troubles], policy)):
+            samples_ns = sample_timed(timed, replace(part, warmup_ms=0.0) if parts else part)
             after = watch.look()
-            windows.append(Window(samples_ns, summarise(samples_ns, target.batch), watch.between(before, after)))
+            parts.append(Window(samples_ns, summarise(samples_ns, target.batch), watch.between(before, after)))
             before = after
-    best = min(windows, key=lambda window: window._badness)
-    return Reading(target, best, len(windows), session.threads)
+    calm = [p for p in parts if not p.troubles]
+    kept = calm if _whole(calm, policy, ENOUGH_UNDISTURBED) else _least_disturbed(parts, policy)
+    again = (times for times in range(most_windows, 2, -1) if _whole(parts, policy, times))
+    windows = 1 if len(kept) == len(parts) else next(again, 2)
+    return Reading(target, _joined(kept, target.batch), windows, session.threads, calm=bool(calm))
+
+
+def _least_disturbed(parts: Sequence[Window], policy: Policy) -> list[Window]:
+    """Those that make one window, in the order taken."""
+    kept: list[int] = []
+    for place in sorted(range(len(parts)), key=lambda place: parts[place]._badness):
+        if not _whole([parts[place] for place in kept], policy):
+            kept.append(place)
+    return [parts[place] for place in sorted(kept)]
+
+
+def _milliseconds(parts: Sequence[Window]) -> float:
+    return sum(float(part.samples_ns.sum()) for part in parts) / NANOSECONDS_PER_MS
+
+
+def _whole(parts: Sequence[Window], policy: Policy, times: float = 1) -> bool:
+    """Whether parts take as long as so many windows, and have the samples of one for each begun."""
+    taken, spent = sum(len(part.samples_ns) for part in parts), _milliseconds(parts)
+    enough = taken >= math.ceil(times) * policy.minimum_samples or spent >= times * policy.maximum_ms
+    return bool(parts) and spent >= times * policy.minimum_ms and enough
+
+
+def _joined(parts: Sequence[Window], batch: int) -> Window:
+    """Parts as one window: all samples, and of what the machine did the worst."""
+    if len(parts) == 1:
+        return parts[0]
+    samples_ns = np.concatenate([part.samples_ns for part in parts])
+    worst = {
+        name: max((value for part in parts if (value := getattr(part.surroundings, name)) is not None), default=None)
+        for name in ("busy_cores", "busy_same_cores", "waited", "mhz", "mhz_change")
+    }
+    slowdown = max(part.surroundings.slowdown for part in parts)
+    return Window(samples_ns, summarise(samples_ns, batch), Surroundings(slowdown, **worst))
 
 
 def cores_for(threads: int | None, usable: Collection[int]) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ from nas.errors import MeasureError, NasError, UnsupportedError
 from nas.lease import PATIENCE_S, measuring, working
 from nas.measure.clock import Policy, sample_timed
 from nas.measure.latency import MAXIMUM_WINDOWS, Reading, Watcher, Window, cores_for, pinned, read_latency
+from nas.measure.pace import Pace
 from nas.measure.protocol import Alive, Answer, Describe, Interleave, Measure, Outputs, Request, Turns
 from nas.measure.quiet import Watch
 from nas.measure.runtimes.base import Runtime, Session
@@ -42,9 +43,13 @@ OVERHEAD_MS = 50.0
 # How often it is measured while every time was disturbed.
 OVERHEAD_TRIES = 4
 
-# After so many measurements in a row that were disturbed in every window, the machine is a busy one: windows are not
-# taken again until one is undisturbed. A number is marked ``unstable`` all the same, and a front is timed in turns.
-FUTILE = 2
+# After so many measurements in a row of which nothing was undisturbed, the machine is a busy one: windows are not taken
+# again until some of one is undisturbed. A number is marked ``unstable`` all the same, and a front is timed in turns.
+FUTILE = 4
+
+# What is the machine's best pace is found in so long: slow spells of some tens of milliseconds are common where a core
+# is shared.
+SETTLING_SECONDS = 0.2
 
 # Others are waited for as long as the lease does; then it gives up by itself, and says more than the other end could.
 _PATIENCE = Alive(PATIENCE_S + 60)
@@ -57,11 +62,12 @@ class Server:
 
     Args:
         tell: Takes what is said before an answer.
+        watch: Looks at the machine.
     """
 
-    def __init__(self, tell: Tell = lambda _: None) -> None:
+    def __init__(self, tell: Tell = lambda _: None, watch: Watch | None = None) -> None:
         self.tell = tell
-        watch = Watch()
+        watch = watch or Watch()
         self.watch: Watcher = watch
         self.usable = watch.usable
         self.runtimes: dict[str, Runtime] = {}
@@ -131,7 +137,7 @@ class Server:
         reading = read_latency(
             session, request.target, request.images, policy, self.watch, alone=alone, most_windows=most
         )
-        self.disturbed = self.disturbed + 1 if reading.window.troubles else 0
+        self.disturbed = 0 if reading.calm else self.disturbed + 1
         return reading
 
     def _overhead(self, runtime: Runtime, request: Measure) -> float:
@@ -208,7 +214,9 @@ def main(descriptor: int) -> None:
     end_with_parent()
     os.set_inheritable(descriptor, False)  # a compiler that we start would keep it open
     connection: Connection[Any, Any] = Connection(descriptor)
-    server = Server(connection.send)
+    pace = Pace()
+    pace.settle(SETTLING_SECONDS)
+    server = Server(connection.send, Watch(pace))
     while True:
         try:
             connection.send(server.answer(connection.recv()))

@@ -185,9 +185,8 @@ class Choosing:
             return None
         seconds = known.seconds(designs, np.ones(len(designs)))
         cheap = [designs[place] for place in np.argsort(seconds, kind="stable")[: (len(designs) + 1) // 2]]
-        tried = self.insight.encoder.encode([record.design for record in tally.begun.values()])
-        apart = ((self.insight.encoder.encode(cheap)[:, None, :] - tried[None, :, :]) ** 2).sum(axis=2).min(axis=1)
-        return Proposal(cheap[int(np.argmax(np.round(apart, 9)))], "drawn")
+        unlike = self.insight.unlike(cheap, [record.design for record in tally.begun.values()])
+        return Proposal(cheap[int(np.argmax(np.round(unlike, 9)))], "drawn")
 
     def _free_fan(self, records: Sequence[TrialRecord], busy: set[str]) -> Proposal | None:
         """A compression that costs no training, of a network that none was tried of; while few files were measured."""

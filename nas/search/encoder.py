@@ -61,17 +61,24 @@ class Encoder:
             SurrogateError: A value is not among its choice's.
         """
         digests = [design.digest for design in designs]
-        if digests == self._last[0]:
-            return self._last[1]
+        if digests != self._last[0]:
+            self._last = digests, self.encoding.encode_positions(self.positions(designs))
+        return self._last[1]
+
+    def positions(self, designs: Sequence[Design]) -> np.ndarray:
+        """Where the choices of N designs lie, N×columns (see ``Column.positions``); NaN where one is not active.
+
+        Raises:
+            SurrogateError: A value is not among its choice's.
+        """
+        digests = [design.digest for design in designs]
         new = {digest: design for digest, design in zip(digests, designs, strict=True) if digest not in self._places}
         if new:
             if len(self._places) + len(new) > REMEMBERED:
                 self._places.clear()
                 new = dict(zip(digests, designs, strict=True))
             self._learn(new)
-        encoded = self.encoding.encode_positions(self._positions[[self._places[digest] for digest in digests]])
-        self._last = digests, encoded
-        return encoded
+        return np.asarray(self._positions[[self._places[digest] for digest in digests]])
 
     def encode_rows(self, rows: Sequence[Mapping[str, Value]]) -> np.ndarray:
         """The same of designs that are given as rows, which are not remembered."""

@@ -25,6 +25,7 @@ from nas.search.rough import RoughCosts
 from nas.search.tally import NAN, Tally
 from nas.space import SearchSpace
 from nas.surrogate.one_thread import one_thread
+from nas.surrogate.unlike import apart
 
 
 class Shared(Protocol):
@@ -119,6 +120,14 @@ class Insight:
         """The objectives that are known before a training: of a trial's costs what was found; NaN for the others."""
         costs = [None if o.maximise else known_cost(record, o, self.recipe) for o in self.objectives]
         return [NAN if cost is None else cost for cost in costs]
+
+    def unlike(self, designs: Sequence[Design], others: Sequence[Design]) -> np.ndarray:
+        """How unlike each of N designs is to that of others which it is most like, see ``nas.surrogate.unlike``."""
+        columns = self.encoder.encoding.columns
+        ours, theirs = (self.encoder.positions(some) for some in (designs, others))
+        if self.cues is None:
+            return apart(columns, ours, theirs)
+        return apart(columns, ours, theirs, (self.cues.of(designs), self.cues.of(others)), self.cues.roles)
 
     def can_be_built(self, design: Design) -> bool:
         return self.rough is None or bool(np.isfinite(self.rough([design])[0]))

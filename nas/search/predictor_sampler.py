@@ -35,6 +35,7 @@ from nas.surrogate.history import History
 from nas.surrogate.one_thread import one_thread
 from nas.surrogate.outlook import SCALES
 from nas.surrogate.proposing import SMALL, Choosing, Wish
+from nas.surrogate.unlike import apart
 
 # Draws of which a start-up trial takes the one farthest from all that was tried, and which share of them it looks at
 # where costs are known: the cheapest. They teach as much as dear ones for less (Lee et al., "Cost-aware Bayesian
@@ -237,15 +238,23 @@ class _Asked:
             rows = self._fresh(self.domain.all())
         if len(rows) == 0:
             return self._params(drawn[0])
-        tried = self.domain.encoding.encode_positions(self.tried)
         if not self.sampler.space_filling:
             return self._first_possible(rows)
         rows = self._cheapest(rows)
-        if len(tried) == 0:
+        if len(self.tried) == 0:
             return self._first_possible(rows)
-        x = self.domain.encode(rows)
-        squares = (x**2).sum(axis=1)[:, None] + (tried**2).sum(axis=1)[None, :] - 2 * x @ tried.T
-        return self._first_possible(rows[np.argsort(-np.round(squares.min(axis=1), 9), kind="stable")])
+        return self._first_possible(rows[np.argsort(-np.round(self._apart(rows), 9), kind="stable")])
+
+    def _apart(self, rows: np.ndarray) -> np.ndarray:
+        """How unlike each of N full rows is to whatever was tried."""
+        columns, own = self.domain.encoding.columns, self.domain.active(rows)
+        if (cues := self.sampler.cues) is None:
+            return apart(columns, own, self.tried)
+        mine, others = (
+            cues(columns_of(self.space, self.domain, some)) for some in (rows, self.domain.full(self.tried))
+        )
+        roles = self.sampler.cue_roles
+        return apart(columns, own, self.tried, (mine, others), ["any"] * mine.shape[1] if roles is None else roles)
 
     def _first_possible(self, rows: np.ndarray) -> dict[str, Any]:
         """The first row that can be evaluated; the first of all where none can."""

@@ -2,9 +2,9 @@
 
 Accuracy and latency of a search's trials are *scores*: of single trainings among many, on the data that chose them, so
 that the best of them are too good to be true. What a search is worth is told by its front trained again: a person who
-stops after t seconds trains the front of that moment again, which costs c(t) seconds, and has what comes of it after
-t + c(t). Everything here is arithmetic on numbers, without a clock; see ``search_efficiency.py`` for where they are
-from.
+stops after t seconds trains the front of that moment again, the member first that adds most to it and so on, each of
+which costs its seconds, and has what comes of each of them as soon as it is done. Everything here is arithmetic on
+numbers, without a clock; see ``search_efficiency.py`` for where they are from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal
 import moocore
 import numpy as np
 
-from nas.front import non_dominated
+from nas.front import most_telling_first, non_dominated
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -78,7 +78,7 @@ class Front:
 
     Args:
         seconds: The moment.
-        members: Its designs, fastest first.
+        members: Its designs, in the order in which each adds most to those before it.
         volume: Its hypervolume by the search's own scores.
     """
 
@@ -102,7 +102,7 @@ def fronts(trials: Sequence[Scored], axes: Axes, horizon: float) -> list[Front]:
         values = np.array(list(points.values()))
         keep = non_dominated(values, [True, False])
         points = {name: point for (name, point), kept in zip(points.items(), keep, strict=True) if kept}
-        ordered = sorted(points, key=lambda name: points[name][1])
+        ordered = [list(points)[place] for place in most_telling_first(axes.gains(np.array(list(points.values()))))]
         members = tuple(dict.fromkeys(name.split(" ", 1)[1] for name in ordered))
         if not found or members != found[-1].members:
             found.append(Front(trial.seconds, members, axes.hypervolume(np.array(list(points.values())))))
@@ -168,7 +168,7 @@ def as_scored(found: Sequence[Front]) -> Curve:
 
 
 def as_trained_again(found: Sequence[Front], trained: Trained, axes: Axes, with_cost: bool = True) -> Curve:
-    """The best hypervolume that a person can have had by each moment who trains a front again.
+    """The best hypervolume that a person can have had by each moment who trains a front again, member by member.
 
     Args:
         found: The fronts that may be trained again.
@@ -179,8 +179,9 @@ def as_trained_again(found: Sequence[Front], trained: Trained, axes: Axes, with_
     ends, volumes = [], []
     for front in found:
         members = [again for name in front.members if (again := trained[name]) is not None]
-        ends.append(front.seconds + (cost(members) if with_cost else 0.0))
-        volumes.append(axes.hypervolume(points_of(members)))
+        for count in range(1, len(members) + 1):
+            ends.append(front.seconds + (cost(members[:count]) if with_cost else 0.0))
+            volumes.append(axes.hypervolume(points_of(members[:count])))
     order = np.argsort(ends, kind="stable")
     return Curve(np.array(ends)[order], np.maximum.accumulate(np.array(volumes)[order]) if volumes else np.zeros(0))
 

@@ -16,10 +16,10 @@ starts when a process has imported what it needs, and everything after counts, a
 
 What a search is worth is told by its finalists trained again, all in the same way (``efficiency_retraining.py``): the
 fronts that it had are trained from another seed, scored on test data and timed in turns with those of all other runs.
-Doing so costs time, which is added: a run reaches a target at the first moment t + c(t) at which the front of moment t,
-trained again in c(t) seconds, has its hypervolume. The target is 97 % of the hypervolume of all that was trained again,
-of all runs. A run that does not reach it counts with the time that it had, as a lower bound, and the ratio is said to
-be a bound.
+Doing so costs time, which is added: members are trained again in the order of what each adds to the front, and a run
+reaches a target at the first moment t + c(t) at which those of the front of moment t that were trained again in c(t)
+seconds have its hypervolume. The target is 97 % of the hypervolume of all that was trained again, of all runs. A run
+that does not reach it counts with the time that it had, as a lower bound, and the ratio is said to be a bound.
 
 Everything lies in ``--folder``. What is finished there is not done again, so the same command goes on where it was
 interrupted, and more seeds or variants may be added. ``--steps`` does a part alone. Wants a quiet machine of two cores.

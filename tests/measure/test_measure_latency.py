@@ -16,6 +16,7 @@ from nas.measure.clock import Policy, timed_by
 from nas.measure.latency import (
     MAXIMUM_WINDOWS,
     OVERHEAD_BOUND,
+    PART_MS,
     Reading,
     batch_of,
     cores_for,
@@ -113,6 +114,49 @@ def test_window_beside_others_is_taken_again_though_its_samples_are_steady() -> 
     quantity = reading.quantity()
     assert (quantity.value, quantity.detail["windows"], quantity.detail["unstable"]) == (1.0, 3, False)
     assert reading.window.surroundings == QUIET
+
+
+def read_parts(watch: FakeWatch, *durations_ms: float) -> Reading:
+    """Of windows of three parts, each of so many calls as take its time and one that does not count."""
+    policy = replace(SHORT, minimum_ms=3 * PART_MS)
+    calls = [
+        duration for duration in durations_ms for _ in range(1 + max(policy.minimum_samples, int(PART_MS / duration)))
+    ]
+    return read_latency(FakeSession(durations=milliseconds(*calls)), TARGET, IMAGES[:1], policy, watch)
+
+
+def test_a_neighbour_that_comes_and_goes_spoils_only_the_parts_beside_it() -> None:
+    reading = read_parts(FakeWatch(QUIET, BUSY, QUIET, BUSY, QUIET), 1.0, 1.5, 1.0, 1.5, 1.0)
+    assert set(reading.samples_ms.tolist()) == {1.0}
+    assert len(reading.samples_ms) == 3 * PART_MS
+    assert (reading.windows, reading.window.troubles, reading.window.surroundings) == (2, (), QUIET)
+
+
+def test_a_quiet_machine_is_read_in_parts_as_long_as_a_window() -> None:
+    watch = FakeWatch(QUIET)
+    reading = read_parts(watch, *[1.0] * 9)
+    assert (reading.windows, len(reading.samples_ms), watch.looks) == (1, 3 * PART_MS, 4)
+
+
+def test_what_is_undisturbed_counts_alone_though_it_is_no_whole_window() -> None:
+    slow = Surroundings(1.5)
+    reading = read_parts(FakeWatch(slow, slow, QUIET, *[slow] * 6), 1.5, 1.5, 1.0, *[1.5] * 6)
+    assert reading.samples_ms.tolist() == [1.0] * 30
+    assert (reading.window.troubles, reading.windows, reading.calm) == ((), MAXIMUM_WINDOWS, True)
+
+
+def test_where_nothing_is_undisturbed_what_is_least_so_makes_a_window() -> None:
+    slow, slower = Surroundings(1.25), Surroundings(1.5)
+    reading = read_parts(FakeWatch(slower, slow, slower, slow, *[slower] * 5), 1.5, 1.25, 1.5, 1.25, *[1.5] * 5)
+    assert reading.samples_ms.tolist() == [1.5] * 20 + [1.25] * 24 + [1.25] * 24, "in the order taken"
+    assert reading.window.surroundings.slowdown == 1.5
+    assert reading.window.troubles == ("spread", "drift", "pace")
+    assert (reading.windows, reading.calm) == (MAXIMUM_WINDOWS, False)
+
+
+def test_a_slow_call_is_read_in_one_go() -> None:
+    reading = read_parts(FakeWatch(QUIET), *[30.0] * 3)
+    assert (len(reading.samples_ms), reading.windows) == (20, 1)
 
 
 def test_unsteady_machine_is_not_waited_for() -> None:
