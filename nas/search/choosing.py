@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import numpy as np
 from nas.choice import Choice
 from nas.design import Design, Value
 from nas.record import TrialRecord
+from nas.search.durations import training_seconds
 from nas.search.fans import Fans, Trained, shape
 from nas.search.insight import Insight
 from nas.search.knowledge import FEWEST, Knowledge
@@ -22,6 +24,8 @@ from nas.surrogate.one_thread import one_thread
 
 # Of fewer networks that were trained to their end than this no fan is tried that is trained itself.
 FEWEST_TO_FAN = 6
+# … but so many are that need no training, as long as nothing tells what they are worth: they teach what files cost.
+FREE_FANS = 2
 # So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks. They are
 # those of the architectures that came closest to the front.
 MOST_FANS = 4000
@@ -91,7 +95,7 @@ class Choosing:
             if (fan := self._free_fan(records, busy)) is not None:
                 return fan
             # Nothing tells what they are worth: a training that may go on goes on first, as in successive halving.
-            unfinished = promotions[0] if promotions else self.unfinished(records, busy)
+            unfinished = self._cheapest(promotions, records) if promotions else self.unfinished(records, busy)
             return unfinished or Proposal(asked(), "asked")
         if (owed := self._owed(promotions, records)) is not None:
             return owed
@@ -143,6 +147,22 @@ class Choosing:
         record, design = fans[best - len(first)]
         return Proposal(design, "fan", record.number)
 
+    def _cheapest(self, promotions: Sequence[Proposal], records: Sequence[TrialRecord]) -> Proposal:
+        """The promotion that trains fastest, where time is what there is to spend; else the first.
+
+        Each is among the best of its rung, and what a few whole trainings teach does not depend on how long they took.
+        """
+        if not self.insight.timed:
+            return promotions[0]
+        tally, epochs = self.insight.tally.of(records), self.insight.recipe.budget.epochs
+
+        def seconds(proposal: Proposal) -> float:
+            parent = None if proposal.parent is None else tally.records[proposal.parent]
+            told = None if parent is None else training_seconds(parent, epochs)
+            return float("inf") if told is None else told
+
+        return min(promotions, key=seconds)
+
     def _owed(self, promotions: Sequence[Proposal], records: Sequence[TrialRecord]) -> Proposal | None:
         """The first promotion from a rung that fewer went on from than halving lets go on; None where enough did.
 
@@ -189,16 +209,18 @@ class Choosing:
         return Proposal(cheap[int(np.argmax(np.round(unlike, 9)))], "drawn")
 
     def _free_fan(self, records: Sequence[TrialRecord], busy: set[str]) -> Proposal | None:
-        """A compression that costs no training, of a network that none was tried of; while few files were measured."""
+        """A compression that costs no training, of the network of which fewest were tried; while few files were
+        measured, and ``FREE_FANS`` of a network at most."""
         tally = self.insight.tally.of(records)
         if not self.insight.recipe.guided.fans or len(tally.values) >= FEWEST:
             return None
-        fanned = {record.design.architecture_digest for record in records if record.origin == "fan"}
-        alone = [record for digest, record in tally.trained.items() if digest not in fanned]
+        fanned = Counter(record.design.architecture_digest for record in records if record.origin == "fan")
         trained = Trained(records)
-        for record, design in self.fans.unseen(alone, tally.designs | busy, False):
-            if trained.serves(design):
-                return Proposal(design, "fan", record.number)
+        for record in sorted(tally.trained.values(), key=lambda record: fanned[record.design.architecture_digest]):
+            if fanned[record.design.architecture_digest] < FREE_FANS:
+                for _, design in self.fans.unseen([record], tally.designs | busy, False):
+                    if trained.serves(design):
+                        return Proposal(design, "fan", record.number)
         return None
 
     def _fans(

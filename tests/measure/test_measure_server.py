@@ -263,7 +263,7 @@ def test_on_a_busy_machine_windows_are_not_taken_again_until_one_is_undisturbed(
 ) -> None:
     busy, quiet = Surroundings(busy_cores=1.0), Surroundings()
     case = Case(monkeypatch, *[busy] * (FUTILE * MAXIMUM_WINDOWS + 2), quiet, busy, busy, busy)
-    taken = [case.measure(name).windows for name in "abcdefg"]
+    taken = [case.measure(name).windows for name in "abcdefghi"]
     assert taken[:FUTILE] == [MAXIMUM_WINDOWS] * FUTILE
     assert taken[FUTILE : FUTILE + 3] == [1, 1, 1], "two disturbed ones and the first that is not"
     assert taken[FUTILE + 3] == MAXIMUM_WINDOWS
