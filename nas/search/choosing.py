@@ -16,6 +16,7 @@ from nas.search.durations import training_seconds
 from nas.search.fans import Fans, Trained, shape
 from nas.search.insight import Insight
 from nas.search.knowledge import FEWEST, Knowledge
+from nas.search.rivals import Rivals
 from nas.search.rungs import best_of, promotable
 from nas.search.samplers import STARTUP_TRIALS
 from nas.search.tally import NAN, Tally
@@ -36,8 +37,6 @@ DRAWN_AFTER, DRAWS = 4, 64
 IN_A_ROW = 4
 # Designs that wait untrained: so many of the latest are judged again.
 MOST_WAITING = 200
-# Of so many of the latest new designs it is remembered what else there was to do; workers have several under way.
-MOST_RIVALS = 64
 # Of more proposals than this a rough look leaves so many.
 JUDGED = 300
 
@@ -58,13 +57,13 @@ class Choosing:
         insight: What is known.
 
     Attributes:
-        rivals: Of new designs that were chosen, by digest, what the best of the others was worth.
+        rivals: What else there was to do when new designs were chosen.
     """
 
     def __init__(self, insight: Insight) -> None:
         self.insight = insight
         self.fans = Fans(insight.space, insight.recipe.seed)
-        self.rivals: dict[str, float] = {}
+        self.rivals = Rivals()
 
     @one_thread
     def choose(
@@ -138,11 +137,13 @@ class Choosing:
         for place in some[some >= len(first)].tolist():
             costs[place] = self._costs_alike(designs[place], tally)
         worth = known.improvement([designs[place] for place in some], costs[some], new=new[some]) / price[some]
-        best = int(some[np.argmax(worth)])
+        unseen = new[some] & np.isnan(costs[some]).all(axis=1)
+        at = int(np.argmax(np.where(unseen, self.rivals.kept, 1.0) * worth))
+        best = int(some[at])
         if best < len(first):
-            self.rivals[first[best].design.digest] = float(np.delete(worth, np.argmax(worth)).max(initial=0.0))
-            while len(self.rivals) > MOST_RIVALS:
-                self.rivals.pop(next(iter(self.rivals)))
+            others = np.delete(worth, at).max(initial=0.0)
+            promise = float(worth[at]) if unseen[at] else 0.0  # else a look shows nothing new
+            self.rivals.chosen(first[best].design.digest, promise, float(others))
             return first[best]
         record, design = fans[best - len(first)]
         return Proposal(design, "fan", record.number)

@@ -13,7 +13,7 @@ from test_guided import EPOCHS, InRungs, guided_recipe, run_guided
 from nas.choice import Choice
 from nas.design import Design
 from nas.outcome import How, Outcome, Quantity
-from nas.record import TrialRecord
+from nas.record import StageResult, TrialRecord
 from nas.search.choosing import DRAWN_AFTER
 from nas.search.fans import shape
 from nas.search.guide import Guide
@@ -135,14 +135,14 @@ def test_what_costs_more_than_was_foreseen_waits_while_others_are_worth_more() -
     ]
     fast, slow = (looked_at(8, latency, design=designs[9], origin="asked") for latency in (0.01, 500.0))
     assert guide.judging.outdone(records, slow) is None, "nobody said what else there is"
-    guide.choosing.rivals[designs[9].digest] = 1e-6
+    guide.choosing.rivals.chosen(designs[9].digest, 2e-6, 1e-6)
     assert guide.judging.outdone(records, fast) is None
     reason = guide.judging.outdone(records, slow)
     assert reason is not None
     assert reason.kind == "rung"
     assert "500 ms" in reason.message
     trials = Guide(Insight(space, guided_recipe(), (1, 3)))
-    trials.choosing.rivals[designs[9].digest] = 1e-6
+    trials.choosing.rivals.chosen(designs[9].digest, 2e-6, 1e-6)
     assert trials.judging.outdone(records, slow) is None, "where trials are counted, one that waits would cost nothing"
 
 
@@ -167,6 +167,32 @@ def test_in_a_space_of_few_architectures_none_is_gathered(tmp_path: Path) -> Non
     assert not any(record.reason and "come so far" in record.reason.message for record in found.records)
     pruned = [record for record in found.records if record.design.compression["pruning_ratio"] != 0]
     assert any(record.outcome is Outcome.MEASURED for record in pruned)
+
+
+@pytest.mark.parametrize(("budget", "first"), [({"minutes": 10.0, "epochs": EPOCHS}, 2), ({"trials": TRIALS}, 0)])
+def test_of_those_that_may_go_on_the_fastest_does_first_where_time_is_spent(
+    budget: dict[str, float], first: int
+) -> None:
+    """All are of one rung and none beats another; nothing was measured, so nothing tells what they are worth."""
+    space = make_space()
+    designs = list({design.architecture_digest: design for design in space.designs()}.values())
+    seconds = [9.0, 5.0, 2.0, *[4.0] * (STARTUP_TRIALS - 3)]
+    stopped = [
+        replace(
+            looked_at(number, 0.1 + 0.01 * number, design=design, epochs=1, origin="asked"),
+            stages=(StageResult("train", str(number), spent, False, {"epochs": 1}),),
+        )
+        for number, (design, spent) in enumerate(zip(designs, seconds, strict=False))
+    ]
+    records = [
+        replace(record, quantities=(*record.quantities, rung(0.8 - 0.1 * (number > 2) + 0.01 * number)))
+        for number, record in enumerate(stopped)
+    ]
+    guide = Guide(Insight(space, guided_recipe(budget={"epochs": EPOCHS, **budget}), (1, 3)))
+    promotions = guide.choosing.promotions(records)
+    assert {proposal.parent for proposal in promotions} >= {0, 1, 2}
+    chosen = guide.choosing.choose(records, lambda: designs[-1], teacher=True)
+    assert (chosen.origin, chosen.parent) == ("promotion", promotions[0].parent if first == 0 else first)
 
 
 class SlowClock:
