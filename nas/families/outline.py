@@ -67,6 +67,8 @@ class Outlines:
             depthwise: Whether each channel is filtered by itself.
             writes: How often its map is written: by itself, by the normalisation, by the activation.
         """
+        if not where.any():  # families go deeper than most spaces
+            return
         kernel, stride = np.asarray(kernel), np.asarray(stride)
         longer, shorter = np.maximum(self.height, self.width), np.minimum(self.height, self.width)
         fits = (kernel // 2 < longer) & ((stride == 1) | (shorter >= stride))
@@ -93,6 +95,8 @@ class Outlines:
 
     def gate(self, where: np.ndarray) -> None:
         """Adds a gate of all channels by their averages (``blocks.SqueezeExcite``)."""
+        if not where.any():
+            return
         squeezed = np.maximum(8, self.channels // 4 // 8 * 8)
         for _ in range(2):
             self.compute(where, self.channels * squeezed)
@@ -100,6 +104,8 @@ class Outlines:
 
     def pool(self, where: np.ndarray, window: np.ndarray | int = 2) -> None:
         """Adds pooling by windows that do not overlap."""
+        if not where.any():
+            return
         self.possible &= (np.minimum(self.height, self.width) >= window) | ~where
         self.height = np.where(where, self.height // window, self.height)
         self.width = np.where(where, self.width // window, self.width)

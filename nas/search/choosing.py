@@ -16,7 +16,6 @@ from nas.search.durations import training_seconds
 from nas.search.fans import Fans, Trained, shape
 from nas.search.insight import Insight
 from nas.search.knowledge import FEWEST, Knowledge
-from nas.search.rivals import Rivals
 from nas.search.rungs import best_of, promotable
 from nas.search.samplers import STARTUP_TRIALS
 from nas.search.tally import NAN, Tally
@@ -37,6 +36,8 @@ DRAWN_AFTER, DRAWS = 4, 64
 IN_A_ROW = 4
 # Designs that wait untrained: so many of the latest are judged again.
 MOST_WAITING = 200
+# Of so many of the latest new designs it is remembered what else there was to do; workers have several under way.
+MOST_RIVALS = 64
 # Of more proposals than this a rough look leaves so many.
 JUDGED = 300
 
@@ -57,13 +58,13 @@ class Choosing:
         insight: What is known.
 
     Attributes:
-        rivals: What else there was to do when new designs were chosen.
+        rivals: Of new designs that were chosen, by digest, what the best of the others was worth.
     """
 
     def __init__(self, insight: Insight) -> None:
         self.insight = insight
         self.fans = Fans(insight.space, insight.recipe.seed)
-        self.rivals = Rivals()
+        self.rivals: dict[str, float] = {}
 
     @one_thread
     def choose(
@@ -137,13 +138,11 @@ class Choosing:
         for place in some[some >= len(first)].tolist():
             costs[place] = self._costs_alike(designs[place], tally)
         worth = known.improvement([designs[place] for place in some], costs[some], new=new[some]) / price[some]
-        unseen = new[some] & np.isnan(costs[some]).all(axis=1)
-        at = int(np.argmax(np.where(unseen, self.rivals.kept, 1.0) * worth))
-        best = int(some[at])
+        best = int(some[np.argmax(worth)])
         if best < len(first):
-            others = np.delete(worth, at).max(initial=0.0)
-            promise = float(worth[at]) if unseen[at] else 0.0  # else a look shows nothing new
-            self.rivals.chosen(first[best].design.digest, promise, float(others))
+            self.rivals[first[best].design.digest] = float(np.delete(worth, np.argmax(worth)).max(initial=0.0))
+            while len(self.rivals) > MOST_RIVALS:
+                self.rivals.pop(next(iter(self.rivals)))
             return first[best]
         record, design = fans[best - len(first)]
         return Proposal(design, "fan", record.number)

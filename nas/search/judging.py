@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from nas.record import TrialRecord
 from nas.search.fans import shape
 from nas.search.foreseen import known_cost
 from nas.search.insight import Insight
-from nas.search.rivals import Rivals
 from nas.search.rungs import standing
 from nas.search.tally import at_rung
 from nas.surrogate.one_thread import one_thread
@@ -34,10 +33,10 @@ class Judging:
 
     Args:
         insight: What is known.
-        rivals: What else there was to do when new designs were chosen.
+        rivals: Of new designs, by digest, what the best was worth that could be done instead; where known.
     """
 
-    def __init__(self, insight: Insight, rivals: Rivals) -> None:
+    def __init__(self, insight: Insight, rivals: Mapping[str, float]) -> None:
         self.insight = insight
         self.rivals = rivals
 
@@ -84,7 +83,7 @@ class Judging:
             records: All that ended.
             record: The trial, proposed by the sampler, with what was found of it before its training.
         """
-        known, rival = self.insight.knowledge(records), self.rivals.of(record.design.digest)
+        known, rival = self.insight.knowledge(records), self.rivals.get(record.design.digest)
         if known is None or rival is None or not self.insight.rungs or not self.insight.timed:
             return None
         costs = np.array(self.insight.known_costs(record))
@@ -92,9 +91,7 @@ class Judging:
             return None
         share = self.insight.share(record.design, None, self.insight.tally.of(records))
         price = known.seconds([record.design], np.array([share]))
-        worth = float(known.improvement([record.design], costs[None, :], new=[True])[0] / price[0])
-        self.rivals.looked(record.design.digest, worth)
-        if worth >= rival:
+        if known.improvement([record.design], costs[None, :], new=[True])[0] / price[0] >= rival:
             return None
         words = " and ".join(
             display(o.name, c) for o, c in zip(self.insight.objectives, costs.tolist(), strict=True) if c == c

@@ -135,14 +135,14 @@ def test_what_costs_more_than_was_foreseen_waits_while_others_are_worth_more() -
     ]
     fast, slow = (looked_at(8, latency, design=designs[9], origin="asked") for latency in (0.01, 500.0))
     assert guide.judging.outdone(records, slow) is None, "nobody said what else there is"
-    guide.choosing.rivals.chosen(designs[9].digest, 2e-6, 1e-6)
+    guide.choosing.rivals[designs[9].digest] = 1e-6
     assert guide.judging.outdone(records, fast) is None
     reason = guide.judging.outdone(records, slow)
     assert reason is not None
     assert reason.kind == "rung"
     assert "500 ms" in reason.message
     trials = Guide(Insight(space, guided_recipe(), (1, 3)))
-    trials.choosing.rivals.chosen(designs[9].digest, 2e-6, 1e-6)
+    trials.choosing.rivals[designs[9].digest] = 1e-6
     assert trials.judging.outdone(records, slow) is None, "where trials are counted, one that waits would cost nothing"
 
 
