@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import numpy as np
 from torch import nn
 
 from nas.artifact import sizes
-from nas.data.dataset import Dataset
+from nas.data.dataset import Dataset, Split
+from nas.data.split import limit_indices
 from nas.design import Design
 from nas.errors import (
     ArtifactError,
@@ -48,8 +50,8 @@ from nas.stages import Progress, Trace
 from nas.store import Store, artifact_entry, sha256_bytes
 from nas.target import ONNX, Target
 
-# So many validation images tell how good a network is at a rung: a standard error of a percent at most, where what
-# becomes of it afterwards is less certain than that.
+# So many validation images tell how good a network is at a rung, by about a percent; what becomes of it afterwards is
+# less certain than that.
 RUNG_IMAGES = 2000
 
 # The kind of reason of an evaluation that had no room for a file: no fault of the design, and nothing to go on with.
@@ -202,7 +204,7 @@ class Evaluator:
     def _after(self, epochs: float, request: EvalRequest, trace: Trace) -> EvalResult:
         """The float network's accuracy after a training of so many epochs, on some validation images: a proxy."""
         network = self.pipeline.rung(request.design, request.seed, epochs, trace, request.inherits)
-        validation = self.dataset.validation.first(RUNG_IMAGES)
+        validation = self._rung_images
 
         def score_network() -> list[Quantity]:
             accuracy, _ = score(self.pipeline.logits(network, validation), validation.labels)
@@ -210,6 +212,14 @@ class Evaluator:
 
         quantities = self._timed(trace, "score", score_network)
         return EvalResult(Outcome.STOPPED, quantities=tuple(quantities), stages=tuple(trace.stages))
+
+    @cached_property
+    def _rung_images(self) -> Split:
+        """Validation images that rungs are scored on, of each class its share."""
+        validation, names = self.dataset.validation, self.dataset.class_names
+        limit = max(RUNG_IMAGES, len(names))
+        some = limit_indices(validation.labels, names, limit, "rung", self.recipe.data.split_seed)
+        return Split(validation.images[some], validation.labels[some])
 
     def _to_the_end(self, request: EvalRequest, trace: Trace) -> EvalResult:
         product = self.pipeline.run(request.design, request.seed, request.teacher, trace, request.inherits)

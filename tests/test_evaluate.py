@@ -340,6 +340,23 @@ def test_before_any_training_counts_are_known_and_the_rest_is_a_proxy(
     assert [stage.stage for stage in unclocked.stages] == ["sketch", "count"]
 
 
+def test_a_rung_is_scored_on_some_images_of_each_class_in_whatever_order_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.evaluate.RUNG_IMAGES", 50)
+    evaluator = make_evaluator(tmp_path)
+    validation = evaluator.dataset.validation
+    order = np.argsort(validation.labels, kind="stable")  # as a folder of folders is read
+    in_order = replace(validation, images=validation.images[order], labels=validation.labels[order])
+    evaluator.dataset = replace(evaluator.dataset, validation=in_order)
+    (accuracy,) = evaluator.evaluate(EvalRequest(0, make_design(), 0, until=1)).quantities
+    assert (accuracy.low, accuracy.high) == wilson_interval(round(accuracy.value * 50), 50)
+    some = evaluator._rung_images.labels
+    share = np.bincount(validation.labels, minlength=10) / len(validation) * 50
+    assert np.abs(np.bincount(some, minlength=10) - share).max() < 1
+    assert evaluator.evaluate(EvalRequest(1, make_design(), 0, until=1)).quantities == (accuracy,)
+
+
 def test_a_runtimes_own_form_is_measured_before_any_training(tmp_path: Path) -> None:
     fake = ByRuntime({TORCH: 1.0})
     evaluator = fake.evaluator(tmp_path, objectives=["accuracy", f"latency_ms@{TORCH}"])

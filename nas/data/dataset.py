@@ -26,10 +26,6 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def first(self, count: int) -> Split:
-        """The first so many samples, or all where there are no more: a fair sample, as splits are in random order."""
-        return Split(self.images[:count], self.labels[:count])
-
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

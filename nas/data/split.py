@@ -15,9 +15,9 @@ import numpy as np
 
 from nas.errors import DataError
 
-Purpose = Literal["test", "validation", "train_limit", "validation_limit"]
+Purpose = Literal["test", "validation", "train_limit", "validation_limit", "rung"]
 
-_STREAMS: dict[Purpose, int] = {"test": 0, "validation": 1, "train_limit": 2, "validation_limit": 3}
+_STREAMS: dict[Purpose, int] = {"test": 0, "validation": 1, "train_limit": 2, "validation_limit": 3, "rung": 4}
 
 
 @dataclass(frozen=True, eq=False)

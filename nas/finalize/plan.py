@@ -47,8 +47,7 @@ class Plan:
     """What will be done.
 
     Args:
-        records: The search's trials, in the order asked for; of the whole front the first tell most of it, so that
-            little is missing where time runs out.
+        records: The search's trials, in the order asked for or the front's.
         budget: For how long each design is trained.
         seeds: From which seeds: none of them the search's, by whose luck the designs were chosen.
     """
@@ -83,11 +82,15 @@ def _chosen(study: Study, numbers: Sequence[int]) -> tuple[TrialRecord, ...]:
     if not numbers:
         if not study.front:
             raise StudyError(f"{study.folder.path} has no front yet", _without_front(study))
-        assert study.reference is not None, "the front's members were measured"
-        keys = study.reference.objectives
-        points = np.array([[record.value(key) for key in keys] for record in study.front])
-        return tuple(study.front[place] for place in most_telling_first(study.reference.normalise(points)))
+        return tuple(study.front)
     return tuple(study.measured_trial(number, "cannot be trained again") for number in dict.fromkeys(numbers))
+
+
+def most_telling(study: Study, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Measured trials in the order in which each adds most to those before: little is missing where time runs out."""
+    assert study.reference is not None, "there are measured trials"
+    points = np.array([[record.value(key) for key in study.reference.objectives] for record in records])
+    return [records[place] for place in most_telling_first(study.reference.normalise(points))]
 
 
 def _without_front(study: Study) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from nas import data
 from nas.data.dataset import Dataset
 from nas.errors import StudyError
-from nas.finalize.plan import Asked, Plan, expected_seconds, plan_for
+from nas.finalize.plan import Asked, Plan, expected_seconds, most_telling, plan_for
 from nas.finalize.training import Trainer
 from nas.finalize.view import FullBudgetStudy
 from nas.finalized import (
@@ -126,7 +126,7 @@ def _train_all(
 ) -> list[str]:
     """Does what is missing, all designs from one seed before the next seed; says what could not be done."""
     path = study.folder.path
-    pairs = _pairs(path, plan)
+    pairs = _pairs(study, plan)
     todo = [(s, r) for s, r in pairs if not trainer.is_done(read_history(path, r.number).run(plan.budget, s))]
     there = len(pairs) - len(todo)
     note(_summary(study, plan, trainer, there, len(todo)))
@@ -150,15 +150,15 @@ def _train_all(
     return missing
 
 
-def _pairs(path: Path, plan: Plan) -> list[tuple[int, TrialRecord]]:
-    """Seeds and designs: the plan's, and seeds from which a design was trained for as long before.
+def _pairs(study: Study, plan: Plan) -> list[tuple[int, TrialRecord]]:
+    """Seeds and designs, the most telling first: those of the plan, and seeds that a design was trained from before.
 
     What was measured of these elsewhere is measured here too, else the best of them could not be timed beside others.
     """
-    histories = {record.number: read_history(path, record.number) for record in plan.records}
+    histories = {record.number: read_history(study.folder.path, record.number) for record in plan.records}
     there = {number: {run.seed for run in h.runs if run.budget == plan.budget} for number, h in histories.items()}
     others = sorted(set().union(*there.values()) - set(plan.seeds))
-    pairs = [(seed, record) for seed in (*plan.seeds, *others) for record in plan.records]
+    pairs = [(seed, record) for seed in (*plan.seeds, *others) for record in most_telling(study, plan.records)]
     return [(seed, record) for seed, record in pairs if seed in plan.seeds or seed in there[record.number]]
 
 

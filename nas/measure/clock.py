@@ -144,9 +144,6 @@ def summarise(samples_ns: np.ndarray, batch: int) -> Summary:
     first, median, third, p95 = (float(value) for value in np.percentile(samples_ms, [25, 50, 75, 95]))
     if median <= 0:
         raise ValueError("the clock is too coarse: the median of the samples is 0")
-    half = len(samples_ms) // 2
-    drift = abs(float(np.median(samples_ms[:half]) - np.median(samples_ms[half:])))
-    troubles = {"spread": third - first > UNSTABLE_SPREAD * median, "drift": drift > UNSTABLE_DRIFT * median}
     low, high = bootstrap_interval(samples_ms)
     return Summary(
         median_ms=median,
@@ -155,9 +152,18 @@ def summarise(samples_ns: np.ndarray, batch: int) -> Summary:
         p95_ms=p95,
         iqr_ms=third - first,
         samples=len(samples_ms),
-        troubles=tuple(name for name, exceeded in troubles.items() if exceeded),
+        troubles=troubles_of(samples_ms),
         fps=1000 * batch / median,
     )
+
+
+def troubles_of(samples: np.ndarray) -> tuple[str, ...]:
+    """Names of the thresholds that samples exceed, see ``Summary``: N durations of any unit, in the order taken."""
+    first, median, third = (float(value) for value in np.percentile(samples, [25, 50, 75]))
+    half = len(samples) // 2
+    drift = abs(float(np.median(samples[:half]) - np.median(samples[half:])))
+    troubles = {"spread": third - first > UNSTABLE_SPREAD * median, "drift": drift > UNSTABLE_DRIFT * median}
+    return tuple(name for name, exceeded in troubles.items() if exceeded)
 
 
 def bootstrap_interval(samples: np.ndarray, blocks: int | None = None) -> tuple[float, float]:

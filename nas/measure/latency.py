@@ -1,23 +1,22 @@
-"""Latency of a loaded model: windows of samples, a look at the machine around each, and the verdict on them.
+"""Latency of a loaded model, as it was read and as it is told.
 
 This is what the measuring process (``nas.measure.server``) does; whoever wants a latency asks ``nas.measure.measurer``.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from nas.measure.clock import NANOSECONDS_PER_MS, Clock, Policy, Summary, sample_timed, summarise
-from nas.measure.quiet import Look, Surroundings
+from nas.measure.clock import NANOSECONDS_PER_MS, Clock, Policy
 from nas.measure.runtimes.base import Session
+from nas.measure.window import MAXIMUM_WINDOWS, Watcher, Window, take_window
 from nas.outcome import How, Quantity
 from nas.target import Target
 
@@ -25,44 +24,8 @@ from nas.target import Target
 # samples in ms).
 Measure = Callable[[bytes, Target, np.ndarray], tuple[Quantity, np.ndarray]]
 
-# A disturbed window is taken again, so often in all: neighbours on a shared machine come and go, and a second look
-# costs less than a wrong number.
-MAXIMUM_WINDOWS = 3
-# Windows are taken in parts of so long, as a neighbour on the same core may come and go ten times a second: what was
-# not disturbed of them counts, where it makes this share of a window at least. Each part ends with a look at the
-# machine, which takes a twentieth of it.
-PART_MS = 30.0
-ENOUGH_UNDISTURBED = 0.25
-
 # A design whose latency is within so many times that of a model that computes nothing is bound by the cost of a call.
 OVERHEAD_BOUND = 3.0
-
-
-class Watcher(Protocol):
-    """Looks at the machine around a window; ``nas.measure.quiet.Watch`` is the real one."""
-
-    def look(self) -> Look: ...
-
-    def between(self, first: Look, second: Look) -> Surroundings: ...
-
-
-@dataclass(frozen=True)
-class Window:
-    """Samples taken in one go, or in several undisturbed parts, in nanoseconds, and what else the machine did."""
-
-    samples_ns: np.ndarray
-    summary: Summary
-    surroundings: Surroundings
-
-    @property
-    def troubles(self) -> tuple[str, ...]:
-        """Names of all thresholds that were exceeded, of the samples and of the machine."""
-        return (*self.summary.troubles, *self.surroundings.troubles)
-
-    @property
-    def _badness(self) -> tuple[bool, float, float]:
-        spread = self.summary.iqr_ms / self.summary.median_ms
-        return bool(self.troubles), round(self.surroundings.slowdown, 1), spread
 
 
 @dataclass(frozen=True)
@@ -71,13 +34,13 @@ class Reading:
 
     Args:
         target: What on.
-        window: The least disturbed parts.
-        windows: How many times as many were taken.
+        window: What counts of the samples.
+        windows: How many windows' time sampling took.
         threads: Threads of an operator as the runtime says; None on a GPU.
         cores: The cores that the process was kept on; empty where it was not.
         overhead_ms: Median of a model that computes nothing, in the same process; None where it was not measured.
         detail: What the runtime tells of itself.
-        calm: Whether anything was undisturbed, so that waiting for more of it is not in vain.
+        calm: Whether anything was undisturbed (see ``take_window``); known where it was read, which alone asks.
     """
 
     target: Target
@@ -155,70 +118,23 @@ def read_latency(
 ) -> Reading:
     """Times one call of a loaded model, on images that are ready.
 
-    Parts of a window are taken until enough of them are undisturbed to make a whole one, or as many as make
-    ``most_windows``. Then the undisturbed ones count, or, where they are too few, the least disturbed that make one.
-
     Args:
         session: The model.
         target: What it was loaded for.
         images: One batch as the artifact takes it.
         policy: When a window is whole.
-        watch: Looks at the machine around each part.
+        watch: Looks at the machine, see ``take_window``.
         clock: Gives nanoseconds, monotonic.
         alone: Held while samples are taken, not while the call is made ready: the machine's lease, the pinned cores.
-        most_windows: As many whole windows are taken at most.
+        most_windows: As many windows are taken at most until one is undisturbed.
 
     Raises:
         ArtifactError: The model does not take these images.
     """
     timed = session.timed(session.call(images), clock)
-    part = replace(policy, minimum_ms=min(PART_MS, policy.minimum_ms))
-    parts: list[Window] = []
     with alone or nullcontext():
-        before = watch.look()
-        while not (_whole(parts, policy, most_windows) or _whole([p for p in parts if not p.troubles], policy)):
-            samples_ns = sample_timed(timed, replace(part, warmup_ms=0.0) if parts else part)
-            after = watch.look()
-            parts.append(Window(samples_ns, summarise(samples_ns, target.batch), watch.between(before, after)))
-            before = after
-    calm = [p for p in parts if not p.troubles]
-    kept = calm if _whole(calm, policy, ENOUGH_UNDISTURBED) else _least_disturbed(parts, policy)
-    again = (times for times in range(most_windows, 2, -1) if _whole(parts, policy, times))
-    windows = 1 if len(kept) == len(parts) else next(again, 2)
-    return Reading(target, _joined(kept, target.batch), windows, session.threads, calm=bool(calm))
-
-
-def _least_disturbed(parts: Sequence[Window], policy: Policy) -> list[Window]:
-    """Those that make one window, in the order taken."""
-    kept: list[int] = []
-    for place in sorted(range(len(parts)), key=lambda place: parts[place]._badness):
-        if not _whole([parts[place] for place in kept], policy):
-            kept.append(place)
-    return [parts[place] for place in sorted(kept)]
-
-
-def _milliseconds(parts: Sequence[Window]) -> float:
-    return sum(float(part.samples_ns.sum()) for part in parts) / NANOSECONDS_PER_MS
-
-
-def _whole(parts: Sequence[Window], policy: Policy, times: float = 1) -> bool:
-    """Whether parts take as long as so many windows, and have the samples of one for each begun."""
-    taken, spent = sum(len(part.samples_ns) for part in parts), _milliseconds(parts)
-    enough = taken >= math.ceil(times) * policy.minimum_samples or spent >= times * policy.maximum_ms
-    return bool(parts) and spent >= times * policy.minimum_ms and enough
-
-
-def _joined(parts: Sequence[Window], batch: int) -> Window:
-    """Parts as one window: all samples, and of what the machine did the worst."""
-    if len(parts) == 1:
-        return parts[0]
-    samples_ns = np.concatenate([part.samples_ns for part in parts])
-    worst = {
-        name: max((value for part in parts if (value := getattr(part.surroundings, name)) is not None), default=None)
-        for name in ("busy_cores", "busy_same_cores", "waited", "mhz", "mhz_change")
-    }
-    slowdown = max(part.surroundings.slowdown for part in parts)
-    return Window(samples_ns, summarise(samples_ns, batch), Surroundings(slowdown, **worst))
+        taken = take_window(timed, policy, watch, target.batch, most_windows)
+    return Reading(target, taken.window, taken.windows, session.threads, calm=taken.calm)
 
 
 def cores_for(threads: int | None, usable: Collection[int]) -> tuple[int, ...]:

@@ -2,15 +2,15 @@
 
 The samples of a window cannot tell: what slows all of them alike makes them scatter no more. So the machine is looked
 at before and after, by what Linux counts for itself (the processor time of all that ran, the time that we waited for a
-core) and by the time that a fixed piece of arithmetic takes.
+core) and by the times that fixed pieces of arithmetic take.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nas.measure.pace import SLOWED_DOWN, Pace
@@ -58,6 +58,27 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Busy:
+    """Processor time of others on some cores, as the system counts it: in ticks, so that of each core at most one may
+    be somebody's or nobody's. So little is taken for none, without which a short window would always look disturbed.
+
+    Args:
+        seconds: How much it was.
+        elapsed: In how many seconds.
+        cores: On how many cores.
+    """
+
+    seconds: float
+    elapsed: float
+    cores: int
+
+    @property
+    def busy(self) -> float:
+        """How many of the cores that kept busy."""
+        return self.seconds / self.elapsed if self.seconds > self.cores / _TICKS_PER_SECOND else 0.0
+
+
+@dataclass(frozen=True)
 class Surroundings:
     """What happened on the machine during one window.
 
@@ -68,6 +89,8 @@ class Surroundings:
         waited: Share of the window that we waited for a core.
         mhz: Clock frequency afterwards.
         mhz_change: Its relative change.
+        all_cores: What ``busy_cores`` is of, so that it can be told of several windows together.
+        same_cores: What ``busy_same_cores`` is of.
     """
 
     slowdown: float = 1.0
@@ -76,6 +99,8 @@ class Surroundings:
     waited: float | None = None
     mhz: float | None = None
     mhz_change: float | None = None
+    all_cores: Busy | None = field(default=None, repr=False, compare=False)
+    same_cores: Busy | None = field(default=None, repr=False, compare=False)
 
     @property
     def troubles(self) -> tuple[str, ...]:
@@ -104,7 +129,7 @@ class Watch:
         self.usable = affinity()
 
     def look(self) -> Look:
-        """Looks now; takes 2 to 4 ms."""
+        """Looks now; takes 1 to 4 ms."""
         before = self._counters()
         slowdown = self.pace()
         return Look(before, slowdown, self._counters())
@@ -122,16 +147,17 @@ class Watch:
         if begin.waited_seconds is not None and end.waited_seconds is not None:
             waited = (end.waited_seconds - begin.waited_seconds) / elapsed
         change = abs(end.mhz / begin.mhz - 1) if begin.mhz and end.mhz else None
+        everywhere, here = (_others(begin, end, cores, own, elapsed) for cores in (self.usable, same))
         return Surroundings(
             slowdown,
-            busy_cores=_others(begin, end, self.usable, own, elapsed),
+            busy_cores=None if everywhere is None else everywhere.busy,
             # Our own threads are kept on these cores, so all of our time was spent there.
-            busy_same_cores=None
-            if (busy := _others(begin, end, same, own, elapsed)) is None
-            else busy / max(1, len(same)),
+            busy_same_cores=None if here is None else here.busy / here.cores,
             waited=waited,
             mhz=end.mhz,
             mhz_change=change,
+            all_cores=everywhere,
+            same_cores=here,
         )
 
     def _counters(self) -> Counters:
@@ -162,17 +188,42 @@ def core_seconds(root: Path = _PROC) -> dict[int, float]:
     return seconds
 
 
-def _others(begin: Counters, end: Counters, cores: Collection[int], own: float, elapsed: float) -> float | None:
-    """Cores' worth of processor time that others used on some cores; None where the system does not say.
+def joined(parts: Sequence[Surroundings]) -> Surroundings:
+    """What happened during several windows that are taken as one: the worst of each, and of all together how busy the
+    machine was and how far its clock drifted, which short windows are too short to tell."""
+    clocks = [part.mhz for part in parts if part.mhz]
+    changes = [part.mhz_change for part in parts if part.mhz_change is not None]
+    everywhere, here = (_together([getattr(part, name) for part in parts]) for name in ("all_cores", "same_cores"))
 
-    It counts in ticks, so that of each core at most one may be somebody's or nobody's: so little is taken for none,
-    without which a short window would always look disturbed.
-    """
+    def worst(name: str) -> float | None:
+        return max((value for part in parts if (value := getattr(part, name)) is not None), default=None)
+
+    return Surroundings(
+        max(part.slowdown for part in parts),
+        busy_cores=worst("busy_cores") if everywhere is None else everywhere.busy,
+        busy_same_cores=worst("busy_same_cores") if here is None else here.busy / here.cores,
+        waited=worst("waited"),
+        mhz=clocks[-1] if clocks else None,
+        mhz_change=max([*changes, max(clocks) / min(clocks) - 1]) if clocks else max(changes, default=None),
+        all_cores=everywhere,
+        same_cores=here,
+    )
+
+
+def _together(parts: Sequence[Busy | None]) -> Busy | None:
+    known = [part for part in parts if part is not None]
+    if not known or len(known) < len(parts):
+        return None
+    return Busy(sum(part.seconds for part in known), sum(part.elapsed for part in known), known[0].cores)
+
+
+def _others(begin: Counters, end: Counters, cores: Collection[int], own: float, elapsed: float) -> Busy | None:
+    """Processor time that others used on some cores; None where the system does not say."""
     shared = [core for core in cores if core in begin.core_seconds and core in end.core_seconds]
     if not shared or not any(end.core_seconds.values()):
         return None
     busy = sum(end.core_seconds[core] - begin.core_seconds[core] for core in shared) - own
-    return busy / elapsed if busy > len(shared) / _TICKS_PER_SECOND else 0.0
+    return Busy(busy, elapsed, len(shared))
 
 
 def _waited_seconds(root: Path) -> float | None:

@@ -26,12 +26,13 @@ import numpy as np
 from nas.errors import MeasureError, NasError, UnsupportedError
 from nas.lease import PATIENCE_S, measuring, working
 from nas.measure.clock import Policy, sample_timed
-from nas.measure.latency import MAXIMUM_WINDOWS, Reading, Watcher, Window, cores_for, pinned, read_latency
+from nas.measure.latency import Reading, cores_for, pinned, read_latency
 from nas.measure.pace import Pace
 from nas.measure.protocol import Alive, Answer, Describe, Interleave, Measure, Outputs, Request, Turns
 from nas.measure.quiet import Watch
 from nas.measure.runtimes.base import Runtime, Session
 from nas.measure.runtimes.registry import load_runtime
+from nas.measure.window import MAXIMUM_WINDOWS, Watcher, Window
 from nas.target import Target
 from nas.workers.process import end_with_parent
 
@@ -47,8 +48,8 @@ OVERHEAD_TRIES = 4
 # again until some of one is undisturbed. A number is marked ``unstable`` all the same, and a front is timed in turns.
 FUTILE = 4
 
-# What is the machine's best pace is found in so long: slow spells of some tens of milliseconds are common where a core
-# is shared.
+# For so long the machine's best pace is looked for at first: where a core is shared, slow spells of some tens of
+# milliseconds are common.
 SETTLING_SECONDS = 0.2
 
 # Others are waited for as long as the lease does; then it gives up by itself, and says more than the other end could.
@@ -63,10 +64,16 @@ class Server:
     Args:
         tell: Takes what is said before an answer.
         watch: Looks at the machine.
+        settle: Called once before anything is timed, on the cores that it will be timed on and with the machine to
+            itself.
     """
 
-    def __init__(self, tell: Tell = lambda _: None, watch: Watch | None = None) -> None:
+    def __init__(
+        self, tell: Tell = lambda _: None, watch: Watch | None = None, settle: Callable[[], None] = lambda: None
+    ) -> None:
         self.tell = tell
+        self.settle = settle
+        self.settled = False
         watch = watch or Watch()
         self.watch: Watcher = watch
         self.usable = watch.usable
@@ -198,6 +205,9 @@ class Server:
     def _alone(self, cores: Collection[int]) -> Iterator[None]:
         """The machine for us, once others have finished, and this process on some of its cores."""
         with self._waited_for(measuring()), pinned(cores):
+            if not self.settled:
+                self.settled = True
+                self.settle()
             yield
 
     @contextmanager
@@ -215,8 +225,7 @@ def main(descriptor: int) -> None:
     os.set_inheritable(descriptor, False)  # a compiler that we start would keep it open
     connection: Connection[Any, Any] = Connection(descriptor)
     pace = Pace()
-    pace.settle(SETTLING_SECONDS)
-    server = Server(connection.send, Watch(pace))
+    server = Server(connection.send, Watch(pace), lambda: pace.settle(SETTLING_SECONDS))
     while True:
         try:
             connection.send(server.answer(connection.recv()))

@@ -148,9 +148,10 @@ class Choosing:
         return Proposal(design, "fan", record.number)
 
     def _cheapest(self, promotions: Sequence[Proposal], records: Sequence[TrialRecord]) -> Proposal:
-        """The promotion that trains fastest, where time is what there is to spend; else the first.
+        """The promotion that is done first, where time is what there is to spend; else the first one.
 
-        Each is among the best of its rung, and what a few whole trainings teach does not depend on how long they took.
+        Those that were begun are among the best of their rungs, and what a few whole trainings teach does not depend on
+        how long they take. Those that wait untrained come last.
         """
         if not self.insight.timed:
             return promotions[0]
@@ -159,7 +160,7 @@ class Choosing:
         def seconds(proposal: Proposal) -> float:
             parent = None if proposal.parent is None else tally.records[proposal.parent]
             told = None if parent is None else training_seconds(parent, epochs)
-            return float("inf") if told is None else told
+            return float("inf") if parent is None or told is None else told * (1 - (parent.epochs or 0) / epochs)
 
         return min(promotions, key=seconds)
 
@@ -210,14 +211,15 @@ class Choosing:
 
     def _free_fan(self, records: Sequence[TrialRecord], busy: set[str]) -> Proposal | None:
         """A compression that costs no training, of the network of which fewest were tried; while few files were
-        measured, and ``FREE_FANS`` of a network at most."""
+        measured, and ``FREE_FANS`` of a network at most, what is under way included."""
         tally = self.insight.tally.of(records)
         if not self.insight.recipe.guided.fans or len(tally.values) >= FEWEST:
             return None
         fanned = Counter(record.design.architecture_digest for record in records if record.origin == "fan")
         trained = Trained(records)
         for record in sorted(tally.trained.values(), key=lambda record: fanned[record.design.architecture_digest]):
-            if fanned[record.design.architecture_digest] < FREE_FANS:
+            under_way = sum(design.digest in busy for _, design in self.fans.unseen([record], (), True)) if busy else 0
+            if fanned[record.design.architecture_digest] + under_way < FREE_FANS:
                 for _, design in self.fans.unseen([record], tally.designs | busy, False):
                     if trained.serves(design):
                         return Proposal(design, "fan", record.number)

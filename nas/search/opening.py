@@ -104,7 +104,8 @@ class Opening:
         timed = [(record, seconds) for record in records if (seconds := training_seconds(record, epochs)) is not None]
         if timed:
             work = self.rough([record.design for record, _ in timed])
-            rates += [seconds / float(own) for (_, seconds), own in zip(timed, work, strict=True)]
+            pairs = zip(timed, work.tolist(), strict=True)
+            rates += [seconds / own for (_, seconds), own in pairs if 0 < own < float("inf")]
 
     @cached_property
     def _baseline_work(self) -> float:

@@ -16,6 +16,8 @@ from nas.surrogate.encode import Column
 
 # The expected square of the difference of two numbers of variance 1.
 OF_TWO = 2.0
+# Measures that differ by less than this, relatively, differ by rounding.
+SAME = 1e-9
 
 
 def apart(
@@ -63,13 +65,18 @@ def _by_choices(columns: Sequence[Column], ours: np.ndarray, others: np.ndarray)
 
 
 def _by_cues(ours: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """N×P means of the squares of standardised measures' differences; what is unknown is as the mean."""
-    known = np.where(np.isfinite(ours), ours, np.nan)
-    count = np.maximum(np.isfinite(ours).sum(axis=0), 1)
-    middle = np.nansum(known, axis=0) / count
-    spread = np.sqrt(np.nansum((known - middle) ** 2, axis=0) / count)
-    scaled = [
-        np.nan_to_num((part - middle) / np.where(spread > 0, spread, 1.0), posinf=0, neginf=0)
-        for part in (ours, others)
-    ]
-    return np.asarray(((scaled[0][:, None, :] - scaled[1][None, :, :]) ** 2).mean(axis=2))
+    """N×P means of the squares of measures' differences, each by its variance over all these designs; what is unknown
+    is as the mean, and what is the same for all says nothing."""
+    joined = np.concatenate([ours, others])
+    known = np.isfinite(joined)
+    count = np.maximum(known.sum(axis=0), 1)
+    middle = np.where(known, joined, 0.0).sum(axis=0) / count
+    centred = np.where(known, joined, middle) - middle
+    spread = np.sqrt((centred**2).sum(axis=0) / count)
+    varies = spread > SAME * np.maximum(1.0, np.abs(middle))
+    scaled = centred[:, varies] / spread[varies]
+    mine, theirs = scaled[: len(ours)], scaled[len(ours) :]
+    squares = np.zeros((len(ours), len(others)))
+    for column in range(scaled.shape[1]):
+        squares += (mine[:, column][:, None] - theirs[:, column][None, :]) ** 2
+    return np.asarray(squares / ours.shape[1])

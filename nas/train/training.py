@@ -24,7 +24,7 @@ from nas.train.schedule import learning_rate_factor, trunk_factor, whole_steps
 
 # Called after each epoch with (epochs done, epochs in all).
 EpochCallback = Callable[[int, int], None]
-# Feature maps of so many images stay in a core's cache, while what a call costs is shared by enough of them.
+# Images that are answered at once: as many as took least time for small networks on one core.
 AT_ONCE = {"float32": 64, "bfloat16": 256}
 LOWER_RATE = "lower training.learning_rate"
 

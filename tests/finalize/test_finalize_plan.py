@@ -8,7 +8,7 @@ import pytest
 from fakes import make_design, make_recipe, make_record, write_study
 
 from nas.errors import StudyError
-from nas.finalize.plan import Asked, expected_seconds, plan_for
+from nas.finalize.plan import Asked, expected_seconds, most_telling, plan_for
 from nas.finalized import FullBudget
 from nas.outcome import Outcome
 from nas.record import StageResult, TrialRecord
@@ -53,6 +53,20 @@ def test_no_seed_is_the_search_s_and_all_are_seeds(tmp_path: Path, seed: int) ->
     assert seed not in seeds
     assert all(0 <= other < 2**32 for other in seeds)
     assert seeds[:3] == plan_for(study, Asked(seeds=3)).seeds, "more seeds go on from fewer"
+
+
+def test_what_tells_most_of_a_front_comes_first_when_it_is_trained(tmp_path: Path) -> None:
+    study = make_study(
+        tmp_path / "study",
+        make_record(0, 0.5, 10.0),  # fixes the reference: 100 ms
+        make_record(1, 0.55, 1.0),
+        make_record(2, 0.95, 1.1),
+        make_record(3, 0.96, 8.0),
+        make_record(4, 0.3, 0.2),
+    )
+    plan = plan_for(study, Asked())
+    assert [record.number for record in plan.records] == [4, 1, 2, 3], "as fronts are told"
+    assert [record.number for record in most_telling(study, plan.records)] == [2, 4, 3, 1]
 
 
 def test_trials_are_taken_as_named_and_once(study: Study) -> None:

@@ -14,9 +14,7 @@ from fake_measuring import MS, FakeSession, FakeWatch, milliseconds
 
 from nas.measure.clock import Policy, timed_by
 from nas.measure.latency import (
-    MAXIMUM_WINDOWS,
     OVERHEAD_BOUND,
-    PART_MS,
     Reading,
     batch_of,
     cores_for,
@@ -24,6 +22,7 @@ from nas.measure.latency import (
     read_latency,
 )
 from nas.measure.quiet import Surroundings
+from nas.measure.window import MAXIMUM_WINDOWS, MOST_PARTS, PART_MS
 from nas.outcome import How
 from nas.target import Target
 
@@ -152,6 +151,28 @@ def test_where_nothing_is_undisturbed_what_is_least_so_makes_a_window() -> None:
     assert reading.window.surroundings.slowdown == 1.5
     assert reading.window.troubles == ("spread", "drift", "pace")
     assert (reading.windows, reading.calm) == (MAXIMUM_WINDOWS, False)
+
+
+def test_parts_that_are_steady_each_but_drift_together_are_taken_again() -> None:
+    reading = read_parts(FakeWatch(QUIET), 1.0, 1.0, 1.25, *[1.25] * 6)
+    assert reading.window.troubles == ("spread", "drift")
+    assert reading.windows == MAXIMUM_WINDOWS
+    steady = read_parts(FakeWatch(QUIET), 1.0, 1.03, 1.0, 1.03, 1.0, 1.03)
+    assert (steady.window.troubles, steady.windows) == ((), 1)
+
+
+@pytest.mark.parametrize("call_ms", [30.0, 2000.0])
+def test_a_slow_call_is_taken_again_as_often(call_ms: float) -> None:
+    session = FakeSession(durations=milliseconds(*[call_ms] * 1000))
+    reading = read_latency(session, TARGET, IMAGES[:1], Policy(warmup_ms=0), FakeWatch(BUSY))
+    assert (reading.windows, reading.calm) == (MAXIMUM_WINDOWS, False)
+
+
+def test_a_long_window_has_no_more_parts_than_tell_something() -> None:
+    watch = FakeWatch(QUIET)
+    policy = Policy(warmup_ms=0, minimum_ms=60_000, maximum_ms=600_000)
+    reading = read_latency(FakeSession(durations=milliseconds(*[1.0] * 70_000)), TARGET, IMAGES[:1], policy, watch)
+    assert (len(reading.samples_ms), watch.looks) == (60_000, 1 + MOST_PARTS)
 
 
 def test_a_slow_call_is_read_in_one_go() -> None:

@@ -76,4 +76,4 @@ def test_looking_for_a_while_finds_the_best() -> None:
 
     pace = Pace([work], lambda: now)
     pace.settle(0.01)
-    assert (pace.best, pace()) == ([100], 1.0)
+    assert list(pace.best) == [100]

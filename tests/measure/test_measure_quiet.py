@@ -14,11 +14,13 @@ from nas.measure.quiet import (
     BUSY_SAME_CORES,
     FREQUENCY_CHANGE,
     WAITED,
+    Busy,
     Counters,
     Look,
     Surroundings,
     Watch,
     core_seconds,
+    joined,
 )
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -188,3 +190,29 @@ def test_this_machine_is_looked_at() -> None:
     assert first.slowdown == 1.0
     assert around.slowdown >= 1.0
     assert around.busy_cores is None or around.busy_cores >= 0.0
+
+
+def test_a_load_that_short_windows_are_too_short_to_tell_shows_in_several() -> None:
+    """A tick in each window of 30 ms: of one it may be anybody's, of ten it is a third of a core."""
+    tick = Busy(1 / TICKS, 0.03, 2)
+    part = Surroundings(
+        busy_cores=tick.busy, busy_same_cores=0.0, all_cores=tick, same_cores=replace(tick, seconds=0.0)
+    )
+    assert part.troubles == ()
+    together = joined([part] * 10)
+    assert together.busy_cores == pytest.approx(10 / TICKS / 0.3)
+    assert together.troubles == ("load",)
+    assert joined([part]).troubles == ()
+
+
+def test_a_clock_that_drifts_slowly_shows_in_several_windows() -> None:
+    parts = [Surroundings(mhz=2000.0 * 1.01**number, mhz_change=0.01) for number in range(8)]
+    assert all(part.troubles == () for part in parts)
+    assert joined(parts).troubles == ("frequency",)
+    assert joined(parts).mhz == parts[-1].mhz
+
+
+def test_of_several_windows_the_worst_is_told_and_nothing_of_what_none_knows() -> None:
+    together = joined([Surroundings(1.2, waited=0.0), Surroundings(1.0, waited=0.5)])
+    assert (together.slowdown, together.waited, together.busy_cores, together.mhz) == (1.2, 0.5, None, None)
+    assert joined([Surroundings()]) == Surroundings()

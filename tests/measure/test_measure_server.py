@@ -15,11 +15,12 @@ from nas.errors import ArtifactError, MeasureError, NasError, UnsupportedError
 from nas.lease import PATIENCE_S
 from nas.measure import server as module
 from nas.measure.clock import Policy
-from nas.measure.latency import MAXIMUM_WINDOWS, PART_MS, Reading
+from nas.measure.latency import Reading
 from nas.measure.protocol import Alive, Answer, Describe, Interleave, Measure, Outputs, Request, Turns
 from nas.measure.quiet import Surroundings
 from nas.measure.runtimes.base import Missing
 from nas.measure.server import FUTILE, KEPT_SESSIONS, OVERHEAD_MS, OVERHEAD_TRIES, Server
+from nas.measure.window import MAXIMUM_WINDOWS, PART_MS
 from nas.target import Target
 
 TARGET = Target.parse("onnxruntime-cpu-1t-b1")

@@ -49,8 +49,18 @@ def test_what_is_known_without_a_trial_counts_as_much_as_choices() -> None:
     cues = np.array([[0.0, 7.0], [1.0, 7.0], [5.0, 7.0]]), np.array([[0.0, 7.0]])
     found = apart(COLUMNS, ours, tried, cues, ["quality", "any"])
     assert found.tolist() == sorted(found.tolist())
-    middle, spread = 2.0, np.std([0.0, 1.0, 5.0])
-    assert found[2] - found[0] == pytest.approx(((5 - middle) / spread + middle / spread) ** 2 / 2 / 2)
+    spread = np.std([0.0, 1.0, 5.0, 0.0])
+    assert found[2] - found[0] == pytest.approx((5 / spread) ** 2 / 2 / 2), "one of two measures, by twice its variance"
+
+
+def test_measures_that_differ_by_rounding_alone_say_nothing() -> None:
+    tried, ours = (
+        positions({"stages": 1, "pooling": "average"}),
+        positions(deep("average", 8, 8), deep("flatten", 8, 8)),
+    )
+    third = np.full((2, 1), 0.1) * 3 - np.array([[0.0], [1e-16]])
+    found = apart(COLUMNS, ours, tried, (third, np.array([[0.3]])), ["any"])
+    assert found.tolist() == pytest.approx(apart(COLUMNS, ours, tried).tolist())
 
 
 def test_amounts_that_only_costs_add_up_from_say_nothing_of_qualities() -> None:

@@ -13,10 +13,11 @@ import numpy as np
 
 from nas.errors import ArtifactError, MeasureError, NasError, UnsupportedError
 from nas.measure.clock import Policy, summarise
-from nas.measure.latency import Reading, Window
+from nas.measure.latency import Reading
 from nas.measure.protocol import Answer, Describe, Interleave, Measure, Outputs, Request, Turns
 from nas.measure.quiet import Surroundings
 from nas.measure.remote.frame import array_of, described, pack, raw, unpack
+from nas.measure.window import Window
 from nas.outcome import Quantity
 from nas.target import Target
 
@@ -28,6 +29,8 @@ LONGEST_MS = 600_000.0
 MOST_ROUNDS = 1000
 MOST_SAMPLES = 10_000_000
 
+# What is told of a window's surroundings.
+_SURROUNDINGS = ("slowdown", "busy_cores", "busy_same_cores", "waited", "mhz", "mhz_change")
 _KINDS: Mapping[str, type[NasError]] = {kind.__name__: kind for kind in (ArtifactError, MeasureError, UnsupportedError)}
 
 
@@ -166,7 +169,7 @@ def pack_answer(answer: Answer) -> bytes:
     value = answer.value
     if isinstance(value, Reading):
         told = {name: getattr(value, name) for name in ("windows", "threads", "overhead_ms")}
-        around = asdict(value.window.surroundings)
+        around = {name: getattr(value.window.surroundings, name) for name in _SURROUNDINGS}
         data = {**told, "cores": list(value.cores), "detail": dict(value.detail), "surroundings": around}
         return pack(data, [value.window.samples_ns])
     if isinstance(value, Turns):

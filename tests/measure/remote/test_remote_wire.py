@@ -11,7 +11,7 @@ from remote_agents import SHORT, TARGET
 
 from nas.errors import ArtifactError, DataError, MeasureError, NasError, UnsupportedError
 from nas.measure.clock import summarise
-from nas.measure.latency import Reading, Window
+from nas.measure.latency import Reading
 from nas.measure.protocol import Answer, Describe, Interleave, Measure, Outputs, Turns
 from nas.measure.quiet import Surroundings
 from nas.measure.remote.frame import pack
@@ -26,6 +26,7 @@ from nas.measure.remote.wire import (
     read_answer,
     read_request,
 )
+from nas.measure.window import Window
 from nas.outcome import How, Quantity
 from nas.store import sha256_bytes
 
