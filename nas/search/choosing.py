@@ -24,7 +24,8 @@ from nas.surrogate.one_thread import one_thread
 
 # Of fewer networks that were trained to their end than this no fan is tried that is trained itself.
 FEWEST_TO_FAN = 6
-# … but so many are that need no training, as long as nothing tells what they are worth: they teach what files cost.
+# … but of each network so many are that need no training, as long as nothing tells what they are worth: they teach what
+# files cost.
 FREE_FANS = 2
 # So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks. They are
 # those of the architectures that came closest to the front.
@@ -211,15 +212,17 @@ class Choosing:
 
     def _free_fan(self, records: Sequence[TrialRecord], busy: set[str]) -> Proposal | None:
         """A compression that costs no training, of the network of which fewest were tried; while few files were
-        measured, and ``FREE_FANS`` of a network at most, what is under way included."""
+        measured, and ``FREE_FANS`` of a network at most (one where trials are counted, of which each costs one), what
+        is under way included."""
         tally = self.insight.tally.of(records)
         if not self.insight.recipe.guided.fans or len(tally.values) >= FEWEST:
             return None
+        most = FREE_FANS if self.insight.timed else 1
         fanned = Counter(record.design.architecture_digest for record in records if record.origin == "fan")
         trained = Trained(records)
         for record in sorted(tally.trained.values(), key=lambda record: fanned[record.design.architecture_digest]):
             under_way = sum(design.digest in busy for _, design in self.fans.unseen([record], (), True)) if busy else 0
-            if fanned[record.design.architecture_digest] + under_way < FREE_FANS:
+            if fanned[record.design.architecture_digest] + under_way < most:
                 for _, design in self.fans.unseen([record], tally.designs | busy, False):
                     if trained.serves(design):
                         return Proposal(design, "fan", record.number)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from fakes import make_design
+from fakes import make_design, make_recipe, make_record
 
 from nas.design import Design
 from nas.families.registry import build
+from nas.outcome import Outcome
 from nas.own_module import OwnModule
 from nas.search.network_facts import ROLES, TAKING_TIME, TELLING, NetworkFacts, network_facts
+from nas.search.optuna_bridge import Bridge
 from nas.search.parameters import Parameters
 from nas.search.rough import rough_costs
+from nas.search.samplers import STARTUP_TRIALS, SamplerHints
 from nas.space import SearchSpace, load_space
 
 SHAPE, CLASSES = (1, 28, 28), 10
@@ -87,3 +93,27 @@ def test_costs_are_those_of_the_built_networks_and_infinite_where_none_can_be_bu
 def test_what_only_a_built_network_shows_has_no_facts() -> None:
     own = OwnModule("net.py", "make", {}, weights=None)
     assert network_facts(replace(SPACE, module=own), SHAPE, CLASSES) is None
+
+
+def test_a_search_begins_with_networks_of_few_stages_as_with_deep_ones(tmp_path: Path) -> None:
+    """Fast networks are among the shallow ones with a flattened map, which a search that saw none looks for in vain."""
+    facts, begun = facts_of(), []
+    for seed in range(3):
+        recipe = make_recipe(sampler="predictor", seed=seed)
+        bridge = Bridge(tmp_path / f"{seed}.sqlite3", recipe, SPACE)
+        parameters = bridge.parameters
+
+        def seconds(rows: Sequence[Mapping[str, Any]], parameters: Parameters = parameters) -> np.ndarray:
+            return facts.costs([SPACE.completed(parameters.decode(row)) for row in rows])
+
+        hints = SamplerHints(seconds=seconds, cues=facts.of_parameters(parameters), cue_roles=facts.cues.roles)
+        bridge.hints = lambda hints=hints: hints  # type: ignore[misc]
+        own = []
+        for _ in range(STARTUP_TRIALS):
+            asked = bridge.ask()
+            own.append(asked.design.architecture)
+            stopped = replace(make_record(asked.number, outcome=Outcome.STOPPED), design=asked.design)
+            bridge.tell(stopped)
+        assert any(one["stages"] == 1 and one["head.pooling"] == "flatten" for one in own)
+        begun += own
+    assert 8 <= sum(one["stages"] == 1 for one in begun) <= 22, "of 30"

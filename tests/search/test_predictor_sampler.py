@@ -269,26 +269,6 @@ def test_what_it_starts_with_is_of_the_cheaper_half() -> None:
         assert study.ask(EDGES).params["op0"] != "conv"
 
 
-def staged(trial: Trial) -> tuple[float, float]:
-    """Each further stage brings choices of its own."""
-    stages = trial.suggest_int("stages", 1, 4)
-    trial.suggest_categorical("head", ["average", "flatten"])
-    for number in range(5):
-        trial.suggest_int(f"stem{number}", 1, 5)
-    for stage in range(2, stages + 1):
-        trial.suggest_int(f"width{stage}", 8, 64, step=8)
-        trial.suggest_categorical(f"kind{stage}", ["standard", "separable"])
-        trial.suggest_categorical(f"pool{stage}", ["max", "average", "stride", "none"])
-    return 0.5 + 0.1 * stages, float(stages)
-
-
-def test_it_begins_with_designs_of_few_choices_as_with_those_of_many() -> None:
-    begun = [run(study_of(PredictorSampler(seed=seed, startup_trials=13)), staged, 13) for seed in range(6)]
-    stages = [params["stages"] for own in begun for params in own]
-    assert all(12 <= stages.count(number) <= 30 for number in (1, 2, 3, 4)), "19.5 each on average"
-    assert all({params["head"] for params in own if params["stages"] == 1} == {"average", "flatten"} for own in begun)
-
-
 def test_it_begins_with_designs_that_cues_tell_apart() -> None:
     def one(rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
         """One in nine of the designs is unlike all others."""
