@@ -8,8 +8,10 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -176,6 +178,17 @@ def test_a_record_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: py
     whole(study, TRIALS)
 
 
+@pytest.fixture
+def _python_hears_ctrl_c() -> Iterator[None]:
+    """Whatever ran before in this process: a signal is an exception, and is raised where tests run."""
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals reach the main thread alone")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_python_hears_ctrl_c")
 def test_ctrl_c_once_finishes_what_is_under_way(tmp_path: Path) -> None:
     said: list[str] = []
     stopping = Stopping(lambda: said.append("finishing"))
@@ -197,6 +210,7 @@ def test_ctrl_c_once_finishes_what_is_under_way(tmp_path: Path) -> None:
     whole(study, TRIALS)
 
 
+@pytest.mark.usefixtures("_python_hears_ctrl_c")
 def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
     stopping = Stopping()
 
@@ -214,6 +228,7 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
     whole(study, TRIALS)
 
 
+@pytest.mark.usefixtures("_python_hears_ctrl_c")
 def test_ctrl_c_before_any_trial_stops_at_once() -> None:
     def interrupted() -> None:
         with Stopping().listen():
