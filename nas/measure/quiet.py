@@ -129,7 +129,7 @@ class Watch:
         self.usable = affinity()
 
     def look(self) -> Look:
-        """Looks now; takes 1 to 4 ms."""
+        """Looks now; takes 2 to 4 ms."""
         before = self._counters()
         slowdown = self.pace()
         return Look(before, slowdown, self._counters())

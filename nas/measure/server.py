@@ -39,7 +39,7 @@ from nas.workers.process import end_with_parent
 # Models kept loaded: one is measured, then scored.
 KEPT_SESSIONS = 2
 
-# A model that computes nothing is sampled for so long at most.
+# A model that computes nothing is sampled for so long, and to the end of the part that is under way.
 OVERHEAD_MS = 50.0
 # How often it is measured while every time was disturbed.
 OVERHEAD_TRIES = 4

@@ -24,8 +24,8 @@ from nas.surrogate.one_thread import one_thread
 
 # Of fewer networks that were trained to their end than this no fan is tried that is trained itself.
 FEWEST_TO_FAN = 6
-# … but of each network so many are that need no training, as long as nothing tells what they are worth: they teach what
-# files cost.
+# Of each network so many fans that need no training are tried as long as nothing tells what they are worth: they teach
+# what files cost.
 FREE_FANS = 2
 # So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks. They are
 # those of the architectures that came closest to the front.

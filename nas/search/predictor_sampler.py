@@ -235,7 +235,7 @@ class _Asked:
         drawn = self.domain.sample(START_DRAWS, self.rng)
         rows = self._fresh(drawn)
         if len(rows) == 0 and self.domain.size <= SMALL:
-            rows = self.rng.permutation(self._fresh(self.domain.all()))[:START_DRAWS]
+            rows = self._fresh(self.domain.all())  # all: perhaps only few of the last ones are possible
         if len(rows) == 0:
             return self._params(drawn[0])
         if not self.sampler.space_filling:
