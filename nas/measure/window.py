@@ -86,7 +86,8 @@ class _Part:
 def take_window(timed: Timed, policy: Policy, watch: Watcher, batch: int, most_windows: int = MAXIMUM_WINDOWS) -> Taken:
     """Samples a call, part by part, until what is undisturbed makes a window, or ``most_windows`` were taken.
 
-    Then what is undisturbed counts; where that is too little, the least disturbed parts that make a window.
+    Then what is undisturbed counts; where that is too little, the least disturbed parts that are as much as would have
+    been enough.
 
     Args:
         timed: The call, which gives its own duration.
@@ -138,9 +139,9 @@ def _troubles_of_all(parts: Sequence[_Part]) -> tuple[str, ...]:
 
 
 def _least_disturbed(parts: Sequence[_Part], policy: Policy) -> list[_Part]:
-    """Those that make one window, in the order taken."""
+    """As many as would be enough if they were undisturbed, in the order taken: more would only be more disturbed."""
     kept: list[int] = []
     for place in sorted(range(len(parts)), key=lambda place: parts[place].badness):
-        if not _makes([parts[place] for place in kept], policy):
+        if not _makes([parts[place] for place in kept], policy, ENOUGH_UNDISTURBED):
             kept.append(place)
     return [parts[place] for place in sorted(kept)]

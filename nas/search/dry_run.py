@@ -12,7 +12,7 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.costs import Costs, costs_of, duration, steps_of
 from nas.search.on_ray import OnRay
-from nas.search.opening import BASELINE_AFTER, BASELINE_LATEST, BASELINE_MOST, DEAR
+from nas.search.opening import BASELINE_AFTER, BASELINE_MOST, DEAR
 from nas.search.plan import Plan, epochs_begun, plan
 from nas.search.prepare import prepare
 from nas.search.prepared import Prepared
@@ -93,7 +93,7 @@ class DryRun:
             return None
         if takes > BASELINE_MOST * 60 * minutes:
             return f"The baseline would take about {duration(takes)} of {minutes:g} minutes and is left out."
-        later = min(BASELINE_AFTER * takes, BASELINE_LATEST * 60 * minutes)
+        later = BASELINE_AFTER * takes
         return f"The baseline, of about {duration(takes)}, comes after about {duration(later)}: others are cheaper."
 
     def _plain(self) -> Iterator[str]:

@@ -9,22 +9,37 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.target import Place
 
+# How far off a time may be that something disturbed to the end, relatively: a neighbour on the same core makes a call
+# up to 1.75 times as long, or comes when half of them are over.
+DISTURBED = 0.3
+
 
 def known_cost(record: TrialRecord, objective: Objective, recipe: Recipe) -> float | None:
     """What is known of a cost before a training: measured or counted, or of the untrained network.
 
     At a place the fastest of its targets counts, as it will when the trial is served.
     """
-    keys = [objective.key, f"{UNTRAINED}{objective.key}"]
-    for key in keys:
-        if (value := _value(record.quantity(key))) is not None:
-            return value
+    return _value(_cost(record, objective, recipe))
+
+
+def cost_spread(record: TrialRecord, objective: Objective, recipe: Recipe) -> float:
+    """The standard deviation, in the cost's unit, of what is known of it where that was disturbed; else 0, as for
+    surrogates, which find out what all of it scatters by. NaN where nothing is known."""
+    cost = _cost(record, objective, recipe)
+    if cost is None:
+        return float("nan")
+    return DISTURBED * cost.value if cost.detail.get("unstable") else 0.0
+
+
+def _cost(record: TrialRecord, objective: Objective, recipe: Recipe) -> Quantity | None:
+    for key in (objective.key, f"{UNTRAINED}{objective.key}"):
+        if (found := record.quantity(key)) is not None:
+            return found
     place = Place.parse(objective.target) if objective.target else None
-    if place is not None:
-        there = (record.quantity(f"{UNTRAINED}{objective.name}@{name}") for name in recipe.targets_at(place))
-        if values := [quantity.value for quantity in there if quantity is not None]:
-            return min(values)
-    return None
+    if place is None:
+        return None
+    there = (record.quantity(f"{UNTRAINED}{objective.name}@{name}") for name in recipe.targets_at(place))
+    return min((found for found in there if found is not None), key=lambda found: found.value, default=None)
 
 
 def expected_cost(record: TrialRecord, objective: Objective, recipe: Recipe) -> float | None:

@@ -79,6 +79,7 @@ class Guide:
         return replace(
             hints,
             known=observations,
+            noise=lambda trial: known.spread_of(trial.number),
             seconds=seconds if timed else None,
             reference=tuple(known.reference),
             scales=scales_of(self.insight.objectives),

@@ -174,6 +174,16 @@ class Knowledge:
         """Expected seconds of new designs, given as rows, that are given such a share of their training."""
         return self.durations.seconds(self.encoder.encode_rows(rows), np.full(len(rows), share))
 
+    def spread_of(self, number: int) -> tuple[float, ...]:
+        """The standard deviations of what a trial's objectives were measured as; of a duplicate those of what it
+        repeats, 0 of one that tells of none."""
+        record = self.tally.records.get(number)
+        if record is not None and record.duplicate_of is not None:
+            number = record.duplicate_of
+        if number not in self.tally.spreads:
+            return (0.0,) * len(self.objectives)
+        return tuple(self.tally.spreads.rows(np.array([number]))[0].tolist())
+
     def estimates(self) -> list[tuple[Design, tuple[float, ...], tuple[float, ...], bool]]:
         """Of stopped trials the designs, what their objectives would be (NaN where that is open), how surely, and
         whether they wait to go on."""
@@ -300,10 +310,10 @@ class Knowledge:
         """Objectives of all that is learned from, N×M with NaN where unknown, and their standard deviations."""
         told, costs = self.tally.values.rows(self.measured), self.tally.costs.rows(self.stopped)
         accuracies, spreads = self._final_accuracies()
-        qualities = np.array(self.maximise)
+        qualities, noise = np.array(self.maximise), self.tally.spreads
         return (
             np.vstack([told, np.where(qualities, accuracies[:, None], costs)]),
-            np.vstack([np.zeros_like(told), np.where(qualities, spreads[:, None], 0.0)]),
+            np.vstack([noise.rows(self.measured), np.where(qualities, spreads[:, None], noise.rows(self.stopped))]),
         )
 
     def _final_accuracies(self) -> tuple[np.ndarray, np.ndarray]:

@@ -20,10 +20,8 @@ from nas.space import SearchSpace
 # A baseline that costs more than so many times what designs of the space do comes once so many times its seconds have
 # gone to others: it then takes a fifth of the time at most.
 DEAR, BASELINE_AFTER = 3.0, 4.0
-# … and when this share of the budget's time has gone at the latest.
-BASELINE_LATEST = 0.5
 # One that would take more than this share of the whole budget is left out: what it teaches is not worth so much.
-BASELINE_MOST = 0.25
+BASELINE_MOST = 0.1
 # Networks are gathered at their first rung for so much of the budget at most, and as long as the rest of it holds so
 # many whole trainings.
 GATHERING_MOST, TRAININGS_AFTER = 0.2, 5
@@ -75,7 +73,7 @@ class Opening:
             self._left_out(seconds, minutes)
             return True
         spent = sum(record.seconds for record in records)
-        return spent < min(BASELINE_AFTER * seconds, BASELINE_LATEST * 60 * minutes)
+        return spent < BASELINE_AFTER * seconds
 
     def _left_out(self, seconds: float, minutes: float) -> None:
         if not self._said:

@@ -73,6 +73,8 @@ class PredictorSampler(BaseSampler):
         startup_trials: So many finished trials, or observations beside them in which no value is missing, are waited
             for before surrogates decide; until then designs are drawn at random, each far from those before.
         known: Observations beside the study's own, as noisy as they say.
+        noise: Of a finished trial of the study the standard deviations of its values, one for each objective; NaN or 0
+            for none beyond what surrogates find that all values scatter by.
         seconds: What designs cost, of N parameter sets N seconds; the improvement by second is maximised.
         possible: Whether a parameter set can be evaluated at all, cheap to tell; others are passed over.
         cues: Cheap measures that help the surrogates, such as what a network computes: given by parameter the values
@@ -106,6 +108,7 @@ class PredictorSampler(BaseSampler):
         active: Callable[[Mapping[str, Any]], Collection[str]] | None = None,
         reference: Sequence[float] | None = None,
         *,
+        noise: Callable[[FrozenTrial], Sequence[float]] | None = None,
         scales: Sequence[str] | None = None,
         cost_exponent: float = 1.0,
         fallback: BaseSampler | None = None,
@@ -132,6 +135,7 @@ class PredictorSampler(BaseSampler):
         self.seconds = seconds
         self.active = active
         self.reference = None if reference is None else np.array(reference, dtype=float)
+        self.noise = noise
         self.scales = scales
         self.cost_exponent = cost_exponent
         self.fallback = fallback
@@ -223,6 +227,8 @@ class _Asked:
         self.taken = told.taken
         self.tried, self.pending = told.positions, told.positions[told.running]
         self.own = told.positions[told.complete]
+        complete = (trial for trial in trials if trial.params and trial.state is TrialState.COMPLETE)
+        self.noise = [] if sampler.noise is None else [sampler.noise(trial) for trial in complete]
         self.values, self.violations = told.values, told.violations
 
     @property
@@ -296,6 +302,8 @@ class _Asked:
         noise = [observation.sd or (0.0,) * objectives for observation in elsewhere]
         known = np.concatenate([self.values, np.array(values, dtype=float).reshape(-1, objectives)])
         deviations = np.zeros_like(known)
+        if self.noise:
+            deviations[: len(self.own)] = self.noise
         deviations[len(self.own) :] = np.array(noise, dtype=float).reshape(-1, objectives)
         return History(
             np.concatenate([self.own, places]),

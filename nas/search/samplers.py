@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
 
 from nas.search.encoder import is_costless
 from nas.search.parameters import Parameter, Parameters
@@ -35,6 +36,7 @@ class SamplerHints:
 
     Args:
         known: What is known of designs that were not measured: of stopped trials, say.
+        noise: Of a finished trial the standard deviations of its values.
         seconds: The expected cost of N designs as N float64; None where all cost the same.
         reference: Of the hypervolume, in the objectives' units.
         scales: Of its axes: ``linear`` or ``log``.
@@ -45,6 +47,7 @@ class SamplerHints:
     """
 
     known: Sequence[Observation] = ()
+    noise: Callable[[FrozenTrial], Sequence[float]] | None = None
     seconds: Callable[[Sequence[Mapping[str, Any]]], np.ndarray] | None = None
     reference: Sequence[float] | None = None
     scales: Sequence[str] | None = None
@@ -82,6 +85,7 @@ def make_sampler(
                 seed=own_seed,
                 startup_trials=STARTUP_TRIALS,
                 known=hints.known,
+                noise=hints.noise,
                 seconds=hints.seconds,
                 active=parameters.active,
                 reference=hints.reference,

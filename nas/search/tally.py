@@ -15,7 +15,7 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.durations import training_seconds
 from nas.search.fans import Shape, shape
-from nas.search.foreseen import expected_cost, known_cost
+from nas.search.foreseen import cost_spread, expected_cost, known_cost
 from nas.search.rung_gains import RungGains
 from nas.search.table import Table
 
@@ -52,6 +52,8 @@ class Tally:
         screened: Digests of designs that were screened out.
         gone_on: Trials whose training was gone on with.
         values: Of measured trials the objectives.
+        spreads: Of measured and stopped trials the standard deviations of their costs, see ``cost_spread``; 0 for
+            qualities.
         feasible: Those of them that meet all constraints.
         looked: Of designs that were looked at before their training, likewise.
         shapes: Of measured files, by what their costs depend on (see ``fans.shape``), the first trial's record.
@@ -84,6 +86,7 @@ class Tally:
         self.screened: set[str] = set()
         self.gone_on: set[int] = set()
         self.values = Table(len(self.objectives))
+        self.spreads = Table(len(self.objectives))
         self.feasible = Table(0)
         self.shapes: dict[Shape, TrialRecord] = {}
         self.looked: dict[Shape, TrialRecord] = {}
@@ -139,6 +142,10 @@ class Tally:
             self.gains.stood(architecture, epochs, log_error(reached))
             if (there := at_rung(record, reached, self.objectives, self.recipe)) is not None:
                 self.at_rung[epochs][record.number] = there
+        if record.outcome in (Outcome.MEASURED, Outcome.STOPPED):
+            self.spreads[record.number] = [
+                0.0 if o.maximise else cost_spread(record, o, self.recipe) for o in self.objectives
+            ]
         if record.outcome is Outcome.STOPPED:
             costs = (None if o.maximise else known_cost(record, o, self.recipe) for o in self.objectives)
             accuracy = rungs.get(record.epochs) if record.epochs is not None else None

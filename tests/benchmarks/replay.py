@@ -74,12 +74,14 @@ class Given:
         device: Whose latencies count there.
         dear: So many times dearer are trainings on digits.
         settings: Constants of ``nas.search`` to try out: module, name, value.
+        disturbed: Which share of the latencies is read too high, see ``Replayed``.
     """
 
     table: Path | None
     device: str
     dear: float
     settings: tuple[tuple[str, str, float], ...] = ()
+    disturbed: float = 0.0
 
     def world(self) -> World:
         return _world(self.table, self.device, self.dear)
@@ -183,7 +185,8 @@ def _course(given: Given, name: str, minutes: float, plain_times: float, seed: i
     world = given.world()
     sampler, guided, parts = VARIANTS[name]
     plain = name == "plain loop"
-    evaluate = Replayed(world, Clock(), shares=not plain, times=plain_times if plain else 1.0)
+    times = plain_times if plain else 1.0
+    evaluate = Replayed(world, Clock(), not plain, times, given.disturbed, seed)
     records = run(world, make_recipe(seed, sampler, {"minutes": minutes}, parts), guided, evaluate)
     best = volume(world, range(len(world.table)))
     at, share, seen, reached, held = 0.0, 0.0, list[int](), dict[float, float](), dict[int, float]()
@@ -275,6 +278,7 @@ def main() -> None:
     parser.add_argument("--plain-minutes", type=float, default=60.0, help="the same, for the plain loop")
     parser.add_argument("--plain-times", type=float, default=1.0, help="so many times longer the plain loop trains")
     parser.add_argument("--dear", type=float, default=6.0, help="so many times dearer are trainings on digits")
+    parser.add_argument("--disturbed", type=float, default=0.0, help="share of latencies that strategies read too high")
     parser.add_argument("--samplers", nargs="+", default=["random", "tpe", "predictor"])
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--only", choices=["screening", "strategies"])
@@ -282,7 +286,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", type=_setting, default=[], dest="settings", metavar="MODULE.NAME=VALUE")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     asked = parser.parse_args()
-    given = Given(asked.table, asked.device, asked.dear, tuple(asked.settings))
+    given = Given(asked.table, asked.device, asked.dear, tuple(asked.settings), asked.disturbed)
     with ProcessPoolExecutor(asked.jobs, initializer=_begin) as pool:
         if asked.only != "strategies":
             screening(given, pool, asked.seeds, asked.trials, asked.samplers)

@@ -222,10 +222,21 @@ class Replayed:
         clock: Moved on.
         shares: Whether stages that were carried out for another trial are there, as with a cache.
         times: So many times longer is every training.
+        disturbed: This share of the latencies is read 1.2 to 1.8 times too high, and marked as unstable.
+        seed: Of these disturbances.
     """
 
-    def __init__(self, world: World, clock: Clock, shares: bool = True, times: float = 1.0) -> None:
+    def __init__(
+        self,
+        world: World,
+        clock: Clock,
+        shares: bool = True,
+        times: float = 1.0,
+        disturbed: float = 0.0,
+        seed: int = 0,
+    ) -> None:
         self.world, self.clock, self.shares, self.times = world, clock, shares, times
+        self.disturbed, self.rng = disturbed, np.random.default_rng([seed, 3])
         self.trunk: dict[str, float] = {}
         self.whole: set[tuple[str, float]] = set()
         self.pruned: set[tuple[str, float]] = set()
@@ -235,7 +246,7 @@ class Replayed:
         if request.until == 0:
             self._spend("export", float(world.finish[number]))
             measure = self._spend("measure", float(world.measure[number]))
-            proxy = Quantity("proxy_latency_ms", float(world.latency[number]), "ms", How.PROXY, target=TARGET)
+            proxy = self._latency("proxy_latency_ms", number, How.PROXY)
             return EvalResult(Outcome.STOPPED, quantities=(proxy,), stages=(measure,))
         architecture = request.design.architecture_digest
         stages = [self._train(architecture, number, EPOCHS if request.until is None else request.until)]
@@ -254,11 +265,18 @@ class Replayed:
             Outcome.MEASURED,
             quantities=(
                 Quantity("accuracy", float(world.accuracy[number]), "1", How.MEASURED),
-                Quantity("latency_ms", float(world.latency[number]), "ms", How.MEASURED, target=TARGET),
+                self._latency("latency_ms", number, How.MEASURED),
             ),
             stages=tuple(stages),
             manifest={"class_names": [str(n) for n in range(10)]},
         )
+
+    def _latency(self, name: str, number: int, how: How) -> Quantity:
+        """A latency as it is read."""
+        unstable = bool(self.rng.random() < self.disturbed)
+        slowdown = float(self.rng.uniform(1.2, 1.8)) if unstable else 1.0
+        detail = {"unstable": unstable, "slowdown": slowdown}
+        return Quantity(name, slowdown * float(self.world.latency[number]), "ms", how, TARGET, detail=detail)
 
     def _train(self, architecture: str, number: int, until: int) -> StageResult:
         """A training to so many epochs, from the stable trunk that is there."""

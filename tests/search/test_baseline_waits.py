@@ -12,7 +12,7 @@ from search_fakes import make_space
 
 from nas.design import Design
 from nas.record import StageResult, TrialRecord
-from nas.search.opening import BASELINE_AFTER, BASELINE_LATEST, BASELINE_MOST, GATHERING_MOST, Opening
+from nas.search.opening import BASELINE_AFTER, BASELINE_MOST, GATHERING_MOST, Opening
 from nas.search.samplers import STARTUP_TRIALS
 from nas.space import SearchSpace
 
@@ -111,12 +111,3 @@ def test_networks_are_gathered_until_there_are_enough_or_a_share_of_the_budget_i
     counting = opening(trials=20)
     assert counting.gathers(records[: int(GATHERING_MOST * 20) - 1], 3)
     assert not counting.gathers(records[: int(GATHERING_MOST * 20)], 4)
-
-
-def test_it_waits_for_a_share_of_the_budget_at_most() -> None:
-    # By what they took the baseline takes 140 of 600 s, so by itself it would come after 560 s.
-    stages = (StageResult("train", "t", 140 * 8 / 64, False),)
-    slow = [replace(trial(number), stages=stages) for number in range(3)]
-    assert opening(minutes=10.0).baseline_waits(slow)
-    spent = [replace(record, seconds=BASELINE_LATEST * 600.0 / 3) for record in slow]
-    assert not opening(minutes=10.0).baseline_waits(spent)
