@@ -121,7 +121,7 @@ class Choosing:
         designs = [proposal.design for proposal in first] + [design for _, design in fans]
         shares = np.zeros(len(designs))  # of its training a fan has nothing before it
         shares[: len(first)] = [self.insight.share(proposal.design, proposal.parent, tally) for proposal in first]
-        costs = np.full((len(designs), len(self.insight.objectives)), np.nan)
+        costs = np.full((len(designs), len(self.insight.objectives), 2), np.nan)  # see ``Knowledge.improvement``
         costs[: len(first)] = [self._costs(proposal, tally) for proposal in first]
         if self.insight.timed:
             price = known.seconds(designs, shares)
@@ -272,15 +272,13 @@ class Choosing:
                 return Proposal(tally.records[best].design, "promotion", best)
         return None
 
-    def _costs_alike(self, design: Design, tally: Tally) -> list[float]:
+    def _costs_alike(self, design: Design, tally: Tally) -> list[tuple[float, float]]:
         """The costs of a file that is shaped as a design's would be; NaN for qualities, and where none is known."""
         own = shape(design)
-        if (measured := tally.shapes.get(own)) is not None:
-            return [NAN if o.maximise else measured.value(o.key) for o in self.insight.objectives]
-        looked = tally.looked.get(own)
-        return [NAN] * len(self.insight.objectives) if looked is None else self.insight.known_costs(looked)
+        found = tally.shapes.get(own, tally.looked.get(own))
+        return [(NAN, NAN)] * len(self.insight.objectives) if found is None else self.insight.known_costs(found)
 
-    def _costs(self, proposal: Proposal, tally: Tally) -> list[float]:
+    def _costs(self, proposal: Proposal, tally: Tally) -> list[tuple[float, float]]:
         """The objectives that are known of a proposal already: the costs of a stopped training; NaN for the others."""
         if proposal.parent is None:
             return self._costs_alike(proposal.design, tally)

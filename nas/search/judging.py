@@ -94,7 +94,9 @@ class Judging:
         if known.improvement([record.design], costs[None, :], new=[True])[0] / price[0] >= rival:
             return None
         words = " and ".join(
-            display(o.name, c) for o, c in zip(self.insight.objectives, costs.tolist(), strict=True) if c == c
+            display(o.name, cost)
+            for o, cost in zip(self.insight.objectives, costs[:, 0].tolist(), strict=True)
+            if cost == cost
         )
         return Reason("rung", f"before its training: at {words} others are worth more")
 

@@ -202,7 +202,8 @@ class Knowledge:
 
         Args:
             designs: N designs.
-            known: N×M objectives in their own units where they are known already, NaN where not.
+            known: N×M×2: objectives in their own units where they are known already, NaN where not, and the standard
+                deviations of what is known.
             rough: Whether a rough look is enough, which hopes for more than there is.
             new: Which of them have to add to what was begun as well (see ``front_ahead``); none where not given.
         """
@@ -216,7 +217,10 @@ class Knowledge:
         for own, front in ((~is_new, self.front), (is_new, self.front_ahead)):
             if own.any():
                 some, told = None if cues is None else cues[own], None if known is None else known[own]
-                gains[own] = outlook.improvement(x[own], front, self.reference, some, told, scales=scales)
+                values, noise = (None, None) if told is None else (told[..., 0], told[..., 1])
+                gains[own] = outlook.improvement(
+                    x[own], front, self.reference, some, values, scales=scales, known_noise=noise
+                )
         likely: np.ndarray = gains * self._feasible(outlook, x, cues, rough)
         return likely
 

@@ -191,6 +191,7 @@ class Outlook:
         pending: np.ndarray | None = None,
         pending_cues: np.ndarray | None = None,
         scales: Sequence[str] | None = None,
+        known_noise: np.ndarray | None = None,
     ) -> np.ndarray:
         """Expected hypervolume improvement of N designs.
 
@@ -204,6 +205,8 @@ class Outlook:
             pending_cues: Their cues, P×K.
             scales: For each objective the axis of its hypervolume, ``linear`` (as measured) or ``log`` (of a positive
                 one). Linear where not given.
+            known_noise: N×M standard deviations of what is known; where it is noisy it is weighed against what is
+                predicted. None for none.
         """
         scales = ["linear"] * len(self.models) if scales is None else list(scales)
         columns = self._columns(x, cues)
@@ -216,9 +219,8 @@ class Outlook:
         for number, (model, scale) in enumerate(zip(models, scales, strict=True)):
             mean, deviation = model.predict(columns[number])
             if known is not None:
-                told = np.isfinite(known[:, number])
-                mean = np.where(told, model.warp.forth(np.where(told, known[:, number], 1.0)), mean)
-                deviation = np.where(told, 0.0, deviation)
+                noise = np.zeros(len(known)) if known_noise is None else known_noise[:, number]
+                mean, deviation = _weighed(model.warp, mean, deviation, known[:, number], noise)
             excesses.append(excess(model.warp, mean, deviation, scale))
         lines = [
             model.warp.forth if scale == "warped" else _axis(self.signs[number], scale)
@@ -244,6 +246,19 @@ class Outlook:
 
     def _back(self, warped: np.ndarray) -> np.ndarray:
         return np.stack([model.warp.back(warped[:, i]) for i, model in enumerate(self.models)], axis=1)
+
+
+def _weighed(
+    warp: Warp, mean: np.ndarray, deviation: np.ndarray, known: np.ndarray, noise: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions on the warped axis together with readings of some of them in own units, as normal variables are."""
+    told = np.isfinite(known)
+    value = np.where(told, known, 1.0)
+    error = np.where(told, np.nan_to_num(noise), 0.0) * warp.slope(value)
+    # What counts of the reading: all of one without noise.
+    share = np.where(error > 0, deviation**2 / np.maximum(deviation**2 + error**2, np.finfo(float).tiny), 1.0)
+    share = np.where(told, share, 0.0)
+    return mean + share * (warp.forth(value) - mean), deviation * np.sqrt(1 - share)
 
 
 def _seen(x: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:

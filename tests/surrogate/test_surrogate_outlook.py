@@ -101,6 +101,20 @@ def test_known_values_are_not_predicted() -> None:
     assert worth[1] == pytest.approx(FITTED.improvement(NEW[1:2], front, REFERENCE)[0])
 
 
+def test_a_noisy_reading_is_weighed_against_what_is_predicted() -> None:
+    front, known = np.array([[0.7, 5.0]]), np.array([[np.nan, 0.5]])  # far faster than predicted
+    noises = (0.0, 1e-9, 0.05, 0.5, 1e9)
+    worth = [
+        FITTED.improvement(NEW[:1], front, REFERENCE, known=known, known_noise=np.array([[np.nan, noise]]))[0]
+        for noise in noises
+    ]
+    assert worth[0] == pytest.approx(FITTED.improvement(NEW[:1], front, REFERENCE, known=known)[0])
+    assert worth[0] == pytest.approx(worth[1], rel=1e-4)
+    assert worth == sorted(worth, reverse=True), "the noisier the less it counts"
+    assert worth[0] > 1.5 * worth[-1]
+    assert worth[-1] == pytest.approx(FITTED.improvement(NEW[:1], front, REFERENCE)[0], rel=1e-4)
+
+
 def test_what_is_being_evaluated_is_worth_little_again() -> None:
     front = np.array([[0.7, 5.0]])
     alone = FITTED.improvement(NEW, front, REFERENCE)
