@@ -45,6 +45,7 @@ SHARES = (
     (Outcome.DUPLICATE, 0.03),
 )
 SPARED = 0.03  # of those measured: would have been screened out
+DRAWN = 0.2  # of what the sampler would else have proposed: networks unlike all others
 FAILURES = (
     ("diverged", "the loss became NaN in epoch 2"),
     ("measuring", "the measuring process died (signal 9)"),
@@ -168,6 +169,8 @@ class _Maker:
                 origin = "asked"
         elif outcome is not Outcome.MEASURED:
             origin = "asked"
+        if origin == "asked" and self.rng.random() < DRAWN:
+            origin = "drawn"
         fields |= {"number": number, "origin": origin, "design": design, "outcome": outcome}
         record = self._record(fields)
         self.records.append(record)

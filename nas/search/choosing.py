@@ -201,8 +201,9 @@ class Choosing:
         designs = [
             design
             for digest, design in drawn.items()
-            if digest not in tally.architectures and design.digest not in busy and self.insight.can_be_built(design)
+            if digest not in tally.architectures and design.digest not in busy
         ]
+        designs = [design for design, fits in zip(designs, self.insight.can_be_built(designs), strict=True) if fits]
         if not designs:
             return None
         seconds = known.seconds(designs, np.ones(len(designs)))

@@ -65,7 +65,7 @@ class Guide:
             )
 
         def possible(params: Mapping[str, Any]) -> bool:
-            return self.insight.can_be_built(self.insight.space.completed(parameters.decode(params)))
+            return bool(self.insight.can_be_built([self.insight.space.completed(parameters.decode(params))])[0])
 
         hints = SamplerHints(possible=None if rough is None else possible, costs=costs_among(self.insight.objectives))
         if (facts := self.insight.facts) is not None:

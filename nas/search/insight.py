@@ -133,5 +133,6 @@ class Insight:
             return apart(columns, ours, theirs)
         return apart(columns, ours, theirs, (self.cues.of(designs), self.cues.of(others)), self.cues.roles)
 
-    def can_be_built(self, design: Design) -> bool:
-        return self.rough is None or bool(np.isfinite(self.rough([design])[0]))
+    def can_be_built(self, designs: Sequence[Design]) -> np.ndarray:
+        """Which of N designs' networks can be built, as far as that is known."""
+        return np.ones(len(designs), dtype=bool) if self.rough is None else np.isfinite(self.rough(designs))
