@@ -79,8 +79,8 @@ class Opening:
         if not self._said:
             self._said = True
             self.say(
-                f"the baseline would train for about {seconds / 60:.2g} of {minutes:g} minutes and is left out: speeds "
-                "are told against none"
+                f"the baseline would train for about {seconds / 60:.2g} of {minutes:g} minutes, as far as others tell, "
+                "and is left out unless that turns out to be less: speeds are told against none"
             )
 
     def baseline_is_left_out(self, records: Sequence[TrialRecord]) -> bool:
