@@ -22,13 +22,13 @@ def known_cost(record: TrialRecord, objective: Objective, recipe: Recipe) -> flo
     return _value(_cost(record, objective, recipe))
 
 
-def cost_spread(record: TrialRecord, objective: Objective, recipe: Recipe) -> float:
-    """The standard deviation, in the cost's unit, of what is known of it where that was disturbed; else 0, as for
-    surrogates, which find out what all of it scatters by. NaN where nothing is known."""
+def cost_and_spread(record: TrialRecord, objective: Objective, recipe: Recipe) -> tuple[float, float]:
+    """What is known of a cost before a training, and its standard deviation where that was disturbed; else 0, as for
+    surrogates, which find out what all of it scatters by. Both in the cost's unit; NaN where nothing is known."""
     cost = _cost(record, objective, recipe)
     if cost is None:
-        return float("nan")
-    return DISTURBED * cost.value if cost.detail.get("unstable") else 0.0
+        return float("nan"), float("nan")
+    return cost.value, DISTURBED * cost.value if cost.detail.get("unstable") else 0.0
 
 
 def _cost(record: TrialRecord, objective: Objective, recipe: Recipe) -> Quantity | None:

@@ -17,7 +17,7 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.cues import Cues, joined
 from nas.search.encoder import Encoder
-from nas.search.foreseen import cost_spread, known_cost
+from nas.search.foreseen import cost_and_spread
 from nas.search.knowledge import Knowledge
 from nas.search.network_facts import NetworkFacts
 from nas.search.opening import Opening
@@ -119,11 +119,7 @@ class Insight:
     def known_costs(self, record: TrialRecord) -> list[tuple[float, float]]:
         """The objectives that are known before a training, with their standard deviations: of a trial's costs what was
         found; NaN for the others."""
-        found = []
-        for objective in self.objectives:
-            cost = None if objective.maximise else known_cost(record, objective, self.recipe)
-            found.append((NAN, NAN) if cost is None else (cost, cost_spread(record, objective, self.recipe)))
-        return found
+        return [(NAN, NAN) if o.maximise else cost_and_spread(record, o, self.recipe) for o in self.objectives]
 
     def unlike(self, designs: Sequence[Design], others: Sequence[Design]) -> np.ndarray:
         """How unlike each of N designs is to that of others which it is most like, see ``nas.surrogate.unlike``."""

@@ -15,7 +15,7 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.durations import training_seconds
 from nas.search.fans import Shape, shape
-from nas.search.foreseen import cost_spread, expected_cost, known_cost
+from nas.search.foreseen import cost_and_spread, expected_cost
 from nas.search.rung_gains import RungGains
 from nas.search.table import Table
 
@@ -52,7 +52,7 @@ class Tally:
         screened: Digests of designs that were screened out.
         gone_on: Trials whose training was gone on with.
         values: Of measured trials the objectives.
-        spreads: Of measured and stopped trials the standard deviations of their costs, see ``cost_spread``; 0 for
+        spreads: Of measured and stopped trials the standard deviations of their costs, see ``cost_and_spread``; 0 for
             qualities.
         feasible: Those of them that meet all constraints.
         looked: Of designs that were looked at before their training, likewise.
@@ -143,14 +143,12 @@ class Tally:
             if (there := at_rung(record, reached, self.objectives, self.recipe)) is not None:
                 self.at_rung[epochs][record.number] = there
         if record.outcome in (Outcome.MEASURED, Outcome.STOPPED):
-            self.spreads[record.number] = [
-                0.0 if o.maximise else cost_spread(record, o, self.recipe) for o in self.objectives
-            ]
+            known = [(NAN, 0.0) if o.maximise else cost_and_spread(record, o, self.recipe) for o in self.objectives]
+            self.spreads[record.number] = [spread for _, spread in known]
         if record.outcome is Outcome.STOPPED:
-            costs = (None if o.maximise else known_cost(record, o, self.recipe) for o in self.objectives)
+            self.costs[record.number] = [cost for cost, _ in known]
             accuracy = rungs.get(record.epochs) if record.epochs is not None else None
             self.stopped[record.number] = Stopped(digest, record.epochs)
-            self.costs[record.number] = [NAN if cost is None else cost for cost in costs]
             error = NAN if accuracy is None else log_error(accuracy)
             self.errors[record.number] = (NAN if record.epochs is None else record.epochs, error)
         if record.outcome is Outcome.MEASURED:

@@ -510,7 +510,7 @@ def dry(recipe: Recipe, planned: Plan | None = None, **changes: Any) -> str:
     [
         (20.0, "It begins with the baseline."),
         (50.0, "The baseline, of about 50 s, comes after about 3.3 min: others are cheaper."),
-        (100.0, "The baseline, of about 1.7 min, comes after about 5.0 min: others are cheaper."),
+        (100.0, "The baseline would take about 1.7 min of 10 minutes and is left out."),
         (200.0, "The baseline would take about 3.3 min of 10 minutes and is left out."),
     ],
 )
