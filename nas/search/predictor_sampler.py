@@ -227,8 +227,10 @@ class _Asked:
         self.taken = told.taken
         self.tried, self.pending = told.positions, told.positions[told.running]
         self.own = told.positions[told.complete]
-        complete = (trial for trial in trials if trial.params and trial.state is TrialState.COMPLETE)
-        self.noise = [] if sampler.noise is None else [sampler.noise(trial) for trial in complete]
+        self.noise: list[Sequence[float]] = []  # one row for each of those
+        if sampler.noise is not None:
+            named = [trial for trial in trials if trial.params]  # as the places are counted
+            self.noise = [sampler.noise(named[place]) for place in told.complete]
         self.values, self.violations = told.values, told.violations
 
     @property
