@@ -28,19 +28,11 @@ from nas.compress.importance import Criterion, Magnitude, criterion_of
 from nas.compress.layers import forward, output_layers, weighted_layers
 from nas.compress.stages import check_stages, stage_of
 from nas.compress.technique import Account, NetworkTechnique, Tools
+from nas.compress.widths import CHANNEL_MULTIPLE, channels_to_keep
 from nas.design import Design
 from nas.errors import UnsupportedError
 from nas.lease import working
 from nas.outcome import Realisation
-
-# Vector units work in blocks of eight channels, so widths are rounded to this where the layer is wide enough.
-CHANNEL_MULTIPLE = 8
-WIDE_ENOUGH = 4  # multiples; a narrower layer is rounded to half of it
-# No layer is left with fewer channels than these (or than it had): a bottleneck that narrow destroys the network.
-# Whoever asks for a finer rounding asks for narrower layers: then a multiple is enough, but never a single channel.
-MINIMUM_CHANNELS = 8
-FEWEST_CHANNELS = 2
-MINIMUM_SHARE = 0.25
 
 MOST_NAMES = 4  # in a note
 
@@ -62,27 +54,6 @@ class Pruned:
     widths: dict[str, list[int]]
     left: dict[str, str] = field(default_factory=dict)
     judged_by_l1: tuple[str, ...] = ()
-
-
-def channels_to_keep(width: int, ratio: float, rounding: int = CHANNEL_MULTIPLE) -> int:
-    """How many of ``width`` channels stay when about ``ratio`` of them are to go.
-
-    Rounded to the nearest multiple of ``rounding`` where the layer has four multiples or more, of half of it below.
-    Never under a quarter of the channels, which is rounded up, nor under 8 channels; with a rounding below 8 never
-    under one multiple, nor under 2 channels. A ratio of 0 keeps all, whatever the width.
-
-    Args:
-        width: Channels before, at least 1.
-        ratio: Share to remove, 0 to less than 1.
-        rounding: 1 or more.
-    """
-    if ratio == 0:
-        return width
-    multiple = rounding if width >= WIDE_ENOUGH * rounding else max(1, rounding // 2)
-    wanted = multiple * round(width * (1 - ratio) / multiple)
-    quarter = multiple * math.ceil(width * MINIMUM_SHARE / multiple)
-    fewest = min(MINIMUM_CHANNELS, max(FEWEST_CHANNELS, rounding))
-    return min(width, max(wanted, quarter, fewest))
 
 
 def prune(

@@ -3,6 +3,9 @@
 A family says beside its builder which layers its networks have, in their order; here they are gone through for N
 architectures at a time, one array for each fact. What is counted is what a forward of one image would show: of every
 layer's output each value that it writes, of convolutions and linear layers multiply-adds and weights (biases aside).
+
+Networks may be gone through as pruned ones: families speak of the channels that they built, what is counted are those
+that pruning leaves.
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ class Outlines:
     Args:
         count: How many there are.
         input_shape: (C, H, W) of one image.
+        left: How many channels are left of layers that were built with so many, N of N; all where not given.
 
     Attributes:
-        channels: Of the feature map that was reached, N float64; the numbers of a vector.
+        channels: Of the feature map that was reached as it was built, N float64; the numbers of a vector.
+        kept: Those of them that are left.
         height: Of that map; 1 of a vector.
         width: Of that map; 1 of a vector.
         macs: Multiply-adds so far.
@@ -37,8 +42,12 @@ class Outlines:
         everywhere: All of them, as a mask.
     """
 
-    def __init__(self, count: int, input_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, count: int, input_shape: tuple[int, int, int], left: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> None:
+        self.left: Callable[[np.ndarray], np.ndarray] = np.asarray if left is None else left
         self.channels, self.height, self.width = (np.full(count, float(side)) for side in input_shape)
+        self.kept = self.channels
         self.macs, self.written, self.weights, self.layers, self.features = (np.zeros(count) for _ in range(5))
         self.last_channels, self.last_positions = np.ones(count), np.ones(count)
         self.possible = np.ones(count, dtype=bool)
@@ -61,7 +70,7 @@ class Outlines:
 
         Args:
             where: Which of the networks have it.
-            after: Channels after it.
+            after: Channels after it, as it was built.
             kernel: Side of its kernel.
             stride: 1 or 2.
             depthwise: Whether each channel is filtered by itself.
@@ -76,10 +85,11 @@ class Outlines:
         self.height = np.where(where, np.ceil(self.height / stride), self.height)
         self.width = np.where(where, np.ceil(self.width / stride), self.width)
         positions = self.height * self.width
-        self.compute(where, after * (1.0 if depthwise else self.channels) * kernel**2, positions)
-        self.channels = np.where(where, after, self.channels)
+        kept = self.kept if depthwise else self.left(after)
+        self.compute(where, kept * (1.0 if depthwise else self.kept) * kernel**2, positions)
+        self._reach(where, after, kept)
         self.write(where, writes)
-        self.last_channels = np.where(where, self.channels, self.last_channels)
+        self.last_channels = np.where(where, kept, self.last_channels)
         self.last_positions = np.where(where, positions, self.last_positions)
 
     def compute(self, where: np.ndarray, weights: np.ndarray, positions: np.ndarray | float = 1.0) -> None:
@@ -91,16 +101,16 @@ class Outlines:
 
     def write(self, where: np.ndarray, times: int = 1) -> None:
         """Adds layers that write the whole map, of the same shape."""
-        self.written += np.where(where, times * self.channels * self.height * self.width, 0.0)
+        self.written += np.where(where, times * self.kept * self.height * self.width, 0.0)
 
     def gate(self, where: np.ndarray) -> None:
         """Adds a gate of all channels by their averages (``blocks.SqueezeExcite``)."""
         if not where.any():
             return
-        squeezed = np.maximum(8, self.channels // 4 // 8 * 8)
+        squeezed = self.left(np.maximum(8, self.channels // 4 // 8 * 8))
         for _ in range(2):
-            self.compute(where, self.channels * squeezed)
-        self.written += np.where(where, 3 * self.channels + 2 * squeezed, 0.0)
+            self.compute(where, self.kept * squeezed)
+        self.written += np.where(where, 3 * self.kept + 2 * squeezed, 0.0)
 
     def pool(self, where: np.ndarray, window: np.ndarray | int = 2) -> None:
         """Adds pooling by windows that do not overlap."""
@@ -119,15 +129,27 @@ class Outlines:
     def flatten(self) -> None:
         """Makes a vector of the map."""
         self.write(self.everywhere)
-        self.channels = self.channels * self.height * self.width
+        self.channels, self.kept = (part * self.height * self.width for part in (self.channels, self.kept))
         self.height, self.width = np.ones_like(self.height), np.ones_like(self.width)
 
-    def linear(self, where: np.ndarray, after: np.ndarray, writes: int = 2) -> None:
-        """Adds a linear layer on a vector, with what follows it (``writes`` as of ``convolve``)."""
-        self.features = np.where(where & (self.features == 0), self.channels, self.features)
-        self.compute(where, after * self.channels)
-        self.channels = np.where(where, after, self.channels)
+    def linear(self, where: np.ndarray, after: np.ndarray) -> None:
+        """Adds a linear layer on a vector, and the activation after it."""
+        self._linear(where, after, self.left(after), writes=2)
+
+    def classifier(self, classes: int) -> None:
+        """Adds the linear layer that gives the logits, all of which are left."""
+        logits = np.full(len(self.everywhere), float(classes))
+        self._linear(self.everywhere, logits, logits, writes=1)
+
+    def _linear(self, where: np.ndarray, after: np.ndarray, kept: np.ndarray, writes: int) -> None:
+        self.features = np.where(where & (self.features == 0), self.kept, self.features)
+        self.compute(where, kept * self.kept)
+        self._reach(where, after, kept)
         self.write(where, writes)
+
+    def _reach(self, where: np.ndarray, channels: np.ndarray, kept: np.ndarray) -> None:
+        """Goes on to maps of so many channels, of which so many are left."""
+        self.channels, self.kept = np.where(where, channels, self.channels), np.where(where, kept, self.kept)
 
 
 # Goes through the networks of a family: their choices, and what they begin with, up to the last hidden layer. The

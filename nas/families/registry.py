@@ -113,7 +113,11 @@ class Family:
         return Architecture(values)
 
     def outlines(
-        self, columns: Mapping[str, Sequence[Value | None]], input_shape: tuple[int, int, int], classes: int
+        self,
+        columns: Mapping[str, Sequence[Value | None]],
+        input_shape: tuple[int, int, int],
+        classes: int,
+        left: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> Outlines:
         """What the networks of N architectures are made of; only of a family that has an ``outline``.
 
@@ -122,14 +126,15 @@ class Family:
                 meaning there. They are not checked.
             input_shape: (C, H, W) of one image.
             classes: The number of logits.
+            left: How many channels pruning leaves of layers of so many, N of N; all where not given.
         """
         assert self.outline is not None
         count = len(next(iter(columns.values())))
         none = Coded.absent(count)
         filled = {name: Coded.of(columns.get(name, none)).filled(_absent(rule)) for name, rule in self.rules.items()}
-        outlines = Outlines(count, input_shape)
+        outlines = Outlines(count, input_shape, left)
         self.outline(filled, outlines)
-        outlines.linear(outlines.everywhere, np.full(count, classes), writes=1)
+        outlines.classifier(classes)
         return outlines
 
     def rule(self, name: str) -> Rule:

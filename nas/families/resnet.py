@@ -50,8 +50,8 @@ def _outline(choices: Columns, networks: Outlines) -> None:
         for index in range(MOST_DEPTH):
             here = there & (choices[f"{stage}.depth"] > index)
             stride = choices[f"{stage}.stride"] if index == 0 else np.ones(len(there))
-            before = networks.channels
-            changes = here & ((stride != 1) | (before != width))
+            before = networks.kept
+            changes = here & ((stride != 1) | (networks.channels != width))
             networks.convolve(here, width, KERNEL, stride)
             networks.convolve(here, width, KERNEL, writes=2)
             _shortcut(networks, changes, before)
@@ -63,7 +63,7 @@ def _outline(choices: Columns, networks: Outlines) -> None:
 
 def _shortcut(networks: Outlines, where: np.ndarray, before: np.ndarray) -> None:
     """Adds the pointwise convolution around a block, from so many channels to what the block came to."""
-    networks.compute(where, before * networks.channels, networks.height * networks.width)
+    networks.compute(where, before * networks.kept, networks.height * networks.width)
     networks.write(where, 2)
 
 

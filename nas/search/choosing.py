@@ -13,7 +13,7 @@ from nas.choice import Choice
 from nas.design import Design, Value
 from nas.record import TrialRecord
 from nas.search.durations import training_seconds
-from nas.search.fans import Fans, Trained, shape
+from nas.search.fans import Fans, Trained
 from nas.search.insight import Insight
 from nas.search.knowledge import FEWEST, Knowledge
 from nas.search.rungs import best_of, promotable
@@ -275,7 +275,7 @@ class Choosing:
 
     def _costs_alike(self, design: Design, tally: Tally) -> list[tuple[float, float]]:
         """The costs of a file that is shaped as a design's would be; NaN for qualities, and where none is known."""
-        own = shape(design)
+        own = self.insight.shape(design)
         found = tally.shapes.get(own, tally.looked.get(own))
         return [(NAN, NAN)] * len(self.insight.objectives) if found is None else self.insight.known_costs(found)
 

@@ -25,8 +25,8 @@ MOST_COMPRESSIONS = 400
 REMEMBERED = 12_000
 
 
-# An architecture and some of its compression.
-Shape = tuple[str, frozenset[tuple[str, Value]]]
+# An architecture and some of its compression, or what comes of it.
+Shape = tuple[str, frozenset[tuple[str, Value | bytes]]]
 
 
 class Trained:

@@ -17,6 +17,7 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.cues import Cues, joined
 from nas.search.encoder import Encoder
+from nas.search.fans import shape
 from nas.search.foreseen import cost_and_spread
 from nas.search.knowledge import Knowledge
 from nas.search.network_facts import NetworkFacts
@@ -74,7 +75,8 @@ class Insight:
         self.maximise = [objective.maximise for objective in self.objectives]
         self.logs = [objective.kind.log_axis for objective in self.objectives]
         self.encoder = Encoder(space)
-        self.tally = Growing(lambda: Tally(recipe), Tally.learn)
+        self.shape = shape if facts is None else facts.shape
+        self.tally = Growing(lambda: Tally(recipe, self.shape), Tally.learn)
         self.said = False
         self._known: tuple[int, Knowledge | None] | None = None
 

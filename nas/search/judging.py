@@ -11,7 +11,6 @@ from nas.design import Design
 from nas.outcome import How, Quantity, Reason
 from nas.proxies import RUNG_ACCURACY, UNTRAINED, rung_accuracy
 from nas.record import TrialRecord
-from nas.search.fans import shape
 from nas.search.foreseen import known_cost
 from nas.search.insight import Insight
 from nas.search.rungs import standing
@@ -130,7 +129,7 @@ class Judging:
 
     def looked_alike(self, records: Sequence[TrialRecord], design: Design) -> tuple[Quantity, ...]:
         """What an untrained network of the same shape was found to cost; nothing where none was looked at."""
-        looked = self.insight.tally.of(records).looked.get(shape(design))
+        looked = self.insight.tally.of(records).looked.get(self.insight.shape(design))
         if looked is None:
             return ()
         return tuple(q for q in looked.quantities if q.name.startswith(UNTRAINED) or q.how is How.COUNTED)

@@ -3,21 +3,25 @@
 Of 186 random convnets on Fashion-MNIST a line in the logarithms of some facts explains 86 % of what the logarithms of
 their errors differ by. Their latencies, and those of pruned ones, add up from a call's overhead, layers, written values
 and multiply-adds, but for 15 %, as soon as a dozen were measured. Regressions on choices alone need many times as many
-trials to tell that a flattened map makes a wide classifier. A pruned network counts as the narrower one that it is.
+trials to tell that a flattened map makes a wide classifier. A pruned network counts as the narrower one that it is,
+which of narrow layers is no narrower: then what it costs is known, however much was to be pruned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from nas.compress.widths import channels_left
 from nas.compression import IDENTITY
 from nas.design import Design, Value
 from nas.families.outline import Outlines
 from nas.families.registry import find_family
 from nas.search.cues import Cues
+from nas.search.fans import Shape, shape
 from nas.search.parameters import Parameters
 from nas.search.rough import MACS_PER_VALUE
 from nas.space import SearchSpace
@@ -26,18 +30,21 @@ from nas.surrogate.cues import Role
 
 Column = Sequence[Value | None]
 # The compression that costs depend on, beside the architecture.
-COMPRESSION = ("pruning_ratio", "weight_bits", "activation_bits", "weight_sharing", "codebook_bits")
-# Facts whose logarithms tell of accuracies, those that times add up from, and of what takes space; each with the power
-# of the widths that it grows with, as pruning makes all of them narrower. Integers are computed at other costs.
-TELLING = {"weights": 2, "written": 1, "features": 1, "last_channels": 1, "last_positions": 0}
-TAKING_TIME = {"layers": 0, "written": 1, "macs": 2}
-TAKING_SPACE = {"layers": 0, "written": 1, "weights": 2}
+PRUNING = ("pruning_ratio", "pruning_rounding")
+COMPRESSION = (*PRUNING, "weight_bits", "activation_bits", "weight_sharing", "codebook_bits")
+# Facts whose logarithms tell of accuracies, those that times add up from, and of what takes space. Integers are
+# computed at other costs.
+TELLING = ("weights", "written", "features", "last_channels", "last_positions")
+TAKING_TIME = ("layers", "written", "macs")
+TAKING_SPACE = ("layers", "written", "weights")
 QUALITY: Role = "quality"
 TIME: Role = "time"
 SPACE: Role = "space"
 ROLES = (QUALITY,) * len(TELLING) + (TIME,) * 2 * len(TAKING_TIME) + (SPACE,) * (len(TAKING_SPACE) + 1)
 # So many designs are remembered at most.
 REMEMBERED = 40_000
+# And so many values of each parameter.
+DECODED = 1000
 FLOAT_BITS = 32
 
 
@@ -74,6 +81,13 @@ class NetworkFacts:
             self._known |= dict(zip(new, found, strict=True))
         return np.array([self._known[design.digest] for design in designs]).reshape(len(designs), len(ROLES))
 
+    def shape(self, design: Design) -> Shape:
+        """``fans.shape``, by the channels that are left instead of the ratio that leaves them."""
+        architecture, compression = shape(design)
+        widths = frozenset((name, value) for name, value in compression if name not in PRUNING)
+        amounts = self.of([design])[0, len(TELLING) :]  # whole numbers, so that equal ones are equal in every bit
+        return architecture, widths | {("left", amounts.tobytes())}
+
     def costs(self, designs: Sequence[Design]) -> np.ndarray:
         """What N designs cost to train against each other (see ``nas.search.rough``); infinite where it can't be."""
         names = [choice.name for choice in self.space.choices if choice.group == "architecture"]
@@ -82,16 +96,18 @@ class NetworkFacts:
 
     def of_parameters(self, parameters: Parameters) -> Callable[[Mapping[str, Sequence[Any]]], np.ndarray]:
         """``of`` designs that are given by parameter, whether it plays a part in them or not."""
+        ones = parameters.by_choice
+        decoders = {name: lru_cache(DECODED, typed=True)(one.decode) for name, one in ones.items()}
 
         def cues(given: Mapping[str, Sequence[Any]]) -> np.ndarray:
             count = len(next(iter(given.values())))
             columns: dict[str, Coded] = {}
             for choice in self.space.choices:
-                one = parameters.by_choice.get(choice.name)
+                one = ones.get(choice.name)
                 if one is None:
                     column = Coded(choice.values, np.zeros(count, dtype=int))
                 elif one.name in given:
-                    column = Coded.of(given[one.name]).mapped(one.decode)
+                    column = Coded.of(given[one.name]).mapped(decoders[choice.name])
                 else:
                     column = Coded.absent(count)  # no trial had it yet
                 for gate, allowed in choice.when.items():
@@ -101,20 +117,25 @@ class NetworkFacts:
 
         return cues
 
-    def _outlines(self, columns: Mapping[str, Column]) -> Outlines:
-        return self.family.outlines(columns, self.input_shape, self.classes)
+    def _outlines(
+        self, columns: Mapping[str, Column], left: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> Outlines:
+        return self.family.outlines(columns, self.input_shape, self.classes, left)
 
     def _cues(self, columns: Mapping[str, Column]) -> np.ndarray:
-        outlines = self._outlines({name: columns[name] for name in self.family.rules if name in columns})
-        none = Coded.absent(len(outlines.possible))
+        none = Coded.absent(len(next(iter(columns.values()))))
 
         def numbers(name: str) -> np.ndarray:
             return Coded.of(columns.get(name, none)).filled(IDENTITY[name])
 
-        kept = 1 - numbers("pruning_ratio")
+        ratio, rounding = (numbers(name) for name in PRUNING)
+        outlines = self._outlines(
+            {name: columns[name] for name in self.family.rules if name in columns},
+            (lambda widths: channels_left(widths, ratio, rounding)) if ratio.any() else None,
+        )
 
-        def facts(powers: Mapping[str, int]) -> np.ndarray:
-            return np.stack([getattr(outlines, fact) * kept**power for fact, power in powers.items()], axis=1)
+        def facts(names: Sequence[str]) -> np.ndarray:
+            return np.stack([getattr(outlines, name) for name in names], axis=1)
 
         integer = (numbers("activation_bits") < FLOAT_BITS)[:, None]
         bits = np.where(numbers("weight_sharing") == "none", numbers("weight_bits"), numbers("codebook_bits"))

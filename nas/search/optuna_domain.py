@@ -16,8 +16,8 @@ from nas.surrogate.coded import Coded
 from nas.surrogate.domain import Axis, Domain
 from nas.surrogate.encode import Column, value_key
 
-# Numbers of more steps than this are taken as if they had none.
-LONGEST_GRID = 10_000
+# Numbers of more steps than this are taken as if they had none; of no more than that all values are kept.
+LONGEST_GRID, SHORT_GRID = 10_000, 100
 # On so many designs at random is asked what plays a part, and on so many more whether what was learned holds.
 ASKED, CHECKED = 192, 64
 
@@ -63,7 +63,9 @@ def columns_of(space: Mapping[str, BaseDistribution], domain: Domain, rows: np.n
     def nearest(name: str) -> Callable[[Any], Any]:
         return lambda value: value_of(space[name], value)
 
-    return {name: values.mapped(nearest(name)) for name, values in domain.columns(rows).items()}
+    asked = {axis.column.name for axis in domain.axes if axis.values is None}
+    columns = domain.columns(rows).items()
+    return {name: values.mapped(nearest(name)) if name in asked else values for name, values in columns}
 
 
 def positions_of(space: Mapping[str, BaseDistribution], params: Sequence[Params]) -> np.ndarray:
@@ -154,11 +156,14 @@ def _asked(
 def _axis(column: Column, distribution: BaseDistribution) -> Axis:
     """A column with the positions that its parameter may take."""
     if isinstance(distribution, CategoricalDistribution):
-        return Axis(column, np.arange(len(distribution.choices), dtype=float))
+        return Axis(column, np.arange(len(distribution.choices), dtype=float), tuple(distribution.choices))
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     if distribution.step is None:
         return Axis(column, None)
     count = round((distribution.high - distribution.low) / distribution.step) + 1
     if count > LONGEST_GRID:
         return Axis(column, None)
-    return Axis(column, column.positions(list(distribution.low + distribution.step * np.arange(count))))
+    grid = column.positions(list(distribution.low + distribution.step * np.arange(count)))
+    if count > SHORT_GRID:
+        return Axis(column, grid)
+    return Axis(column, grid, tuple(value_of(distribution, column.value_at(float(at))) for at in grid))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from nas.design import Design
 from nas.objectives import Objective
 from nas.outcome import Outcome, Quantity
 from nas.proxies import prediction, rung_of
@@ -39,6 +40,7 @@ class Tally:
 
     Args:
         recipe: Objectives and constraints.
+        shape: What of a design its costs depend on.
 
     Attributes:
         records: All of them.
@@ -56,7 +58,7 @@ class Tally:
             qualities.
         feasible: Those of them that meet all constraints.
         looked: Of designs that were looked at before their training, likewise.
-        shapes: Of measured files, by what their costs depend on (see ``fans.shape``), the first trial's record.
+        shapes: Of measured files, by what their costs depend on, the first trial's record.
         limited: Of each constraint, by its quantity's key, the quantity's value of the trials that have it.
         timed: Trials that tell how long others take.
         stopped: Trials that were stopped.
@@ -71,8 +73,9 @@ class Tally:
         looks: Seconds that it took to see what untrained networks cost.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, shape: Callable[[Design], Shape] = shape) -> None:
         self.recipe = recipe
+        self.shape = shape
         self.objectives = recipe.parsed_objectives
         self.constraints = recipe.parsed_constraints
         self.records: dict[int, TrialRecord] = {}
@@ -125,7 +128,7 @@ class Tally:
                 self.trainings.append(seconds)
         if (look := _look(record)) is not None:
             self.looks.append(look)
-            _first(self.looked, shape(record.design), record)
+            _first(self.looked, self.shape(record.design), record)
         if record.outcome not in (Outcome.STOPPED, Outcome.DUPLICATE) and not transient:
             self.ended.add(digest)
         if record.outcome is Outcome.SCREENED:
@@ -194,7 +197,7 @@ class Tally:
         self.values[record.number] = [record.value(objective.key) for objective in self.objectives]
         self.evaluated.add(record.design.digest)
         _first(self.trained, record.design.architecture_digest, record)
-        _first(self.shapes, shape(record.design), record)
+        _first(self.shapes, self.shape(record.design), record)
         if record.feasible(self.constraints):
             self.feasible[record.number] = ()
         # Fans too: their network stood at the rungs when it was trained for another trial.

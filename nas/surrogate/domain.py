@@ -29,10 +29,17 @@ NEIGHBOURS = 6
 
 @dataclass(frozen=True)
 class Axis:
-    """One column with the positions that its values may take; None where any from 0 to 1 may be."""
+    """One column with the positions that its values may take.
+
+    Args:
+        column: The choice.
+        grid: Its positions, ascending; None where any from 0 to 1 may be.
+        values: What stands for each position of the grid; None where the column is asked.
+    """
 
     column: Column
     grid: np.ndarray | None
+    values: tuple[Any, ...] | None = None
 
     def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Positions at random."""
@@ -48,7 +55,7 @@ class Axis:
         elif len(self.grid) == 1:
             return positions
         else:
-            places = self._places(positions)
+            places = self.places(positions)
             shift = rng.integers(1, len(self.grid), size=len(positions))
             anywhere = self.grid[(places + shift) % len(self.grid)]
             step = np.where(rng.random(len(positions)) < 0.5, 1, -1)
@@ -67,7 +74,8 @@ class Axis:
             others = others[np.argsort(np.abs(others - position), kind="stable")[:NEIGHBOURS]]
         return others
 
-    def _places(self, positions: np.ndarray) -> np.ndarray:
+    def places(self, positions: np.ndarray) -> np.ndarray:
+        """Which of the grid's positions each of N is closest to."""
         assert self.grid is not None
         at = np.searchsorted(self.grid, positions).clip(0, len(self.grid) - 1)
         before = np.maximum(at - 1, 0)
@@ -182,6 +190,9 @@ class Domain:
         """The values of every choice in N full rows, by choice."""
         found = {}
         for axis, positions in zip(self.axes, rows.T, strict=True):
+            if axis.values is not None:
+                found[axis.column.name] = Coded(axis.values, axis.places(positions))
+                continue
             different, places = np.unique(positions, return_inverse=True)
             found[axis.column.name] = Coded([axis.column.value_at(float(at)) for at in different], places)
         return found

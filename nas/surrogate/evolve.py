@@ -75,12 +75,16 @@ def evolve(
         rows, promises, labels = rows[fittest], promises[fittest], [labels[place] for place in fittest]
         mothers, fathers = (_tournament(len(rows), population, rng) for _ in range(2))
         children = operators.mutate(operators.cross(rows[mothers], rows[fathers], rng), rng)
-        expected = promise(children)
-        judged += len(children)
-        labels += _labels(children, key)
-        kept = _first_of_each(labels)
-        rows, promises = np.concatenate([rows, children])[kept], np.concatenate([promises, expected])[kept]
-        labels = [labels[place] for place in kept]
+        born = _labels(children, key)
+        kept = _first_of_each([*labels, *born])
+        new = kept[kept >= len(rows)] - len(rows)  # all parents differ, and stand first
+        if len(new):
+            judged += len(new)
+            rows, promises = (
+                np.concatenate([rows, children[new]]),
+                np.concatenate([promises, promise(children[new])]),
+            )
+            labels += [born[place] for place in new]
         fittest = ranked(promises)[:population]
     return Evolved(rows[fittest], promises[fittest], judged)
 

@@ -232,10 +232,14 @@ class Choosing:
                 generations=self.wish.generations,
                 key=domain.keys,
             )
-            near = self._fresh(near)
-            joined = np.concatenate([self._fresh(found.rows), near])
-            rows = domain.distinct(joined)
-            promise = self._promise(rows, domain.encode(rows))
+            # Neighbours that did not survive the evolution are looked at all the same.
+            survivors = frozenset(domain.keys(found.rows))
+            near = domain.distinct(near)
+            near = near[[key not in survivors for key in domain.keys(near)]]
+            rows = np.concatenate([found.rows, near])
+            promise = np.concatenate([found.promises, self._promise(near, domain.encode(near))])
+            fresh = np.array([key not in self.history.taken for key in domain.keys(rows)], dtype=bool)
+            rows, promise = rows[fresh], promise[fresh]
         return self._hopeful(rows, promise)
 
     def _hopeful(self, rows: np.ndarray, promise: np.ndarray) -> np.ndarray:
@@ -261,6 +265,3 @@ class Choosing:
         """How good designs, encoded as x, may be in a rough look, N×M on the warped axes."""
         rough = self.outlook.rough(x, members, self._cues(rows))
         return np.asarray(rough.mean + HOPE * rough.sd)
-
-    def _fresh(self, rows: np.ndarray) -> np.ndarray:
-        return rows[[key not in self.history.taken for key in self.domain.keys(rows)]] if len(rows) else rows

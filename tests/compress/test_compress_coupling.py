@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from nas.compress.importance import Random
 from nas.compress.layers import output_layers, weighted_layers
-from nas.compress.prune import channels_to_keep, prune, replay
+from nas.compress.prune import prune, replay
+from nas.compress.widths import channels_to_keep
 from nas.errors import UnsupportedError
 
 

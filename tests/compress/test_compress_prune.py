@@ -25,9 +25,10 @@ from small_networks import (
 from torch import nn
 
 from nas.compress.finetune import split_epochs
-from nas.compress.prune import Prune, PruneConfig, Pruned, channels_to_keep, prune, replay
+from nas.compress.prune import Prune, PruneConfig, Pruned, prune, replay
 from nas.compress.stages import stage_of
 from nas.compress.technique import Tools
+from nas.compress.widths import channels_to_keep
 from nas.compression import CHOICES, CRITERIA
 from nas.errors import UnsupportedError
 from nas.outcome import Realisation

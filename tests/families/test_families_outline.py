@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nas.compress.prune import prune
+from nas.compress.widths import channels_left
 from nas.errors import InfeasibleDesignError
 from nas.families.registry import build, find_family
 from nas.space import load_space
@@ -62,6 +64,26 @@ def test_outlines_tell_what_a_forward_through_the_built_network_shows(name: str,
         assert {fact: float(getattr(outlines, fact)[place]) for fact in FACTS} == expected, architecture
         built += 1
     assert built > DRAWS / 4
+
+
+@pytest.mark.parametrize(("ratio", "rounding"), [(0.25, 8), (0.75, 8), (0.5, 1)])
+@pytest.mark.parametrize("name", SPACES)
+def test_outlines_of_pruned_networks_tell_what_a_forward_through_these_shows(
+    name: str, ratio: float, rounding: int
+) -> None:
+    space, rng, shape = load_space(name), random.Random(name), (1, 28, 28)
+    drawn = [space.sample(rng).architecture for _ in range(8)]
+    columns = {choice: [a.get(choice) for a in drawn] for choice in {key for a in drawn for key in a}}
+    family = find_family(space.family)
+    outlines = family.outlines(columns, shape, CLASSES, lambda widths: channels_left(widths, ratio, rounding))
+    whole = family.outlines(columns, shape, CLASSES)
+    smaller = 0
+    for place in np.flatnonzero(outlines.possible).tolist():
+        pruned = prune(build(space.family, drawn[place], shape, CLASSES), ratio, shape, rounding=rounding)
+        expected = seen(pruned.model, shape)
+        assert {fact: float(getattr(outlines, fact)[place]) for fact in FACTS} == expected, drawn[place]
+        smaller += bool(outlines.weights[place] < whole.weights[place])
+    assert smaller >= 2
 
 
 def test_absent_choices_stand_for_their_defaults() -> None:

@@ -55,11 +55,34 @@ def test_designs_given_by_parameter_have_the_cues_of_the_designs(name: str) -> N
     np.testing.assert_array_equal(facts.of(designs[::-1]), expected[::-1])
 
 
+def compressed(widths: tuple[int, int], **compression: Any) -> Design:
+    """A design with a stem and a stage of such widths."""
+    design = make_design(**compression)
+    stem, stage = widths
+    return replace(design, architecture={**design.architecture, "stem.width": stem, "stage1.width": stage})
+
+
 def test_a_pruned_network_counts_as_the_narrower_one() -> None:
-    before, after = facts_of().of([make_design(pruning_ratio=ratio) for ratio in (0.0, 0.5)])
-    told, took = slice(0, len(TELLING)), slice(len(TELLING), len(TELLING) + len(TAKING_TIME))
-    assert np.exp(after - before)[told] == pytest.approx([0.5**power for power in TELLING.values()])
-    assert (after / np.maximum(before, 1e-9))[took] == pytest.approx([0.5**power for power in TAKING_TIME.values()])
+    pruned, whole, narrow = facts_of().of(
+        [compressed((16, 32), pruning_ratio=0.5), compressed((16, 32)), compressed((8, 16))]
+    )
+    assert (pruned < whole).any()
+    np.testing.assert_array_equal(pruned, narrow)
+
+
+def test_files_are_shaped_alike_where_pruning_leaves_the_same_channels() -> None:
+    facts = facts_of()
+
+    def shape(widths: tuple[int, int] = (8, 16), **compression: Any) -> Any:
+        return facts.shape(compressed(widths, **compression))
+
+    half = shape(pruning_ratio=0.5)
+    assert half == shape(pruning_ratio=0.75) == shape(pruning_ratio=0.75, pruning_criterion="taylor")
+    assert half != shape(pruning_ratio=0.25)
+    assert half != shape(pruning_ratio=0.5, pruning_rounding=1)
+    assert half != shape(pruning_ratio=0.5, weight_bits=8, activation_bits=8)
+    assert shape((8, 8), pruning_ratio=0.75) == shape((8, 8)), "nothing is left to prune"
+    assert shape((8, 8)) != half, "another architecture"
 
 
 def test_integers_are_computed_at_other_costs_and_stored_in_fewer_bits() -> None:
