@@ -83,12 +83,14 @@ class Choosing:
             teacher: Whether distilled designs have somebody to learn from.
             pending: What is being evaluated at this moment: no other trial of it is proposed.
         """
-        known = self.insight.knowledge(records)
+        known, tally = self.insight.knowledge(records), self.insight.tally.of(records)
         busy = {design.digest for design in pending}
         promotions = [
             proposal
             for proposal in self.promotions(records)
-            if proposal.design.digest not in busy and (teacher or not proposal.design.step("distillation"))
+            if proposal.design.digest not in busy
+            and (teacher or not proposal.design.step("distillation"))
+            and self.insight.is_another_file(proposal.design, tally)
         ]
         if known is None:
             if self.insight.gathers(records):
@@ -103,7 +105,8 @@ class Choosing:
         if (drawn := self._drawn(records, busy, known)) is not None:
             return drawn
         fans = self._fans(records, busy, teacher, known) if self.insight.recipe.guided.fans else []
-        if len(self.insight.tally.of(records).trained) < min(FEWEST_TO_FAN, self.insight.opening.architectures):
+        fans = [(record, design) for record, design in fans if self.insight.is_another_file(design, tally)]
+        if len(tally.trained) < min(FEWEST_TO_FAN, self.insight.opening.architectures):
             # Surrogates of few networks expect much of everything, and then most of what is cheapest; but networks
             # are what they have to learn of. What costs no training is welcome at once.
             trained = Trained(records)
@@ -112,7 +115,7 @@ class Choosing:
         waited = len(records) >= IN_A_ROW and all(record.epochs == 0 for record in records[-IN_A_ROW:])
         turns = waited and bool(promotions or fans)
         first = promotions if turns else [Proposal(asked(), "asked"), *promotions]
-        return self._best(first, fans, self.insight.tally.of(records), known)
+        return self._best(first, fans, tally, known)
 
     def _best(
         self, first: Sequence[Proposal], fans: Sequence[tuple[TrialRecord, Design]], tally: Tally, known: Knowledge

@@ -64,6 +64,11 @@ def shape(design: Design) -> Shape:
     return design.architecture_digest, frozenset(kept)
 
 
+def file(design: Design) -> Shape:
+    """What a design's file depends on, as far as choices tell: all of them."""
+    return design.digest, frozenset()
+
+
 class Fans:
     """Compressions of the space, by architecture.
 

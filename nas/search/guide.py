@@ -65,8 +65,10 @@ class Guide:
             )
 
         def possible(params: Mapping[str, Any]) -> bool:
-            return bool(self.insight.can_be_built([self.insight.space.completed(parameters.decode(params))])[0])
+            design = self.insight.space.completed(parameters.decode(params))
+            return self.insight.is_another_file(design, tally) and bool(self.insight.can_be_built([design])[0])
 
+        tally = self.insight.tally.of(records)
         hints = SamplerHints(possible=None if rough is None else possible, costs=costs_among(self.insight.objectives))
         if (facts := self.insight.facts) is not None:
             hints = replace(hints, cues=facts.of_parameters(parameters), cue_roles=facts.cues.roles)

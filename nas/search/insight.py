@@ -17,7 +17,7 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.cues import Cues, joined
 from nas.search.encoder import Encoder
-from nas.search.fans import shape
+from nas.search.fans import file, shape
 from nas.search.foreseen import cost_and_spread
 from nas.search.knowledge import Knowledge
 from nas.search.network_facts import NetworkFacts
@@ -75,8 +75,8 @@ class Insight:
         self.maximise = [objective.maximise for objective in self.objectives]
         self.logs = [objective.kind.log_axis for objective in self.objectives]
         self.encoder = Encoder(space)
-        self.shape = shape if facts is None else facts.shape
-        self.tally = Growing(lambda: Tally(recipe, self.shape), Tally.learn)
+        self.shape, self.file = (shape, file) if facts is None else (facts.shape, facts.file)
+        self.tally = Growing(lambda: Tally(recipe, self.shape, self.file), Tally.learn)
         self.said = False
         self._known: tuple[int, Knowledge | None] | None = None
 
@@ -130,6 +130,10 @@ class Insight:
         if self.cues is None:
             return apart(columns, ours, theirs)
         return apart(columns, ours, theirs, (self.cues.of(designs), self.cues.of(others)), self.cues.roles)
+
+    def is_another_file(self, design: Design, tally: Tally) -> bool:
+        """Whether no file was measured yet that is the same as a design's, whatever it is called."""
+        return self.file(design) not in tally.files
 
     def can_be_built(self, designs: Sequence[Design]) -> np.ndarray:
         """Which of N designs' networks can be built, as far as that is known."""

@@ -10,13 +10,14 @@ which of narrow layers is no narrower: then what it costs is known, however much
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from nas.compress.widths import channels_left
-from nas.compression import IDENTITY
+from nas.compression import IDENTITY, choices_made, leaves_out
 from nas.design import Design, Value
 from nas.families.outline import Outlines
 from nas.families.registry import find_family
@@ -63,6 +64,7 @@ class NetworkFacts:
         self.input_shape = input_shape
         self.classes = classes
         self._known: dict[str, np.ndarray] = {}
+        self._alike: dict[str, tuple[Shape, Shape]] = {}
 
     @property
     def cues(self) -> Cues:
@@ -75,6 +77,7 @@ class NetworkFacts:
         if new:
             if len(self._known) + len(new) > REMEMBERED:
                 self._known.clear()
+                self._alike.clear()
                 new = {design.digest: design for design in designs}
             rows = [{**d.architecture, **{name: d.step(name) for name in COMPRESSION}} for d in new.values()]
             found = self._cues({name: [row.get(name) for row in rows] for name in (*self.family.rules, *COMPRESSION)})
@@ -83,10 +86,29 @@ class NetworkFacts:
 
     def shape(self, design: Design) -> Shape:
         """``fans.shape``, by the channels that are left instead of the ratio that leaves them."""
-        architecture, compression = shape(design)
-        widths = frozenset((name, value) for name, value in compression if name not in PRUNING)
-        amounts = self.of([design])[0, len(TELLING) :]  # whole numbers, so that equal ones are equal in every bit
-        return architecture, widths | {("left", amounts.tobytes())}
+        return self._likeness(design)[0]
+
+    def file(self, design: Design) -> Shape:
+        """What a design's file depends on: two of the same are one network, trained in the same way.
+
+        They are where two ratios leave the same channels by the same criterion; and by any, where all are left.
+        """
+        return self._likeness(design)[1]
+
+    def _likeness(self, design: Design) -> tuple[Shape, Shape]:
+        self.of([design])  # forgets when there is too much
+        if (found := self._alike.get(design.digest)) is None:
+            unpruned = replace(design, compression={**design.compression, "pruning_ratio": IDENTITY["pruning_ratio"]})
+            # Whole numbers, so that equal ones are equal in every bit.
+            left, all_left = (row[len(TELLING) :].tobytes() for row in self.of([design, unpruned]))
+            architecture, costly = shape(design)
+            by_ratio = {*PRUNING, *(("pruning_criterion",) if left == all_left else ())}
+            made = {(name, value) for name, value in choices_made(design.compression) if name not in by_ratio}
+            # What is pruned is trained once more, if ever so little of it.
+            made |= {("left", left), ("pruned", not leaves_out("pruning_ratio", design.step("pruning_ratio")))}
+            shaped = frozenset((name, value) for name, value in costly if name not in PRUNING) | {("left", left)}
+            found = self._alike[design.digest] = (architecture, shaped), (architecture, frozenset(made))
+        return found
 
     def costs(self, designs: Sequence[Design]) -> np.ndarray:
         """What N designs cost to train against each other (see ``nas.search.rough``); infinite where it can't be."""

@@ -85,17 +85,21 @@ class Model:
                 are many.
         """
         some = rows[:: max(1, -(-len(rows) // COMPARED_ON))]
-        best = warps[0]
+
+        def sought(warp: Warp, at: np.ndarray, freedom: float) -> Fitted:
+            alpha = (deviations[at] * warp.slope(values[at])) ** 2
+            return Fit(x[at], alpha, groups, kinds, freedom).search(warp.forth(values[at]))
+
+        best, known = warps[0], {}
         if len(warps) > 1:
-            losses = []
-            for warp in warps:
-                slope = warp.slope(values[some])
-                fit = Fit(x[some], (deviations[some] * slope) ** 2, groups, kinds, max(FREEDOMS))
-                losses.append(fit.search(warp.forth(values[some])).loss - float(np.log(slope).sum()))
-            best = warps[int(np.argmin(losses))]
+            free = [sought(warp, some, max(FREEDOMS)) for warp in warps]
+            slopes = [float(np.log(warp.slope(values[some])).sum()) for warp in warps]
+            place = int(np.argmin([fitted.loss - slope for fitted, slope in zip(free, slopes, strict=True)]))
+            best = warps[place]
+            if len(some) == len(rows):  # then it need not be sought again
+                known = {max(FREEDOMS): free[place]}
+        kernels = tuple(known.get(freedom) or sought(best, rows, freedom) for freedom in FREEDOMS)
         alpha, target = (deviations * best.slope(values)) ** 2, best.forth(values)
-        fits = (Fit(x[rows], alpha[rows], groups, kinds, freedom) for freedom in FREEDOMS)
-        kernels = tuple(fit.search(target[rows]) for fit in fits)
         if len(x) > CONDITIONED_ON:  # time and memory grow with its cube and square
             x, target, alpha = x[rows], target[rows], alpha[rows]
         return conditioned(best, kernels, x, target, alpha)

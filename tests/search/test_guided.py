@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from fakes import LATENCY, TARGET, make_recipe
 from search_fakes import FakeEvaluate, Memory, make_space
 
+from nas.choice import Choice
 from nas.design import Design
 from nas.evaluate import EvalRequest, EvalResult
 from nas.outcome import How, Outcome, Quantity
@@ -21,6 +23,7 @@ from nas.search import knowledge
 from nas.search.guide import Guide
 from nas.search.insight import Insight
 from nas.search.loop import Ended, Loop
+from nas.search.network_facts import NetworkFacts, network_facts
 from nas.space import SearchSpace
 from nas.stages import Progress
 from nas.study import Study, StudyFolder
@@ -85,10 +88,11 @@ def run_guided(
     evaluate: FakeEvaluate,
     space: SearchSpace | None = None,
     clock: Callable[[], float] = time.monotonic,
+    facts: NetworkFacts | None = None,
 ) -> tuple[Study, Ended]:
     folder = StudyFolder(path)
     space = space or make_space()
-    guide = Guide(Insight(space, recipe, rung_epochs(EPOCHS, recipe.guided.reduction)))
+    guide = Guide(Insight(space, recipe, rung_epochs(EPOCHS, recipe.guided.reduction), facts=facts))
     with folder.claim():
         folder.start(recipe, {"space": space.digest, "data": "none"})
         ended = Loop(folder, recipe, space, Here(evaluate), {}, Memory(), guide=guide, clock=clock).run()
@@ -154,6 +158,33 @@ def test_fans_are_other_compressions_of_trained_networks(guided: Study) -> None:
         assert parent.design.architecture_digest == record.design.architecture_digest
         assert parent.design != record.design
         assert parent.outcome is Outcome.MEASURED
+
+
+def test_no_file_is_measured_twice_under_different_names(tmp_path: Path) -> None:
+    """Of narrow layers pruning leaves the same channels, whatever the ratio."""
+    pruned = (0.25, 0.5, 0.75)
+    space = SearchSpace(
+        "narrow",
+        "convnet",
+        "for tests",
+        (
+            Choice("stem.width", "architecture", (8, 16)),
+            Choice("stages", "architecture", (1,)),
+            Choice("stage1.conv", "architecture", ("standard", "separable")),
+            Choice("stage1.width", "architecture", (8, 16)),
+            Choice("stage1.pooling", "architecture", ("max", "average")),
+            Choice("pruning_ratio", "compression", (0.0, *pruned)),
+            Choice("pruning_criterion", "compression", ("l1", "taylor"), {"pruning_ratio": pruned}),
+        ),
+    )
+    facts = network_facts(space, (1, 28, 28), 10)
+    assert facts is not None
+    study, _ = run_guided(tmp_path / "s", guided_recipe(sampler="predictor"), InRungs(), space, facts=facts)
+    measured = by_outcome(study, Outcome.MEASURED)
+    files = Counter(facts.file(record.design) for record in measured)
+    assert len(measured) > 20
+    assert max(files.values()) == 1
+    assert sum(record.design.step("pruning_ratio") > 0 for record in measured) > 5
 
 
 def test_what_was_foreseen_is_kept_as_proxies(guided: Study) -> None:

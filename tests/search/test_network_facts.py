@@ -85,6 +85,22 @@ def test_files_are_shaped_alike_where_pruning_leaves_the_same_channels() -> None
     assert shape((8, 8)) != half, "another architecture"
 
 
+def test_files_are_the_same_where_the_same_channels_are_left_by_the_same_criterion() -> None:
+    facts = facts_of()
+
+    def file(widths: tuple[int, int] = (8, 16), **compression: Any) -> Any:
+        return facts.file(compressed(widths, **compression))
+
+    half = file(pruning_ratio=0.5, pruning_criterion="l1")
+    assert half == file(pruning_ratio=0.75, pruning_criterion="l1")
+    assert half != file(pruning_ratio=0.75, pruning_criterion="taylor")
+    assert half != file(pruning_ratio=0.75, pruning_criterion="l1", distillation=True)
+    assert half != file(pruning_ratio=0.75, pruning_criterion="l1", pruning_steps=2)
+    nothing = file((8, 8), pruning_ratio=0.25, pruning_criterion="l1")
+    assert nothing == file((8, 8), pruning_ratio=0.75, pruning_criterion="taylor"), "nothing is left to choose from"
+    assert nothing != file((8, 8)), "which is not trained once more"
+
+
 def test_integers_are_computed_at_other_costs_and_stored_in_fewer_bits() -> None:
     plain, integer, shared = facts_of().of(
         [
