@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -29,7 +30,7 @@ FEWEST_TO_FAN = 6
 FREE_FANS = 2
 # So many fans are judged at most: each costs a prediction, and a long study has hundreds of trained networks. They are
 # those of the architectures that came closest to the front.
-MOST_FANS = 4000
+MOST_FANS = 2000
 # After so many of the sampler's networks were trained, at least to a rung, one follows that is drawn at random, of so
 # many draws.
 DRAWN_AFTER, DRAWS = 4, 64
@@ -85,12 +86,12 @@ class Choosing:
         """
         known, tally = self.insight.knowledge(records), self.insight.tally.of(records)
         busy = {design.digest for design in pending}
+        promotions = self.promotions(records)
+        others = self.insight.are_other_files([proposal.design for proposal in promotions], tally)
         promotions = [
             proposal
-            for proposal in self.promotions(records)
-            if proposal.design.digest not in busy
-            and (teacher or not proposal.design.step("distillation"))
-            and self.insight.is_another_file(proposal.design, tally)
+            for proposal in compress(promotions, others)
+            if proposal.design.digest not in busy and (teacher or not proposal.design.step("distillation"))
         ]
         if known is None:
             if self.insight.gathers(records):
@@ -105,7 +106,8 @@ class Choosing:
         if (drawn := self._drawn(records, busy, known)) is not None:
             return drawn
         fans = self._fans(records, busy, teacher, known) if self.insight.recipe.guided.fans else []
-        fans = [(record, design) for record, design in fans if self.insight.is_another_file(design, tally)]
+        others = self.insight.are_other_files([design for _, design in fans], tally)
+        fans = list(compress(fans, others))
         if len(tally.trained) < min(FEWEST_TO_FAN, self.insight.opening.architectures):
             # Surrogates of few networks expect much of everything, and then most of what is cheapest; but networks
             # are what they have to learn of. What costs no training is welcome at once.

@@ -10,6 +10,7 @@ from nas.choice import Choice
 from nas.compression import TRAINED_OTHERWISE, split_name
 from nas.design import Design, Value
 from nas.space import SearchSpace
+from nas.surrogate.coded import Coded
 from nas.surrogate.encode import Column, Encoding
 
 # So many designs are remembered at most: a long study's trials and the fans that are judged beside them.
@@ -80,9 +81,15 @@ class Encoder:
             self._learn(new)
         return np.asarray(self._positions[[self._places[digest] for digest in digests]])
 
-    def encode_rows(self, rows: Sequence[Mapping[str, Value]]) -> np.ndarray:
-        """The same of designs that are given as rows, which are not remembered."""
-        return self.encoding.encode(rows)
+    def encode_columns(self, columns: Mapping[str, Coded]) -> np.ndarray:
+        """The same of designs that are given by choice (see ``Parameters.columns``), which are not remembered."""
+        own = [columns[column.name] for column in self.encoding.columns]
+        positions = [
+            # The last place is that of what is absent.
+            np.append(column.positions(values.different), np.nan)[values.places]
+            for column, values in zip(self.encoding.columns, own, strict=True)
+        ]
+        return self.encoding.encode_positions(np.stack(positions, axis=1))
 
     def _learn(self, designs: Mapping[str, Design]) -> None:
         """Remembers where the choices of designs lie, by digest."""

@@ -64,9 +64,9 @@ def shape(design: Design) -> Shape:
     return design.architecture_digest, frozenset(kept)
 
 
-def file(design: Design) -> Shape:
-    """What a design's file depends on, as far as choices tell: all of them."""
-    return design.digest, frozenset()
+def files(designs: Sequence[Design]) -> list[Shape]:
+    """What the files of N designs depend on, as far as choices tell: all of them."""
+    return [(design.digest, frozenset()) for design in designs]
 
 
 class Fans:

@@ -54,19 +54,18 @@ class Guide:
         timed = self.insight.timed  # else all cost the same
         known, rough = self.insight.knowledge(records), self.insight.rough
 
-        def roughly(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        def roughly(given: Mapping[str, Sequence[Any]]) -> np.ndarray:
             assert rough is not None
+            proposals = (dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True))
             return rough([self.insight.space.completed(parameters.decode(params)) for params in proposals])
 
-        def seconds(proposals: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        def seconds(given: Mapping[str, Sequence[Any]]) -> np.ndarray:
             assert known is not None
-            return known.row_seconds(
-                [parameters.decode(params) for params in proposals], self.insight.remaining_share(0)
-            )
+            return known.column_seconds(parameters.columns(given), self.insight.remaining_share(0))
 
         def possible(params: Mapping[str, Any]) -> bool:
             design = self.insight.space.completed(parameters.decode(params))
-            return self.insight.is_another_file(design, tally) and bool(self.insight.can_be_built([design])[0])
+            return self.insight.are_other_files([design], tally)[0] and bool(self.insight.can_be_built([design])[0])
 
         tally = self.insight.tally.of(records)
         hints = SamplerHints(possible=None if rough is None else possible, costs=costs_among(self.insight.objectives))

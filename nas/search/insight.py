@@ -17,7 +17,7 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.cues import Cues, joined
 from nas.search.encoder import Encoder
-from nas.search.fans import file, shape
+from nas.search.fans import files, shape
 from nas.search.foreseen import cost_and_spread
 from nas.search.knowledge import Knowledge
 from nas.search.network_facts import NetworkFacts
@@ -75,8 +75,8 @@ class Insight:
         self.maximise = [objective.maximise for objective in self.objectives]
         self.logs = [objective.kind.log_axis for objective in self.objectives]
         self.encoder = Encoder(space)
-        self.shape, self.file = (shape, file) if facts is None else (facts.shape, facts.file)
-        self.tally = Growing(lambda: Tally(recipe, self.shape, self.file), Tally.learn)
+        self.shape, self.files = (shape, files) if facts is None else (facts.shape, facts.files)
+        self.tally = Growing(lambda: Tally(recipe, self.shape, self.files), Tally.learn)
         self.said = False
         self._known: tuple[int, Knowledge | None] | None = None
 
@@ -131,9 +131,9 @@ class Insight:
             return apart(columns, ours, theirs)
         return apart(columns, ours, theirs, (self.cues.of(designs), self.cues.of(others)), self.cues.roles)
 
-    def is_another_file(self, design: Design, tally: Tally) -> bool:
-        """Whether no file was measured yet that is the same as a design's, whatever it is called."""
-        return self.file(design) not in tally.files
+    def are_other_files(self, designs: Sequence[Design], tally: Tally) -> list[bool]:
+        """Of which of N designs no file was measured yet that would be the same, whatever it is called."""
+        return [file not in tally.filed for file in self.files(designs)]
 
     def can_be_built(self, designs: Sequence[Design]) -> np.ndarray:
         """Which of N designs' networks can be built, as far as that is known."""

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import norm
 
-from nas.design import Design, Value
+from nas.design import Design
 from nas.errors import SurrogateError
 from nas.front import Reference, non_dominated
 from nas.objectives import Constraint, Objective
@@ -26,6 +26,7 @@ from nas.search.durations import Durations
 from nas.search.encoder import Encoder
 from nas.search.foreseen import known_cost
 from nas.search.tally import Tally, on_axis
+from nas.surrogate.coded import Coded
 from nas.surrogate.cues import Cost
 from nas.surrogate.evolve import ranked
 from nas.surrogate.history import Known, surrogates
@@ -170,9 +171,10 @@ class Knowledge:
         """Expected seconds of designs that have such shares of their training still before them."""
         return self.durations.seconds(self.encoder.encode(designs), shares)
 
-    def row_seconds(self, rows: Sequence[Mapping[str, Value]], share: float = 1.0) -> np.ndarray:
-        """Expected seconds of new designs, given as rows, that are given such a share of their training."""
-        return self.durations.seconds(self.encoder.encode_rows(rows), np.full(len(rows), share))
+    def column_seconds(self, columns: Mapping[str, Coded], share: float = 1.0) -> np.ndarray:
+        """Expected seconds of new designs, given by choice, that are given such a share of their training."""
+        encoded = self.encoder.encode_columns(columns)
+        return self.durations.seconds(encoded, np.full(len(encoded), share))
 
     def spread_of(self, number: int) -> tuple[float, ...]:
         """The standard deviations of what a trial's objectives were measured as; of a duplicate those of what it

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,8 +43,6 @@ SPACE: Role = "space"
 ROLES = (QUALITY,) * len(TELLING) + (TIME,) * 2 * len(TAKING_TIME) + (SPACE,) * (len(TAKING_SPACE) + 1)
 # So many designs are remembered at most.
 REMEMBERED = 40_000
-# And so many values of each parameter.
-DECODED = 1000
 FLOAT_BITS = 32
 
 
@@ -77,7 +74,6 @@ class NetworkFacts:
         if new:
             if len(self._known) + len(new) > REMEMBERED:
                 self._known.clear()
-                self._alike.clear()
                 new = {design.digest: design for design in designs}
             rows = [{**d.architecture, **{name: d.step(name) for name in COMPRESSION}} for d in new.values()]
             found = self._cues({name: [row.get(name) for row in rows] for name in (*self.family.rules, *COMPRESSION)})
@@ -86,29 +82,30 @@ class NetworkFacts:
 
     def shape(self, design: Design) -> Shape:
         """``fans.shape``, by the channels that are left instead of the ratio that leaves them."""
-        return self._likeness(design)[0]
+        return self._likenesses([design])[0][0]
 
-    def file(self, design: Design) -> Shape:
-        """What a design's file depends on: two of the same are one network, trained in the same way.
+    def files(self, designs: Sequence[Design]) -> list[Shape]:
+        """What the files of N designs depend on: two of the same are one network, trained in the same way.
 
         They are where two ratios leave the same channels by the same criterion; and by any, where all are left.
         """
-        return self._likeness(design)[1]
+        return [file for _, file in self._likenesses(designs)]
 
-    def _likeness(self, design: Design) -> tuple[Shape, Shape]:
-        self.of([design])  # forgets when there is too much
-        if (found := self._alike.get(design.digest)) is None:
-            unpruned = replace(design, compression={**design.compression, "pruning_ratio": IDENTITY["pruning_ratio"]})
+    def _likenesses(self, designs: Sequence[Design]) -> list[tuple[Shape, Shape]]:
+        """Shapes and what files depend on."""
+        if new := {design.digest: design for design in designs if design.digest not in self._alike}:
+            unpruned = [
+                replace(design, compression={**design.compression, "pruning_ratio": IDENTITY["pruning_ratio"]})
+                for design in new.values()
+            ]
             # Whole numbers, so that equal ones are equal in every bit.
-            left, all_left = (row[len(TELLING) :].tobytes() for row in self.of([design, unpruned]))
-            architecture, costly = shape(design)
-            by_ratio = {*PRUNING, *(("pruning_criterion",) if left == all_left else ())}
-            made = {(name, value) for name, value in choices_made(design.compression) if name not in by_ratio}
-            # What is pruned is trained once more, if ever so little of it.
-            made |= {("left", left), ("pruned", not leaves_out("pruning_ratio", design.step("pruning_ratio")))}
-            shaped = frozenset((name, value) for name, value in costly if name not in PRUNING) | {("left", left)}
-            found = self._alike[design.digest] = (architecture, shaped), (architecture, frozenset(made))
-        return found
+            amounts = self.of([*new.values(), *unpruned])[:, len(TELLING) :]
+            if self._alike and len(self._alike) + len(new) > REMEMBERED:
+                self._alike.clear()
+                return self._likenesses(designs)
+            for own, left, all_left in zip(new.values(), amounts, amounts[len(new) :], strict=False):
+                self._alike[own.digest] = _likeness(own, left.tobytes(), all_left.tobytes())
+        return [self._alike[design.digest] for design in designs]
 
     def costs(self, designs: Sequence[Design]) -> np.ndarray:
         """What N designs cost to train against each other (see ``nas.search.rough``); infinite where it can't be."""
@@ -118,26 +115,7 @@ class NetworkFacts:
 
     def of_parameters(self, parameters: Parameters) -> Callable[[Mapping[str, Sequence[Any]]], np.ndarray]:
         """``of`` designs that are given by parameter, whether it plays a part in them or not."""
-        ones = parameters.by_choice
-        decoders = {name: lru_cache(DECODED, typed=True)(one.decode) for name, one in ones.items()}
-
-        def cues(given: Mapping[str, Sequence[Any]]) -> np.ndarray:
-            count = len(next(iter(given.values())))
-            columns: dict[str, Coded] = {}
-            for choice in self.space.choices:
-                one = ones.get(choice.name)
-                if one is None:
-                    column = Coded(choice.values, np.zeros(count, dtype=int))
-                elif one.name in given:
-                    column = Coded.of(given[one.name]).mapped(decoders[choice.name])
-                else:
-                    column = Coded.absent(count)  # no trial had it yet
-                for gate, allowed in choice.when.items():
-                    column = column.where(columns[gate].among(allowed))
-                columns[choice.name] = column
-            return self._cues(columns)
-
-        return cues
+        return lambda given: self._cues(parameters.columns(given))
 
     def _outlines(
         self, columns: Mapping[str, Column], left: Callable[[np.ndarray], np.ndarray] | None = None
@@ -172,3 +150,16 @@ def network_facts(space: SearchSpace, input_shape: tuple[int, int, int], classes
     if space.module is not None or find_family(space.family).outline is None:
         return None
     return NetworkFacts(space, input_shape, classes)
+
+
+def _likeness(design: Design, left: bytes, all_left: bytes) -> tuple[Shape, Shape]:
+    """What a design's costs and its file depend on, by the channels that are left and by those without pruning."""
+    architecture, costly = shape(design)
+    by_ratio = {*PRUNING, *(("pruning_criterion",) if left == all_left else ())}
+    made: set[tuple[str, Value | bytes]] = {
+        (name, value) for name, value in choices_made(design.compression) if name not in by_ratio
+    }
+    # What is pruned is trained once more, if ever so little of it.
+    made |= {("left", left), ("pruned", not leaves_out("pruning_ratio", design.step("pruning_ratio")))}
+    shaped = frozenset((name, value) for name, value in costly if name not in PRUNING) | {("left", left)}
+    return (architecture, shaped), (architecture, frozenset(made))

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from nas.design import Design, Value
 from nas.space import Choice, SearchSpace
+from nas.surrogate.coded import Coded
 
 # Put on a parameter's name where Optuna sees the position of a value in its choice's list instead of the value.
 POSITION = "[position]"
+# So many decoded values of each parameter are remembered.
+DECODED = 1000
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,38 @@ class Parameters:
                     known[key] = one.decode(stored)
                 row[choice.name] = known[key]
         return row
+
+    def columns(self, given: Mapping[str, Sequence[Any]]) -> dict[str, Coded]:
+        """N sets of parameters, by parameter, as the values of all choices, by choice; absent where one is not active.
+
+        What plays no part in a set may have any value there, as may what depends on it.
+
+        Args:
+            given: Of each parameter N values; one that is missing is absent from all.
+
+        Raises:
+            IndexError: There is no such position.
+            SpaceError: A value is none of a choice's.
+        """
+        count = len(next(iter(given.values())))
+        columns: dict[str, Coded] = {}
+        for choice in self.space.choices:
+            one = self.by_choice.get(choice.name)
+            if one is None:
+                column = Coded(choice.values, np.zeros(count, dtype=int))
+            elif one.name in given:
+                column = Coded.of(given[one.name]).mapped(self._decoders[choice.name])
+            else:
+                column = Coded.absent(count)
+            for gate, allowed in choice.when.items():
+                column = column.where(columns[gate].among(allowed))
+            columns[choice.name] = column
+        return columns
+
+    @cached_property
+    def _decoders(self) -> Mapping[str, Callable[[Any], Value]]:
+        """By choice what decodes its parameter, with a memory."""
+        return {name: lru_cache(DECODED, typed=True)(one.decode) for name, one in self.by_choice.items()}
 
     @cached_property
     def _in_turn(self) -> list[tuple[Choice, Parameter | None, dict[Any, Value]]]:

@@ -29,6 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.errors import SurrogateError
 from nas.search.optuna_domain import columns_of, domain_of, params_of
 from nas.search.told_trials import remembered_positions, told_trials
+from nas.surrogate.coded import Coded
 from nas.surrogate.cues import Cost, Role
 from nas.surrogate.domain import Domain
 from nas.surrogate.history import History
@@ -75,7 +76,8 @@ class PredictorSampler(BaseSampler):
         known: Observations beside the study's own, as noisy as they say.
         noise: Of a finished trial of the study the standard deviations of its values, one for each objective; NaN or 0
             for none beyond what surrogates find that all values scatter by.
-        seconds: What designs cost, of N parameter sets N seconds; the improvement by second is maximised.
+        seconds: What designs cost: given by parameter the values of N parameter sets (as for ``cues``), N seconds; the
+            improvement by second is maximised.
         possible: Whether a parameter set can be evaluated at all, cheap to tell; others are passed over.
         cues: Cheap measures that help the surrogates, such as what a network computes: given by parameter the values
             of N parameter sets (of all parameters that trials have had, whether they play a part or not), N×K numbers,
@@ -104,7 +106,7 @@ class PredictorSampler(BaseSampler):
         seed: int | None = None,
         startup_trials: int = 10,
         known: Sequence[Observation] = (),
-        seconds: Callable[[Sequence[Mapping[str, Any]]], np.ndarray] | None = None,
+        seconds: Callable[[Mapping[str, Sequence[Any]]], np.ndarray] | None = None,
         active: Callable[[Mapping[str, Any]], Collection[str]] | None = None,
         reference: Sequence[float] | None = None,
         *,
@@ -119,7 +121,7 @@ class PredictorSampler(BaseSampler):
         costs: Sequence[Cost | None] | None = None,
         costless: Collection[str] = (),
         population: int = 400,
-        generations: int = 12,
+        generations: int = 4,
     ) -> None:
         for name, value in (("startup_trials", startup_trials), ("population", population)):
             if value < 1:
@@ -258,9 +260,7 @@ class _Asked:
         columns, own = self.domain.encoding.columns, self.domain.active(rows)
         if (cues := self.sampler.cues) is None:
             return apart(columns, own, self.tried)
-        mine, others = (
-            cues(columns_of(self.space, self.domain, some)) for some in (rows, self.domain.full(self.tried))
-        )
+        mine, others = (cues(self._columns(some)) for some in (rows, self.domain.full(self.tried)))
         roles = self.sampler.cue_roles
         return apart(columns, own, self.tried, (mine, others), ["any"] * mine.shape[1] if roles is None else roles)
 
@@ -284,10 +284,10 @@ class _Asked:
             self.maximise,
             sampler.reference,
             sampler.scales,
-            None if seconds is None else lambda rows: seconds(self._all_params(rows)),
+            None if seconds is None else lambda rows: seconds(self._columns(rows)),
             sampler.cost_exponent,
             None if possible is None else lambda row: possible(self._params(row)),
-            None if cues is None else lambda rows: cues(columns_of(self.space, self.domain, rows)),
+            None if cues is None else lambda rows: cues(self._columns(rows)),
             sampler.cue_roles,
             sampler.costs,
             sampler.population,
@@ -322,7 +322,7 @@ class _Asked:
         """The rows that cost least, in the order that they are in; all of them where costs are not known."""
         if self.sampler.seconds is None:
             return rows
-        seconds = self.sampler.seconds(self._all_params(rows))
+        seconds = self.sampler.seconds(self._columns(rows))
         count = max(1, math.ceil(CHEAPEST_SHARE * len(rows)))
         return rows[np.sort(np.argsort(seconds, kind="stable")[:count])]
 
@@ -330,10 +330,10 @@ class _Asked:
         return rows[[key not in self.taken for key in self.domain.keys(rows)]]
 
     def _params(self, row: np.ndarray) -> dict[str, Any]:
-        return self._all_params(row[None, :])[0]
+        return params_of(self.space, self.domain, row[None, :])[0]
 
-    def _all_params(self, rows: np.ndarray) -> list[dict[str, Any]]:
-        return params_of(self.space, self.domain, rows)
+    def _columns(self, rows: np.ndarray) -> dict[str, Coded]:
+        return columns_of(self.space, self.domain, rows)
 
 
 def _without(trials: list[FrozenTrial], number: int) -> list[FrozenTrial]:

@@ -37,7 +37,7 @@ class SamplerHints:
     Args:
         known: What is known of designs that were not measured: of stopped trials, say.
         noise: Of a finished trial the standard deviations of its values.
-        seconds: The expected cost of N designs as N float64; None where all cost the same.
+        seconds: The expected cost of N designs, given by parameter, as N float64; None where all cost the same.
         reference: Of the hypervolume, in the objectives' units.
         scales: Of its axes: ``linear`` or ``log``.
         possible: Whether a design's network can be built; None where that is not known.
@@ -48,7 +48,7 @@ class SamplerHints:
 
     known: Sequence[Observation] = ()
     noise: Callable[[FrozenTrial], Sequence[float]] | None = None
-    seconds: Callable[[Sequence[Mapping[str, Any]]], np.ndarray] | None = None
+    seconds: Callable[[Mapping[str, Sequence[Any]]], np.ndarray] | None = None
     reference: Sequence[float] | None = None
     scales: Sequence[str] | None = None
     possible: Callable[[Mapping[str, Any]], bool] | None = None

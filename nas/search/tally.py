@@ -15,7 +15,7 @@ from nas.proxies import prediction, rung_of
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.durations import training_seconds
-from nas.search.fans import Shape, file, shape
+from nas.search.fans import Shape, files, shape
 from nas.search.foreseen import cost_and_spread, expected_cost
 from nas.search.rung_gains import RungGains
 from nas.search.table import Table
@@ -41,7 +41,7 @@ class Tally:
     Args:
         recipe: Objectives and constraints.
         shape: What of a design its costs depend on.
-        file: What of a design its file depends on.
+        files: What of N designs their files depend on.
 
     Attributes:
         records: All of them.
@@ -60,7 +60,7 @@ class Tally:
         feasible: Those of them that meet all constraints.
         looked: Of designs that were looked at before their training, likewise.
         shapes: Of measured files, by what their costs depend on, the first trial's record.
-        files: What the files of measured designs depend on: another one of these would be the same.
+        filed: What the files of measured designs depend on: another one of these would be the same.
         limited: Of each constraint, by its quantity's key, the quantity's value of the trials that have it.
         timed: Trials that tell how long others take.
         stopped: Trials that were stopped.
@@ -79,11 +79,11 @@ class Tally:
         self,
         recipe: Recipe,
         shape: Callable[[Design], Shape] = shape,
-        file: Callable[[Design], Shape] = file,
+        files: Callable[[Sequence[Design]], list[Shape]] = files,
     ) -> None:
         self.recipe = recipe
         self.shape = shape
-        self.file = file
+        self.files = files
         self.objectives = recipe.parsed_objectives
         self.constraints = recipe.parsed_constraints
         self.records: dict[int, TrialRecord] = {}
@@ -101,7 +101,7 @@ class Tally:
         self.feasible = Table(0)
         self.shapes: dict[Shape, TrialRecord] = {}
         self.looked: dict[Shape, TrialRecord] = {}
-        self.files: set[Shape] = set()
+        self.filed: set[Shape] = set()
         self.limited = {constraint.quantity.key: Table(1) for constraint in self.constraints}
         self.timed: set[int] = set()
         self.stopped: dict[int, Stopped] = {}
@@ -207,7 +207,7 @@ class Tally:
         self.evaluated.add(record.design.digest)
         _first(self.trained, record.design.architecture_digest, record)
         _first(self.shapes, self.shape(record.design), record)
-        self.files.add(self.file(record.design))
+        self.filed.update(self.files([record.design]))
         if record.feasible(self.constraints):
             self.feasible[record.number] = ()
         # Fans too: their network stood at the rungs when it was trained for another trial.

@@ -2,12 +2,16 @@
 
 Surrogates predict very many designs: all of a small space, else those that an inner evolution comes upon, and always
 the neighbours of the front. A rough look leaves some hundreds, which are judged by their expected hypervolume
-improvement.
+improvement, and the best of them are bettered step by step.
+
+Of 80 proposals of a search in a space of convnets those of four generations and three such steps were worth 1.0 to 1.2
+times as much by second as those of thirty generations without them, in less than half of the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -29,9 +33,13 @@ SMALL = 20_000
 HOPE = 1.5
 # So many neighbours of the front are looked at, and so many of its members in a rough look.
 NEIGHBOURS, LOOKED_AT = 300, 20
-# So many candidates are judged exactly, by the number of objectives, and on so many members of the front.
+# So many candidates are judged exactly, by the number of objectives, and on so many members of the front; of a space
+# that is not looked through as a whole no more than are then bettered.
 JUDGED = {1: 1000, 2: 1000, 3: 300, 4: 100}
+TO_BETTER = 300
 FRONT = {1: 1, 2: 1000, 3: 60, 4: 20}
+# So many of the best are then bettered by single changes, so many times; ``NEIGHBOURS`` are judged each time.
+CLIMBERS, CLIMBS = 4, 3
 # For so many of the best the cost is asked; and whether they are possible at all, until one is.
 PRICED = 300
 # Beyond the worst quartile by this many times the middle half lies what a reference need not cover (Tukey's outer
@@ -69,7 +77,7 @@ class Wish:
     roles: Sequence[Role] | None = None
     costs: Sequence[Cost | None] | None = None
     population: int = 400
-    generations: int = 12
+    generations: int = 4
 
 
 @dataclass
@@ -100,24 +108,48 @@ class Choosing:
         rows = self._candidates()
         if len(rows) == 0:
             return None
-        x, cues = self.domain.encode(rows), self._cues(rows)
+        rows, worth = self._worth(rows)
+        if self.domain.size > SMALL:
+            rows, worth = self._climbed(rows, worth)
+        order = np.argsort(-worth, kind="stable")[:PRICED]
+        possible = self.wish.possible
+        return next((np.asarray(rows[place]) for place in order if possible is None or possible(rows[place])), None)
+
+    def _worth(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Full rows and what they are worth; where costs are known that by second, of the ``PRICED`` best."""
+        x, cues, pending = self.domain.encode(rows), self._cues(rows), self.history.pending
         worth = self.outlook.improvement(
             x,
             self.front,
             self.reference,
             cues,
-            pending=self.domain.encoding.encode_positions(history.pending),
-            pending_cues=self._cues(self.domain.full(history.pending)),
+            pending=self.domain.encoding.encode_positions(pending),
+            pending_cues=self._cues(self.domain.full(pending)),
             scales=self.wish.scales,
         )
         worth = self._if_feasible(x, cues, worth)
-        if self.wish.seconds is not None:
-            some = np.argsort(-worth, kind="stable")[:PRICED]
-            seconds = np.maximum(np.asarray(self.wish.seconds(rows[some]), dtype=float), LEAST_SECONDS)
-            rows, worth = rows[some], worth[some] / seconds**self.wish.cost_exponent
-        order = np.argsort(-worth, kind="stable")[:PRICED]
-        possible = self.wish.possible
-        return next((np.asarray(rows[place]) for place in order if possible is None or possible(rows[place])), None)
+        if self.wish.seconds is None:
+            return rows, worth
+        some = np.argsort(-worth, kind="stable")[:PRICED]
+        seconds = np.maximum(np.asarray(self.wish.seconds(rows[some]), dtype=float), LEAST_SECONDS)
+        return rows[some], worth[some] / seconds**self.wish.cost_exponent
+
+    def _climbed(self, rows: np.ndarray, worth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows together with others in the neighbourhood of the best of them, where better ones are.
+
+        The evolution sees neither costs nor what is worth most, only what promises much.
+        """
+        known = {*self.domain.keys(rows), *self.history.taken}
+        for _ in range(CLIMBS):
+            best = np.argsort(-worth, kind="stable")[:CLIMBERS]
+            near = self.domain.distinct(self.domain.neighbours(rows[best], self.rng, NEIGHBOURS))
+            near = near[[key not in known for key in self.domain.keys(near)]]
+            if len(near) == 0:
+                break
+            known |= set(self.domain.keys(near))
+            near, worth_near = self._worth(near)
+            rows, worth = np.concatenate([rows, near]), np.concatenate([worth, worth_near])
+        return rows, worth
 
     @cached_property
     def feasible(self) -> np.ndarray:
@@ -195,21 +227,26 @@ class Choosing:
     def _if_feasible(self, x: np.ndarray, cues: np.ndarray | None, worth: np.ndarray) -> np.ndarray:
         """What designs are worth by how likely they meet the constraints; that alone while no trial has met them."""
         chance = np.ones(len(x))
-        for violation in self.history.violations.T:
-            known = violation[np.isfinite(violation)]
-            if len(known) == 0 or np.ptp(known) == 0:
-                continue
-            column = violation[:, None]
-            try:
-                model = self._outlook(column, np.zeros_like(column), [False], plain=True)
-            except SurrogateError:  # too few
-                continue
+        for model in self._constraint_models:
             expected = model.predict(x, cues)
             limit = model.models[0].warp.forth(np.zeros(1))
             chance *= ndtr((expected.mean[:, 0] - limit) / np.maximum(expected.sd[:, 0], 1e-9))
         if not self.feasible.any() and np.ptp(chance) > 0:
             return chance
         return np.asarray(worth * chance)
+
+    @cached_property
+    def _constraint_models(self) -> list[Outlook]:
+        """Surrogates of the violations of those constraints of which enough is known."""
+        found = []
+        for violation in self.history.violations.T:
+            known = violation[np.isfinite(violation)]
+            if len(known) == 0 or np.ptp(known) == 0:
+                continue
+            column = violation[:, None]
+            with suppress(SurrogateError):  # too few
+                found.append(self._outlook(column, np.zeros_like(column), [False], plain=True))
+        return found
 
     def _candidates(self) -> np.ndarray:
         """Full rows that are new, those that may add most to the front."""
@@ -245,6 +282,8 @@ class Choosing:
     def _hopeful(self, rows: np.ndarray, promise: np.ndarray) -> np.ndarray:
         """Of rows those that would add most to the front if they kept their promise."""
         limit = JUDGED[len(self.signs)]
+        if self.domain.size > SMALL:
+            limit = min(limit, TO_BETTER)
         if len(rows) <= limit:
             return rows
         models = self.outlook.models

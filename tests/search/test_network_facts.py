@@ -89,7 +89,7 @@ def test_files_are_the_same_where_the_same_channels_are_left_by_the_same_criteri
     facts = facts_of()
 
     def file(widths: tuple[int, int] = (8, 16), **compression: Any) -> Any:
-        return facts.file(compressed(widths, **compression))
+        return facts.files([compressed(widths, **compression)])[0]
 
     half = file(pruning_ratio=0.5, pruning_criterion="l1")
     assert half == file(pruning_ratio=0.75, pruning_criterion="l1")
@@ -142,7 +142,8 @@ def test_a_search_begins_with_networks_of_few_stages_as_with_deep_ones(tmp_path:
         bridge = Bridge(tmp_path / f"{seed}.sqlite3", recipe, SPACE)
         parameters = bridge.parameters
 
-        def seconds(rows: Sequence[Mapping[str, Any]], parameters: Parameters = parameters) -> np.ndarray:
+        def seconds(given: Mapping[str, Sequence[Any]], parameters: Parameters = parameters) -> np.ndarray:
+            rows = (dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True))
             return facts.costs([SPACE.completed(parameters.decode(row)) for row in rows])
 
         hints = SamplerHints(seconds=seconds, cues=facts.of_parameters(parameters), cue_roles=facts.cues.roles)

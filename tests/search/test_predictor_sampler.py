@@ -246,9 +246,9 @@ def test_whole_observations_from_elsewhere_count_as_trials_to_start_with(missing
     known = [Observation({f"op{edge}": op for edge in range(4)}, ends) for op in ("none", "skip", "conv")]
     asked: list[int] = []
 
-    def seconds(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        asked.append(len(rows))
-        return np.ones(len(rows))
+    def seconds(given: Mapping[str, Sequence[Any]]) -> np.ndarray:
+        asked.append(len(given["op0"]))
+        return np.ones(asked[-1])
 
     sampler = quick(seed=0, startup_trials=5, known=known, seconds=seconds)
     study = study_of(sampler)
@@ -260,8 +260,8 @@ def test_whole_observations_from_elsewhere_count_as_trials_to_start_with(missing
 
 
 def test_what_it_starts_with_is_of_the_cheaper_half() -> None:
-    def seconds(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        return np.array([100.0 if row["op0"] == "conv" else 1.0 for row in rows])
+    def seconds(given: Mapping[str, Sequence[Any]]) -> np.ndarray:
+        return np.array([100.0 if op == "conv" else 1.0 for op in given["op0"]])
 
     for seed in range(8):
         study = study_of(PredictorSampler(seed=seed, startup_trials=4, seconds=seconds))
@@ -310,8 +310,8 @@ def test_while_nothing_is_feasible_it_seeks_what_is() -> None:
 
 
 def test_cost_draws_to_what_is_cheap() -> None:
-    def seconds(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        return np.array([100.0 if row["op0"] == "conv" else 1.0 for row in rows])
+    def seconds(given: Mapping[str, Sequence[Any]]) -> np.ndarray:
+        return np.array([100.0 if op == "conv" else 1.0 for op in given["op0"]])
 
     counts = []
     for cost in (seconds, None):
