@@ -11,7 +11,7 @@ import numpy as np
 
 from nas.front import hypervolume, knee, non_dominated
 from nas.gains import baseline_of
-from nas.measurements import ambiguous_with
+from nas.measurements import ambiguous_with, in_turns
 from nas.objectives import Objective
 from nas.outcome import Quantity
 from nas.record import TrialRecord
@@ -164,11 +164,24 @@ def _draw(figure: Figure, axes: Axes, view: View) -> None:
     corners = _front_line(axes, view)
     _error_bars(axes, view)
     draw_others(axes, view.others)
-    below = int((points[:, 1] < floor).sum())
-    if below:
-        _note(axes, f"▾ {plural(below, 'trial')} below")
+    notes = []
+    if above := _above_the_line(view):
+        notes.append(f"▴ {plural(above, 'trial')} above the line as timed alone; the front was timed in turns")
+    if below := int((points[:, 1] < floor).sum()):
+        notes.append(f"▾ {plural(below, 'trial')} below")
+    if notes:
+        _note(axes, "\n".join(notes))
     _legend(axes, view, entries, corners)
     _label_members(axes, view, corners)
+
+
+def _above_the_line(view: View) -> int:
+    """How many trials seem better than the front: timed alone, perhaps in a faster spell than the front later on."""
+    if view.third is not None or not any(in_turns(view.quantities(record)[0]) for record in view.study.front):
+        return 0
+    members, shown = view.at(view.study.front), view.at(view.shown)
+    beaten = (members[:, None, 0] <= shown[:, 0]) & (members[:, None, 1] >= shown[:, 1])
+    return int((~beaten.any(axis=0)).sum())
 
 
 def _note(axes: Axes, text: str) -> None:

@@ -27,10 +27,11 @@ from nas.search.prepared import Prepared
 from nas.space import SearchSpace
 from nas.stages import Progress
 from nas.study import StudyFolder
-from nas.supernet import Ranker, Supernet, SupernetBudget, Tried, better_for_its_cost, inherited_front, train_supernet
+from nas.supernet import Ranker, Supernet, SupernetBudget, Tried, better_for_its_cost, inherited_fronts, train_supernet
 from nas.train import TrainingData
 
-# So many members of its front are trained themselves, where the budget holds them: enough to tell how well it ranks.
+# So many members of its front, or from just behind it, are trained themselves, where the budget holds them: enough to
+# tell how well it ranks.
 MEMBERS = 24
 # Architectures that are judged, and the images that each is judged by.
 JUDGED, JUDGED_BY = 1000, 2000
@@ -74,8 +75,11 @@ class SharedNetwork:
         return np.asarray(-np.log(np.maximum(errors, 1e-3))).reshape(len(designs), 1)
 
     def starts(self, progress: Progress) -> list[Design]:
-        """The members of its front, nothing compressed; those in front first that tell most of where the front lies."""
-        members = inherited_front(
+        """The members of its front, nothing compressed; those first that tell most of where the front lies.
+
+        Where the front is short, others from just behind it follow, so that it can be told how well it ranks.
+        """
+        fronts = inherited_fronts(
             self.ranker,
             self._multiply_adds,
             MEMBERS,
@@ -84,7 +88,7 @@ class SharedNetwork:
             self.recipe.seed,
             lambda judged: progress("rank", judged / JUDGED),
         )
-        return [self._uncompressed(members[index].design) for index in halving_order(len(members))]
+        return [self._uncompressed(own[index].design) for own in fronts for index in halving_order(len(own))]
 
     def inherited(self, design: Design) -> Start:
         """The weights that a training of a design may start from."""

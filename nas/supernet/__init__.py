@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.supernet.evolution import Cost, Member, inherited_front
+from nas.supernet.evolution import Cost, Member, inherited_fronts
 from nas.supernet.ranking import Inherited, Ranker, recalibrate
 from nas.supernet.shared import SHARING, Supernet
 from nas.supernet.starting import Decision, Tried, better_for_its_cost
@@ -19,7 +19,7 @@ __all__ = [
     "SupernetBudget",
     "Tried",
     "better_for_its_cost",
-    "inherited_front",
+    "inherited_fronts",
     "recalibrate",
     "train_supernet",
 ]

@@ -16,7 +16,6 @@ import numpy as np
 
 from nas.choice import Choice
 from nas.design import Design, Value
-from nas.front import non_dominated
 from nas.space import SearchSpace
 from nas.supernet.ranking import Ranker
 from nas.supernet.shared import architecture_of
@@ -43,7 +42,7 @@ class Member:
     cost: float
 
 
-def inherited_front(
+def inherited_fronts(
     ranker: Ranker,
     cost: Cost,
     size: int,
@@ -52,13 +51,15 @@ def inherited_front(
     seed: int = 0,
     on_progress: Callable[[int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> list[Member]:
+) -> list[list[Member]]:
     """Evolves architectures and gives members of their front, evenly spread over it, cheapest first.
+
+    Where the front has fewer than are wanted, members of the next front follow as another list, and so on.
 
     Args:
         ranker: Judges them.
         cost: What they cost; less is better.
-        size: How many are wanted at most.
+        size: How many are wanted, of all fronts together.
         judged: How many architectures are judged, those of ``first`` included; fewer where the space has no more.
         first: Designs to begin with, beside the largest and the smallest; those that do not fit are left out.
         seed: Of all random choices.
@@ -90,7 +91,7 @@ def inherited_front(
         archive.judge(children, judged)
         if on_progress is not None:
             on_progress(len(archive.members))
-    return spread(archive.front(), size)
+    return archive.fronts(size)
 
 
 class _Archive:
@@ -111,21 +112,30 @@ class _Archive:
         for design, value in zip(taken, costs, strict=True):
             self.members[design] = Member(design, self.ranker.accuracy(design), float(value))
 
-    def front(self) -> list[Member]:
-        """Those that none dominates."""
-        members = list(self.members.values())
-        return [
-            member for member, kept in zip(members, non_dominated(_points(members), _MAXIMISE), strict=True) if kept
-        ]
+    def fronts(self, size: int) -> list[list[Member]]:
+        """Those that none dominates, then those that only these dominate, and so on, until there are so many."""
+        ranks = self._ranks()
+        found: list[list[Member]] = []
+        for rank in np.unique(ranks).tolist():
+            own = [member for member, at in zip(self.members.values(), ranks, strict=True) if at == rank]
+            found.append(spread(own, size))
+            size -= len(found[-1])
+            if size < 1:
+                break
+        return found
 
     def best(self) -> list[Design]:
         """The designs of the first fronts, whole fronts so that all of their extent takes part."""
+        ranks = self._ranks()
+        last = np.sort(ranks)[min(PARENTS, len(ranks)) - 1]
+        return [member.design for member, rank in zip(self.members.values(), ranks, strict=True) if rank <= last]
+
+    def _ranks(self) -> np.ndarray:
+        """By how many fronts each is dominated."""
         import moocore
 
         members = list(self.members.values())
-        ranks = moocore.pareto_rank(_points(members), maximise=list(_MAXIMISE))
-        last = np.sort(ranks)[min(PARENTS, len(members)) - 1]
-        return [member.design for member, rank in zip(members, ranks, strict=True) if rank <= last]
+        return np.asarray(moocore.pareto_rank(_points(members), maximise=list(_MAXIMISE)))
 
 
 def _new(archive: _Archive, count: int, make: Callable[[], Design]) -> list[Design]:

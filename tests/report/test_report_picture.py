@@ -18,6 +18,7 @@ from nas.compression import BITS
 from nas.errors import StudyError
 from nas.objectives import Objective
 from nas.outcome import How, Outcome, Quantity
+from nas.record import TrialRecord
 from nas.report import canvas, picture
 from nas.report.categories import CODEBOOK, MIXED, convolution, precision, short_name
 from nas.report.picture import View, draw_front
@@ -367,3 +368,24 @@ def test_members_that_cannot_be_told_apart_are_marked(
     (name,) = (text.get_text() for text in axes.texts if text.get_text().startswith(f"{record.number} "))
     assert name.endswith(" ≈") is marked
     assert sum(text.get_text().endswith("≈") for text in axes.texts) == int(marked), "the one that says so"
+
+
+@pytest.mark.parametrize(("slower", "said"), [(2.0, True), (1.0, False)])
+def test_trials_that_seem_better_than_the_front_timed_in_turns_are_explained(
+    tmp_path: Path, slower: float, said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = write_study(
+        tmp_path / "two", [make_record(0, 0.9, 0.1), make_record(1, 0.95, 0.2), make_record(2, 0.89, 0.12)]
+    )
+    assert [record.number for record in alone.front] == [0, 1]
+
+    def in_turns(record: TrialRecord) -> TrialRecord:
+        def told(quantity: Quantity) -> Quantity:
+            return replace(quantity, value=slower * quantity.value, low=None, high=None, detail={"in_turns": True})
+
+        return replace(record, quantities=tuple(told(q) if q.name == "latency_ms" else q for q in record.quantities))
+
+    study = Study(alone.folder, alone.recipe, alone.records, {r.number: in_turns(r) for r in alone.front})
+    words = [text.get_text() for text in kept_figure(study, tmp_path / "p.png", monkeypatch).axes[0].texts]
+    explained = "▴ 1 trial above the line as timed alone; the front was timed in turns"
+    assert (explained in words) is said

@@ -15,7 +15,7 @@ from supernet_spaces import CONVNET_SIZES, supernet_of
 
 from nas.design import Design
 from nas.front import non_dominated
-from nas.supernet import Member, Ranker, Supernet, inherited_front
+from nas.supernet import Member, Ranker, Supernet, inherited_fronts
 from nas.supernet.evolution import crossed, mutated, spread
 
 
@@ -53,7 +53,7 @@ def costs_one(design: Design) -> float:
 
 
 def evolved(by: ByFormula, **options: object) -> list[Member]:
-    return inherited_front(cast(Ranker, by), cost, **options)  # type: ignore[arg-type]
+    return inherited_fronts(cast(Ranker, by), cost, **options)[0]  # type: ignore[arg-type]
 
 
 def test_finds_the_whole_front_of_a_space_that_it_can_judge_completely() -> None:
@@ -65,6 +65,21 @@ def test_finds_the_whole_front_of_a_space_that_it_can_judge_completely() -> None
     best = {tuple(point) for point in points[non_dominated(points, (True, False))]}
     assert {(member.accuracy, member.cost) for member in found} == best
     assert [member.cost for member in found] == sorted(member.cost for member in found)
+
+
+def test_where_the_front_is_short_those_from_behind_it_follow() -> None:
+    by = ByFormula(supernet_of(CONVNET_SIZES))
+    front = evolved(by, size=128, judged=1000)
+    size = len(front) + 3
+    fronts = inherited_fronts(cast(Ranker, by), cost, size=size, judged=1000)
+    assert fronts[0] == front
+    assert sum(map(len, fronts)) == size
+    second = np.array([[member.accuracy, member.cost] for member in fronts[1]])
+    beaten = [any(m.accuracy >= accuracy and m.cost <= spent for m in front) for accuracy, spent in second]
+    assert all(beaten)
+    assert non_dominated(second, (True, False)).all()
+    designs = [member.design for own in fronts for member in own]
+    assert len(set(designs)) == size
 
 
 def test_finds_more_than_chance_does_with_as_many_judged() -> None:
@@ -101,7 +116,7 @@ def test_bad_costs_and_sizes_are_refused() -> None:
     by = ByFormula(supernet_of(CONVNET_SIZES))
     for bad in (lambda designs: np.zeros(len(designs)), lambda designs: np.ones(1)):
         with pytest.raises(ValueError, match="finite numbers greater than 0"):
-            inherited_front(cast(Ranker, by), bad, 3)
+            inherited_fronts(cast(Ranker, by), bad, 3)
     with pytest.raises(ValueError, match="'size' and 'judged' must be at least 1"):
         evolved(by, size=0)
 
