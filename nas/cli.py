@@ -32,6 +32,9 @@ from nas.commands.watch import watch
 from nas.errors import NasError
 from nas.safety.printable import printable
 
+# What is raised where arguments are wrong; typer says so of a special case only.
+UsageError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
+
 app = typer.Typer(
     name="nas",
     help="Finds the fastest network that is accurate enough, measured on the very file that ships.",
@@ -77,7 +80,12 @@ def main() -> NoReturn:
         sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows each trial as it ends
     warnings.formatwarning = _format_warning
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except UsageError as error:
+        _refuse(error)
+    except typer.Abort:
+        sys.exit(1)
     except NasError as error:
         _fail(error.message, error.hint, error.exit_code, error)
     except KeyboardInterrupt:
@@ -89,7 +97,15 @@ def main() -> NoReturn:
         sys.exit(0)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), "", 2, error)
-    sys.exit(0)
+
+
+def _refuse(error: Any) -> NoReturn:
+    """Says what is wrong with a command's arguments; of a command without any, what it takes."""
+    command = error.ctx.command_path if error.ctx is not None else "nas"
+    if not sys.argv[1:]:
+        error.show()
+        sys.exit(error.exit_code)
+    _fail(error.format_message(), f"'{command} --help' says what it takes", error.exit_code, error)
 
 
 def _format_warning(message: Warning | str, *_: object, **__: object) -> str:

@@ -68,6 +68,34 @@ BAD_RECIPES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (("plot", "s", "--trial", "-1"), r"Invalid value for '--trial' / '-t': .*0", "nas plot --help"),
+        (("search", "r.yaml", "--patience", "nan"), r"Invalid value for '--patience': .*0\.01", "nas search --help"),
+        (("front",), r"Missing argument 'STUDY'", "nas front --help"),
+        (("front", "s", "--nope"), r"No such option: --nope", "nas front --help"),
+        (("serch",), r"No such command 'serch'", "nas --help"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_where_to_look(
+    run, arguments: tuple[str, ...], message: str, hint: str
+) -> None:
+    ran = run(*arguments)
+    assert ran.code == 2
+    first, second = ran.err.strip().splitlines()
+    assert re.fullmatch(rf"error: {message}.*", first)
+    assert second.strip().endswith(f"{hint}' says what it takes")
+    assert ran.out == ""
+
+
+def test_without_arguments_it_says_what_there_is(run) -> None:
+    ran = run()
+    assert ran.code == 2
+    assert "Usage:" in ran.out + ran.err
+    assert "search" in ran.out + ran.err
+
+
 @pytest.mark.parametrize(("changes", "message"), BAD_RECIPES, ids=lambda value: str(value)[:40])
 def test_a_bad_recipe_is_one_clear_line(run, tmp_path: Path, changes, message: str) -> None:  # type: ignore[no-untyped-def]
     ran = run("search", write_recipe(tmp_path, **changes), "--output", tmp_path / "study")
