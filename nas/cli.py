@@ -85,6 +85,7 @@ def main() -> NoReturn:
     except UsageError as error:
         _refuse(error)
     except typer.Abort:
+        print("Aborted.", file=sys.stderr)
         sys.exit(1)
     except NasError as error:
         _fail(error.message, error.hint, error.exit_code, error)

@@ -87,7 +87,7 @@ class Choosing:
         known, tally = self.insight.knowledge(records), self.insight.tally.of(records)
         busy = {design.digest for design in pending}
         promotions = self.promotions(records)
-        others = self.insight.are_other_files([proposal.design for proposal in promotions], tally)
+        others = self.insight.are_other_files([proposal.design for proposal in promotions], tally, pending)
         promotions = [
             proposal
             for proposal in compress(promotions, others)
@@ -106,7 +106,7 @@ class Choosing:
         if (drawn := self._drawn(records, busy, known)) is not None:
             return drawn
         fans = self._fans(records, busy, teacher, known) if self.insight.recipe.guided.fans else []
-        others = self.insight.are_other_files([design for _, design in fans], tally)
+        others = self.insight.are_other_files([design for _, design in fans], tally, pending)
         fans = list(compress(fans, others))
         if len(tally.trained) < min(FEWEST_TO_FAN, self.insight.opening.architectures):
             # Surrogates of few networks expect much of everything, and then most of what is cheapest; but networks

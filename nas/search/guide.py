@@ -50,7 +50,7 @@ class Guide:
 
     def hints(self, records: Sequence[TrialRecord], parameters: Parameters) -> SamplerHints:
         """What a sampler may know beside what it is told: of stopped trials an estimate, of designs their seconds, and
-        which of them cannot be built."""
+        which of them cannot be built or would be a file that was measured."""
         timed = self.insight.timed  # else all cost the same
         known, rough = self.insight.knowledge(records), self.insight.rough
 

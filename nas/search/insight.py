@@ -131,9 +131,10 @@ class Insight:
             return apart(columns, ours, theirs)
         return apart(columns, ours, theirs, (self.cues.of(designs), self.cues.of(others)), self.cues.roles)
 
-    def are_other_files(self, designs: Sequence[Design], tally: Tally) -> list[bool]:
-        """Of which of N designs no file was measured yet that would be the same, whatever it is called."""
-        return [file not in tally.filed for file in self.files(designs)]
+    def are_other_files(self, designs: Sequence[Design], tally: Tally, pending: Sequence[Design] = ()) -> list[bool]:
+        """Of which of N designs no file was measured, or is under way, that would be the same whatever it is called."""
+        busy = set(self.files(pending))
+        return [file not in tally.filed and file not in busy for file in self.files(designs)]
 
     def can_be_built(self, designs: Sequence[Design]) -> np.ndarray:
         """Which of N designs' networks can be built, as far as that is known."""

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from nas.compress.widths import channels_left
-from nas.compression import IDENTITY, choices_made, leaves_out
+from nas.compression import IDENTITY, choices_made, leaves_out, split_name
 from nas.design import Design, Value
 from nas.families.outline import Outlines
 from nas.families.registry import find_family
 from nas.search.cues import Cues
-from nas.search.fans import Shape, shape
+from nas.search.fans import Shape, files, shape
 from nas.search.parameters import Parameters
 from nas.search.rough import MACS_PER_VALUE
 from nas.space import SearchSpace
@@ -87,7 +87,8 @@ class NetworkFacts:
     def files(self, designs: Sequence[Design]) -> list[Shape]:
         """What the files of N designs depend on: two of the same are one network, trained in the same way.
 
-        They are where two ratios leave the same channels by the same criterion; and by any, where all are left.
+        They are where two ratios leave the same channels at once and by the same criterion; and by any, where all are
+        left.
         """
         return [file for _, file in self._likenesses(designs)]
 
@@ -154,8 +155,14 @@ def network_facts(space: SearchSpace, input_shape: tuple[int, int, int], classes
 
 def _likeness(design: Design, left: bytes, all_left: bytes) -> tuple[Shape, Shape]:
     """What a design's costs and its file depend on, by the channels that are left and by those without pruning."""
+    if any(split_name(name)[1] == "pruning_ratio" for name in design.compression if name not in PRUNING):
+        return shape(design), files([design])[0]  # what a stage's own ratio leaves is not reckoned
     architecture, costly = shape(design)
-    by_ratio = {*PRUNING, *(("pruning_criterion",) if left == all_left else ())}
+    by_ratio = set(PRUNING)
+    if left == all_left:
+        by_ratio.add("pruning_criterion")
+    elif design.step("pruning_steps") != IDENTITY["pruning_steps"]:
+        by_ratio.clear()  # what is left between the steps differs
     made: set[tuple[str, Value | bytes]] = {
         (name, value) for name, value in choices_made(design.compression) if name not in by_ratio
     }

@@ -13,9 +13,10 @@ as the first would have.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
@@ -78,7 +79,8 @@ class PredictorSampler(BaseSampler):
             for none beyond what surrogates find that all values scatter by.
         seconds: What designs cost: given by parameter the values of N parameter sets (as for ``cues``), N seconds; the
             improvement by second is maximised.
-        possible: Whether a parameter set can be evaluated at all, cheap to tell; others are passed over.
+        possible: Whether a parameter set can be evaluated at all and would tell something new, cheap to tell; others
+            are passed over as long as there are such.
         cues: Cheap measures that help the surrogates, such as what a network computes: given by parameter the values
             of N parameter sets (of all parameters that trials have had, whether they play a part or not), N×K numbers,
             NaN where unknown.
@@ -265,10 +267,15 @@ class _Asked:
         return apart(columns, own, self.tried, (mine, others), ["any"] * mine.shape[1] if roles is None else roles)
 
     def _first_possible(self, rows: np.ndarray) -> dict[str, Any]:
-        """The first row that can be evaluated; the first of all where none can."""
-        if self.sampler.possible is not None:
-            for row in rows:
-                if self.sampler.possible(params := self._params(row)):
+        """The first row that can be evaluated, else any of a small space; the first of all where none can."""
+        if (possible := self.sampler.possible) is not None:
+
+            def others() -> Iterator[np.ndarray]:
+                if self.domain.size <= SMALL:
+                    yield from self._fresh(self.domain.all())
+
+            for row in itertools.chain(rows, others()):
+                if possible(params := self._params(row)):
                     return params
         return self._params(rows[0])
 

@@ -40,7 +40,8 @@ class SamplerHints:
         seconds: The expected cost of N designs, given by parameter, as N float64; None where all cost the same.
         reference: Of the hypervolume, in the objectives' units.
         scales: Of its axes: ``linear`` or ``log``.
-        possible: Whether a design's network can be built; None where that is not known.
+        possible: Whether a design's network can be built, and its file would be another than those that were measured;
+            None where that is not known.
         cues: Of designs, given by parameter, cheap measures that help surrogates.
         cue_roles: What each cue is to objectives.
         costs: For each objective what it is a cost of; None of one that is none.

@@ -33,10 +33,10 @@ SMALL = 20_000
 HOPE = 1.5
 # So many neighbours of the front are looked at, and so many of its members in a rough look.
 NEIGHBOURS, LOOKED_AT = 300, 20
-# So many candidates are judged exactly, by the number of objectives, and on so many members of the front; of a space
-# that is not looked through as a whole no more than are then bettered.
+# So many candidates are judged exactly, by the number of objectives, and on so many members of the front; fewer where
+# the best of them are bettered afterwards.
 JUDGED = {1: 1000, 2: 1000, 3: 300, 4: 100}
-TO_BETTER = 300
+JUDGED_BEFORE_CLIMBING = 300
 FRONT = {1: 1, 2: 1000, 3: 60, 4: 20}
 # So many of the best are then bettered by single changes, so many times; ``NEIGHBOURS`` are judged each time.
 CLIMBERS, CLIMBS = 4, 3
@@ -283,7 +283,7 @@ class Choosing:
         """Of rows those that would add most to the front if they kept their promise."""
         limit = JUDGED[len(self.signs)]
         if self.domain.size > SMALL:
-            limit = min(limit, TO_BETTER)
+            limit = min(limit, JUDGED_BEFORE_CLIMBING)
         if len(rows) <= limit:
             return rows
         models = self.outlook.models

@@ -16,6 +16,7 @@ from nas.design import Design
 from nas.families.registry import build
 from nas.outcome import Outcome
 from nas.own_module import OwnModule
+from nas.search.insight import Insight
 from nas.search.network_facts import ROLES, TAKING_TIME, TELLING, NetworkFacts, network_facts
 from nas.search.optuna_bridge import Bridge
 from nas.search.parameters import Parameters
@@ -96,9 +97,30 @@ def test_files_are_the_same_where_the_same_channels_are_left_by_the_same_criteri
     assert half != file(pruning_ratio=0.75, pruning_criterion="taylor")
     assert half != file(pruning_ratio=0.75, pruning_criterion="l1", distillation=True)
     assert half != file(pruning_ratio=0.75, pruning_criterion="l1", pruning_steps=2)
+    steps = [file((32, 32), pruning_ratio=ratio, pruning_criterion="l1", pruning_steps=3) for ratio in (0.5, 0.52)]
+    assert steps[0] != steps[1], "not as much is left between the steps"
     nothing = file((8, 8), pruning_ratio=0.25, pruning_criterion="l1")
     assert nothing == file((8, 8), pruning_ratio=0.75, pruning_criterion="taylor"), "nothing is left to choose from"
     assert nothing != file((8, 8)), "which is not trained once more"
+    whole = {"stage1.pruning_ratio": 0.5}
+    stages = [
+        file((32, 32), **whole, pruning_rounding=8),
+        file((32, 32), **whole, pruning_rounding=1),
+        file((32, 32), **whole, pruning_criterion="taylor"),
+    ]
+    assert len(set(stages)) == 3, "what a stage's own ratio leaves is not known"
+    shapes = {facts.shape(compressed((32, 32), **whole, pruning_rounding=rounding)) for rounding in (1, 8)}
+    assert len(shapes) == 2
+
+
+def test_what_is_under_way_is_not_begun_under_another_name() -> None:
+    insight = Insight(SPACE, make_recipe(), (), facts=facts_of())
+    quarter, rest = (compressed((8, 8), pruning_ratio=ratio, pruning_criterion="l1") for ratio in (0.25, 0.75))
+    tally = insight.tally.of([])
+    assert insight.are_other_files([quarter, rest], tally) == [True, True]
+    assert insight.are_other_files([quarter, compressed((8, 16))], tally, [rest]) == [False, True]
+    measured = insight.tally.of([make_record(0, design=rest)])
+    assert insight.are_other_files([quarter, compressed((8, 16))], measured) == [False, True]
 
 
 def test_integers_are_computed_at_other_costs_and_stored_in_fewer_bits() -> None:
