@@ -118,6 +118,7 @@ class Tally:
 
     def learn(self, records: Sequence[TrialRecord]) -> None:
         """Adds records."""
+        self.files([record.design for record in records])  # which remembers them, and of all at once takes less long
         for record in records:
             self._learn(record)
 
