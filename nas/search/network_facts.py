@@ -94,16 +94,17 @@ class NetworkFacts:
 
     def _likenesses(self, designs: Sequence[Design]) -> list[tuple[Shape, Shape]]:
         """Shapes and what files depend on."""
-        if new := {design.digest: design for design in designs if design.digest not in self._alike}:
+        new = {design.digest: design for design in designs if design.digest not in self._alike}
+        if new:
+            if len(self._alike) + len(new) > REMEMBERED:
+                self._alike.clear()
+                new = {design.digest: design for design in designs}
             unpruned = [
                 replace(design, compression={**design.compression, "pruning_ratio": IDENTITY["pruning_ratio"]})
                 for design in new.values()
             ]
             # Whole numbers, so that equal ones are equal in every bit.
             amounts = self.of([*new.values(), *unpruned])[:, len(TELLING) :]
-            if self._alike and len(self._alike) + len(new) > REMEMBERED:
-                self._alike.clear()
-                return self._likenesses(designs)
             for own, left, all_left in zip(new.values(), amounts, amounts[len(new) :], strict=False):
                 self._alike[own.digest] = _likeness(own, left.tobytes(), all_left.tobytes())
         return [self._alike[design.digest] for design in designs]

@@ -118,11 +118,11 @@ class Tally:
 
     def learn(self, records: Sequence[TrialRecord]) -> None:
         """Adds records."""
-        self.files([record.design for record in records])  # which remembers them, and of all at once takes less long
-        for record in records:
-            self._learn(record)
+        files = self.files([record.design for record in records])  # of all at once, which takes less long
+        for record, file in zip(records, files, strict=True):
+            self._learn(record, file)
 
-    def _learn(self, record: TrialRecord) -> None:
+    def _learn(self, record: TrialRecord, file: Shape) -> None:
         self.records[record.number] = record
         digest, architecture = record.design.digest, record.design.architecture_digest
         transient = record.reason is not None and record.reason.transient
@@ -165,7 +165,7 @@ class Tally:
             error = NAN if accuracy is None else log_error(accuracy)
             self.errors[record.number] = (NAN if record.epochs is None else record.epochs, error)
         if record.outcome is Outcome.MEASURED:
-            self._learn_measured(record)
+            self._learn_measured(record, file)
         for orphan in self._orphans.pop(record.number, []):
             self._learn_misses(orphan)
 
@@ -203,12 +203,12 @@ class Tally:
         errors += changes[:, None]
         return Table.of_rows(trials, np.where(qualities, 1 - np.exp(np.minimum(0.0, errors)), rows))
 
-    def _learn_measured(self, record: TrialRecord) -> None:
+    def _learn_measured(self, record: TrialRecord, file: Shape) -> None:
         self.values[record.number] = [record.value(objective.key) for objective in self.objectives]
         self.evaluated.add(record.design.digest)
         _first(self.trained, record.design.architecture_digest, record)
         _first(self.shapes, self.shape(record.design), record)
-        self.filed.update(self.files([record.design]))
+        self.filed.add(file)
         if record.feasible(self.constraints):
             self.feasible[record.number] = ()
         # Fans too: their network stood at the rungs when it was trained for another trial.

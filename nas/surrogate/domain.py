@@ -7,7 +7,7 @@ Positions are N×columns float64, in the terms of ``Column.positions``. A *full*
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,11 +171,12 @@ class Domain:
         """By which designs are known as the same; of full rows."""
         return keys_of(self.active(rows))
 
-    def distinct(self, rows: np.ndarray) -> np.ndarray:
-        """The full rows without repetitions of the same design."""
+    def distinct(self, rows: np.ndarray, known: Collection[bytes] = ()) -> np.ndarray:
+        """The full rows without repetitions of the same design, and without designs of known keys."""
         seen: dict[bytes, int] = {}
         for place, key in enumerate(self.keys(rows)):
-            seen.setdefault(key, place)
+            if key not in known:
+                seen.setdefault(key, place)
         return rows[list(seen.values())]
 
     def encode(self, rows: np.ndarray) -> np.ndarray:

@@ -208,15 +208,16 @@ class Outlook:
             known_noise: N×M standard deviations of what is known; where it is noisy it is weighed against what is
                 predicted. None for none.
         """
+        front = np.asarray(front, dtype=float).reshape(-1, len(self.models))
+        if pending is not None and len(pending):
+            beside, believed = self.given(pending, pending_cues)
+            return beside.improvement(
+                x, np.vstack([front, believed]), reference, cues, known, scales=scales, known_noise=known_noise
+            )
         scales = ["linear"] * len(self.models) if scales is None else list(scales)
         columns = self._columns(x, cues)
-        models, front = self.models, np.asarray(front, dtype=float).reshape(-1, len(self.models))
-        if pending is not None and len(pending):
-            running = list(zip(models, self._columns(pending, pending_cues), strict=True))
-            believed = np.stack([model.warp.back(model.predict(own)[0]) for model, own in running], axis=1)
-            models, front = tuple(model.given(own) for model, own in running), np.vstack([front, believed])
         excesses = []
-        for number, (model, scale) in enumerate(zip(models, scales, strict=True)):
+        for number, (model, scale) in enumerate(zip(self.models, scales, strict=True)):
             mean, deviation = model.predict(columns[number])
             if known is not None:
                 noise = np.zeros(len(known)) if known_noise is None else known_noise[:, number]
@@ -224,11 +225,18 @@ class Outlook:
             excesses.append(excess(model.warp, mean, deviation, scale))
         lines = [
             model.warp.forth if scale == "warped" else _axis(self.signs[number], scale)
-            for number, (scale, model) in enumerate(zip(scales, models, strict=True))
+            for number, (scale, model) in enumerate(zip(scales, self.models, strict=True))
         ]
         points = np.stack([axis(front[:, number]) for number, axis in enumerate(lines)], axis=1)
         corner = np.array([float(axis(np.array([reference[number]]))[0]) for number, axis in enumerate(lines)])
         return expected_improvement(excesses, points, corner)
+
+    def given(self, x: np.ndarray, cues: np.ndarray | None = None) -> tuple[Outlook, np.ndarray]:
+        """Conditioned on P designs that are being evaluated, and what is expected of these, P×M in own units."""
+        running = list(zip(self.models, self._columns(x, cues), strict=True))
+        believed = np.stack([model.warp.back(model.predict(own)[0]) for model, own in running], axis=1)
+        models = [model.given(own) for model, own in running]
+        return Outlook(models, self._directions, self.cues, self.seen), believed
 
     @property
     def _directions(self) -> list[bool]:
