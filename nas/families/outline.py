@@ -32,9 +32,11 @@ class Outlines:
         height: Of that map; 1 of a vector.
         width: Of that map; 1 of a vector.
         macs: Multiply-adds so far.
+        vector_macs: Those of them whose weights are used once, as on a vector: memory feeds these, not the cache.
         written: Values that layers wrote so far.
         weights: Weights so far.
         layers: Convolutions and linear layers so far.
+        poolings: Layers so far that pool, by windows or each channel whole.
         last_channels: Channels of the last convolution's map; 1 without one.
         last_positions: Places of that map; 1 without one.
         features: Numbers that the first linear layer is given; 0 before it.
@@ -48,10 +50,21 @@ class Outlines:
         self.left: Callable[[np.ndarray], np.ndarray] = np.asarray if left is None else left
         self.channels, self.height, self.width = (np.full(count, float(side)) for side in input_shape)
         self.kept = self.channels
-        self.macs, self.written, self.weights, self.layers, self.features = (np.zeros(count) for _ in range(5))
+        self.macs, self.vector_macs, self.written, self.weights = (np.zeros(count) for _ in range(4))
+        self.layers, self.poolings, self.features = (np.zeros(count) for _ in range(3))
         self.last_channels, self.last_positions = np.ones(count), np.ones(count)
         self.possible = np.ones(count, dtype=bool)
         self.everywhere = np.ones(count, dtype=bool)
+
+    @property
+    def map_macs(self) -> np.ndarray:
+        """Multiply-adds so far whose weights are used at many places of a map."""
+        return np.asarray(self.macs - self.vector_macs)
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Layers so far that a call goes through one after the other, activations and normalisations aside."""
+        return np.asarray(self.layers + self.poolings)
 
     def stem(self, choices: Columns) -> None:
         """Adds the convolution that networks of images begin with."""
@@ -97,6 +110,7 @@ class Outlines:
         held = np.where(where, weights, 0.0)
         self.weights += held
         self.macs += held * positions
+        self.vector_macs += np.where(np.equal(positions, 1.0), held, 0.0)
         self.layers += where
 
     def write(self, where: np.ndarray, times: int = 1) -> None:
@@ -108,6 +122,7 @@ class Outlines:
         if not where.any():
             return
         squeezed = self.left(np.maximum(8, self.channels // 4 // 8 * 8))
+        self.poolings += where
         for _ in range(2):
             self.compute(where, self.kept * squeezed)
         self.written += np.where(where, 3 * self.kept + 2 * squeezed, 0.0)
@@ -119,11 +134,13 @@ class Outlines:
         self.possible &= (np.minimum(self.height, self.width) >= window) | ~where
         self.height = np.where(where, self.height // window, self.height)
         self.width = np.where(where, self.width // window, self.width)
+        self.poolings += where
         self.write(where)
 
     def average(self, where: np.ndarray) -> None:
         """Averages each channel over its whole map."""
         self.height, self.width = (np.where(where, 1.0, side) for side in (self.height, self.width))
+        self.poolings += where
         self.write(where)
 
     def flatten(self) -> None:

@@ -32,15 +32,18 @@ Column = Sequence[Value | None]
 # The compression that costs depend on, beside the architecture.
 PRUNING = ("pruning_ratio", "pruning_rounding")
 COMPRESSION = (*PRUNING, "weight_bits", "activation_bits", "weight_sharing", "codebook_bits")
-# Facts whose logarithms tell of accuracies, those that times add up from, and of what takes space. Integers are
-# computed at other costs.
+# Facts whose logarithms tell of accuracies, those that times add up from, and of what takes space. Of times there is
+# besides what floats cost more than integers, which are multiplied faster, and what integers do: they are converted.
+# So few integers must be seen until it is known what they take, and none is thought to be absurdly slow or fast.
 TELLING = ("weights", "written", "features", "last_channels", "last_positions")
-TAKING_TIME = ("layers", "written", "macs")
+TAKING_TIME = ("steps", "written", "map_macs", "vector_macs")
+MORE_AS_FLOATS, MORE_AS_INTEGERS = ("map_macs", "vector_macs"), ("steps", "written")
 TAKING_SPACE = ("layers", "written", "weights")
 QUALITY: Role = "quality"
 TIME: Role = "time"
 SPACE: Role = "space"
-ROLES = (QUALITY,) * len(TELLING) + (TIME,) * 2 * len(TAKING_TIME) + (SPACE,) * (len(TAKING_SPACE) + 1)
+TIMES = len(TAKING_TIME) + len(MORE_AS_FLOATS) + len(MORE_AS_INTEGERS)
+ROLES = (QUALITY,) * len(TELLING) + (TIME,) * TIMES + (SPACE,) * (len(TAKING_SPACE) + 1)
 # So many designs are remembered at most.
 REMEMBERED = 40_000
 FLOAT_BITS = 32
@@ -141,9 +144,10 @@ class NetworkFacts:
 
         integer = (numbers("activation_bits") < FLOAT_BITS)[:, None]
         bits = np.where(numbers("weight_sharing") == "none", numbers("weight_bits"), numbers("codebook_bits"))
-        time, space = facts(TAKING_TIME), facts(TAKING_SPACE)
+        time = [facts(TAKING_TIME), facts(MORE_AS_FLOATS) * ~integer, facts(MORE_AS_INTEGERS) * integer]
+        space = facts(TAKING_SPACE)
         stored = space[:, -1] * bits / FLOAT_BITS
-        parts = [np.log(np.maximum(facts(TELLING), 1.0)), time * ~integer, time * integer, space, stored[:, None]]
+        parts = [np.log(np.maximum(facts(TELLING), 1.0)), *time, space, stored[:, None]]
         return np.where(outlines.possible[:, None], np.hstack(parts), np.nan)
 
 

@@ -16,7 +16,18 @@ from nas.families.registry import build, find_family
 from nas.space import load_space
 
 CLASSES, DRAWS = 7, 60
-FACTS = ("macs", "written", "weights", "layers", "features", "last_channels", "last_positions")
+FACTS = (
+    "macs",
+    "vector_macs",
+    "written",
+    "weights",
+    "layers",
+    "poolings",
+    "features",
+    "last_channels",
+    "last_positions",
+)
+POOLING = nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d
 SPACES = ("convnet", "convnet-small", "mobilenet", "resnet", "mlp")
 
 
@@ -29,8 +40,10 @@ def seen(network: nn.Module, shape: tuple[int, int, int]) -> dict[str, float]:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             positions = output[0, 0].numel() if output.dim() == 4 else 1
             found["macs"] += layer.weight.numel() * positions
+            found["vector_macs"] += layer.weight.numel() if positions == 1 else 0
             found["weights"] += layer.weight.numel()
             found["layers"] += 1
+        found["poolings"] += isinstance(layer, POOLING)
         if isinstance(layer, nn.Linear):
             found["features"] = found["features"] or given[0].shape[1]
         if isinstance(layer, nn.Conv2d) and "gate" not in names[layer] and "shortcut" not in names[layer]:

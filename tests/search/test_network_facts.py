@@ -17,7 +17,15 @@ from nas.families.registry import build
 from nas.outcome import Outcome
 from nas.own_module import OwnModule
 from nas.search.insight import Insight
-from nas.search.network_facts import ROLES, TAKING_TIME, TELLING, NetworkFacts, network_facts
+from nas.search.network_facts import (
+    MORE_AS_FLOATS,
+    MORE_AS_INTEGERS,
+    ROLES,
+    TAKING_TIME,
+    TELLING,
+    NetworkFacts,
+    network_facts,
+)
 from nas.search.optuna_bridge import Bridge
 from nas.search.parameters import Parameters
 from nas.search.rough import rough_costs
@@ -131,12 +139,17 @@ def test_integers_are_computed_at_other_costs_and_stored_in_fewer_bits() -> None
             make_design(weight_sharing="kmeans", codebook_bits=4),
         ]
     )
-    first, count = len(TELLING), len(TAKING_TIME)
-    ours, theirs = slice(first, first + count), slice(first + count, first + 2 * count)
-    assert (plain[theirs] == 0).all()
-    assert (integer[ours] == 0).all()
-    assert (integer[theirs] == plain[ours]).all()
-    assert (shared[ours] == plain[ours]).all()
+    first = len(TELLING)
+    alike = slice(first, first + len(TAKING_TIME))
+    floats = slice(alike.stop, alike.stop + len(MORE_AS_FLOATS))
+    integers = slice(floats.stop, floats.stop + len(MORE_AS_INTEGERS))
+    assert (plain[alike] == integer[alike]).all()
+    assert (shared[alike] == plain[alike]).all()
+    of = dict(zip(TAKING_TIME, plain[alike], strict=True))
+    assert plain[floats].tolist() == [of[name] for name in MORE_AS_FLOATS]
+    assert plain[integers].tolist() == [0.0] * len(MORE_AS_INTEGERS)
+    assert integer[floats].tolist() == [0.0] * len(MORE_AS_FLOATS)
+    assert integer[integers].tolist() == [of[name] for name in MORE_AS_INTEGERS]
     assert [row[-1] / plain[-1] for row in (plain, integer, shared)] == [1, 1 / 4, 1 / 8]
 
 
