@@ -282,10 +282,10 @@ class Choosing:
         """The costs of a file that is shaped as a design's would be; NaN for qualities, and where none is known."""
         own = self.insight.shape(design)
         found = tally.shapes.get(own, tally.looked.get(own))
-        return [(NAN, NAN)] * len(self.insight.objectives) if found is None else self.insight.known_costs(found)
+        return [(NAN, NAN)] * len(self.insight.objectives) if found is None else self.insight.known_costs(found, tally)
 
     def _costs(self, proposal: Proposal, tally: Tally) -> list[tuple[float, float]]:
         """The objectives that are known of a proposal already: the costs of a stopped training; NaN for the others."""
         if proposal.parent is None:
             return self._costs_alike(proposal.design, tally)
-        return self.insight.known_costs(tally.records[proposal.parent])
+        return self.insight.known_costs(tally.records[proposal.parent], tally)

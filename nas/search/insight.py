@@ -118,10 +118,13 @@ class Insight:
         steps = np.diff([done, *ends]) / self.recipe.budget.epochs
         return float((steps / self.recipe.guided.reduction ** np.arange(len(steps))).sum())
 
-    def known_costs(self, record: TrialRecord) -> list[tuple[float, float]]:
+    def known_costs(self, record: TrialRecord, tally: Tally) -> list[tuple[float, float]]:
         """The objectives that are known before a training, with their standard deviations: of a trial's costs what was
         found; NaN for the others."""
-        return [(NAN, NAN) if o.maximise else cost_and_spread(record, o, self.recipe) for o in self.objectives]
+        return [
+            (NAN, NAN) if objective.maximise else cost_and_spread(record, objective, self.recipe, float(disturbed))
+            for objective, disturbed in zip(self.objectives, tally.disturbed, strict=True)
+        ]
 
     def unlike(self, designs: Sequence[Design], others: Sequence[Design]) -> np.ndarray:
         """How unlike each of N designs is to that of others which it is most like, see ``nas.surrogate.unlike``."""

@@ -85,10 +85,11 @@ class Judging:
         known, rival = self.insight.knowledge(records), self.rivals.get(record.design.digest)
         if known is None or rival is None or not self.insight.rungs or not self.insight.timed:
             return None
-        costs = np.array(self.insight.known_costs(record))
+        tally = self.insight.tally.of(records)
+        costs = np.array(self.insight.known_costs(record, tally))
         if np.isnan(costs).all():
             return None
-        share = self.insight.share(record.design, None, self.insight.tally.of(records))
+        share = self.insight.share(record.design, None, tally)
         price = known.seconds([record.design], np.array([share]))
         if known.improvement([record.design], costs[None, :], new=[True])[0] / price[0] >= rival:
             return None

@@ -182,9 +182,9 @@ class Knowledge:
         record = self.tally.records.get(number)
         if record is not None and record.duplicate_of is not None:
             number = record.duplicate_of
-        if number not in self.tally.spreads:
+        if number not in self.tally.uncertain:
             return (0.0,) * len(self.objectives)
-        return tuple(self.tally.spreads.rows(np.array([number]))[0].tolist())
+        return tuple(self.tally.spreads(np.array([number]))[0].tolist())
 
     def estimates(self) -> list[tuple[Design, tuple[float, ...], tuple[float, ...], bool]]:
         """Of stopped trials the designs, what their objectives would be (NaN where that is open), how surely, and
@@ -319,7 +319,7 @@ class Knowledge:
         qualities, noise = np.array(self.maximise), self.tally.spreads
         return (
             np.vstack([told, np.where(qualities, accuracies[:, None], costs)]),
-            np.vstack([noise.rows(self.measured), np.where(qualities, spreads[:, None], noise.rows(self.stopped))]),
+            np.vstack([noise(self.measured), np.where(qualities, spreads[:, None], noise(self.stopped))]),
         )
 
     def _final_accuracies(self) -> tuple[np.ndarray, np.ndarray]:

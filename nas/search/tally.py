@@ -16,7 +16,7 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.durations import training_seconds
 from nas.search.fans import Shape, files, shape
-from nas.search.foreseen import cost_and_spread, expected_cost
+from nas.search.foreseen import DISTURBED, cost_and_spread, disagreement, expected_cost
 from nas.search.rung_gains import RungGains
 from nas.search.table import Table
 
@@ -55,8 +55,10 @@ class Tally:
         screened: Digests of designs that were screened out.
         gone_on: Trials whose training was gone on with.
         values: Of measured trials the objectives.
-        spreads: Of measured and stopped trials the standard deviations of their costs, see ``cost_and_spread``; 0 for
-            qualities.
+        uncertain: Of measured and stopped trials those values of their costs that were disturbed; 0 for others, and
+            for qualities.
+        disagreements: For each objective how many times two times of one network were taken, disturbed ones, and the
+            sum of the squares by which their logarithms differ.
         feasible: Those of them that meet all constraints.
         looked: Of designs that were looked at before their training, likewise.
         shapes: Of measured files, by what their costs depend on, the first trial's record.
@@ -97,7 +99,8 @@ class Tally:
         self.screened: set[str] = set()
         self.gone_on: set[int] = set()
         self.values = Table(len(self.objectives))
-        self.spreads = Table(len(self.objectives))
+        self.uncertain = Table(len(self.objectives))
+        self.disagreements = np.zeros((len(self.objectives), 2))
         self.feasible = Table(0)
         self.shapes: dict[Shape, TrialRecord] = {}
         self.looked: dict[Shape, TrialRecord] = {}
@@ -156,8 +159,10 @@ class Tally:
             if (there := at_rung(record, reached, self.objectives, self.recipe)) is not None:
                 self.at_rung[epochs][record.number] = there
         if record.outcome in (Outcome.MEASURED, Outcome.STOPPED):
-            known = [(NAN, 0.0) if o.maximise else cost_and_spread(record, o, self.recipe) for o in self.objectives]
-            self.spreads[record.number] = [spread for _, spread in known]
+            known = [
+                (NAN, 0.0) if o.maximise else cost_and_spread(record, o, self.recipe, 1.0) for o in self.objectives
+            ]
+            self.uncertain[record.number] = [spread for _, spread in known]
         if record.outcome is Outcome.STOPPED:
             self.costs[record.number] = [cost for cost, _ in known]
             accuracy = rungs.get(record.epochs) if record.epochs is not None else None
@@ -168,6 +173,18 @@ class Tally:
             self._learn_measured(record, file)
         for orphan in self._orphans.pop(record.number, []):
             self._learn_misses(orphan)
+
+    @property
+    def disturbed(self) -> np.ndarray:
+        """For each objective how far off a time is that was disturbed, as a share of it: as far as two of one network
+        disagree, ``DISTURBED`` standing for one more of such pairs."""
+        count, squares = self.disagreements.T
+        return np.asarray(np.sqrt((2 * DISTURBED**2 + squares) / (2 * (1 + count))))
+
+    def spreads(self, trials: np.ndarray) -> np.ndarray:
+        """The standard deviations of what measured or stopped trials' costs are known as, N×M; 0 where surrogates find
+        out themselves."""
+        return np.asarray(self.uncertain.rows(trials) * self.disturbed)
 
     @property
     def waiting(self) -> dict[int, Stopped]:
@@ -205,6 +222,10 @@ class Tally:
 
     def _learn_measured(self, record: TrialRecord, file: Shape) -> None:
         self.values[record.number] = [record.value(objective.key) for objective in self.objectives]
+        for place, objective in enumerate(self.objectives):
+            differ = None if objective.maximise else disagreement(record, objective, self.recipe)
+            if differ is not None:
+                self.disagreements[place] += 1, differ**2
         self.evaluated.add(record.design.digest)
         _first(self.trained, record.design.architecture_digest, record)
         _first(self.shapes, self.shape(record.design), record)

@@ -20,6 +20,7 @@ from nas.record import TrialRecord
 from nas.search.foreseen import DISTURBED, cost_and_spread
 from nas.search.insight import Insight
 from nas.search.knowledge import Knowledge
+from nas.search.tally import Tally
 
 RECIPE = make_recipe()
 SPACE = make_space()
@@ -81,6 +82,37 @@ def test_a_disturbed_latency_misleads_less() -> None:
             middle, _ = knowledge.outlook.interval(knowledge.encoder.encode([design]), 0.0)
             found.append(abs(float(np.log(middle[0, column] / truth))))
     assert np.mean(errors[True]) < 0.7 * np.mean(errors[False])
+
+
+def twice_timed(number: int, untrained: float, disturbed: bool = True) -> TrialRecord:
+    """A measured trial whose untrained network took so many times as long."""
+    record = with_latency(searched(1)[0], 1.0, disturbed)
+    latency = next(quantity for quantity in record.quantities if quantity.key == LATENCY)
+    before = replace(latency, name=f"proxy_{latency.name}", value=untrained * latency.value)
+    return replace(record, number=number, quantities=(*record.quantities, before))
+
+
+def test_how_far_off_disturbed_times_are_is_seen_on_networks_that_were_timed_twice() -> None:
+    objectives = RECIPE.parsed_objectives
+    column = [objective.key for objective in objectives].index(LATENCY)
+
+    def disturbed(records: list[TrialRecord]) -> float:
+        tally = Tally(RECIPE)
+        tally.learn(records)
+        assert tally.disturbed[1 - column] == pytest.approx(DISTURBED), "no other objective is a time"
+        assert tally.spreads(np.array([records[0].number]))[0, column] == pytest.approx(
+            tally.disturbed[column] * tally.uncertain.rows(np.array([records[0].number]))[0, column]
+        )
+        return float(tally.disturbed[column])
+
+    assert disturbed([twice_timed(0, 1.1, disturbed=False)]) == pytest.approx(DISTURBED), "nothing was disturbed"
+    assert disturbed([with_latency(searched(1)[0], 1.0, True)]) == pytest.approx(DISTURBED), "timed once"
+    close = [twice_timed(number, math.exp((-1) ** number * 0.1)) for number in range(30)]
+    # Both times are off, so that one is by a root of two less than what they differ by.
+    assert disturbed(close) == pytest.approx(0.1 / math.sqrt(2), rel=0.3)
+    assert disturbed(close[:1]) > disturbed(close[:5]) > disturbed(close)
+    far = [twice_timed(number, math.exp((-1) ** number * 0.6)) for number in range(30)]
+    assert disturbed(far) == pytest.approx(0.6 / math.sqrt(2), rel=0.1)
 
 
 def test_a_trial_tells_its_own_spread_a_duplicate_that_of_what_it_repeats() -> None:
