@@ -12,11 +12,11 @@ from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.costs import Costs, costs_of, duration, steps_of
 from nas.search.on_ray import OnRay
-from nas.search.opening import BASELINE_AFTER, BASELINE_MOST, DEAR
-from nas.search.plan import Plan, epochs_begun, plan
+from nas.search.opening import BASELINE_AFTER, DEAR
+from nas.search.plan import Plan, baseline_is_left_out, epochs_begun, plan
 from nas.search.prepare import prepare
 from nas.search.prepared import Prepared
-from nas.search.probe import probe_costs
+from nas.search.probe import PROBE_SECONDS, probe_costs
 from nas.search.rule import supernet_seconds
 from nas.search.samplers import STARTUP_TRIALS
 from nas.space import SearchSpace
@@ -91,7 +91,7 @@ class DryRun:
             return None
         if takes <= DEAR * self.costs.mean_trial:
             return None
-        if takes > BASELINE_MOST * 60 * minutes:
+        if baseline_is_left_out(self.recipe, self.costs):
             return f"The baseline would take about {duration(takes)} of {minutes:g} minutes and is left out."
         later = BASELINE_AFTER * takes
         return f"The baseline, of about {duration(takes)}, comes after about {duration(later)}: others are cheaper."
@@ -166,7 +166,11 @@ def dry_run(
 
 
 def costs_for(
-    prepared: Prepared, measurer: Measurer, records: Sequence[TrialRecord] = (), progress: Progress | None = None
+    prepared: Prepared,
+    measurer: Measurer,
+    records: Sequence[TrialRecord] = (),
+    progress: Progress | None = None,
+    most_seconds: float = PROBE_SECONDS,
 ) -> Costs:
     """What trials cost: of those of the study, or where these are too few, of a few designs tried in small."""
     found = costs_of(records, prepared.recipe, steps_of(len(prepared.dataset.train), prepared.recipe))
@@ -179,6 +183,7 @@ def costs_for(
         prepared.own,
         prepared.given,
         progress,
+        most_seconds,
     )
 
 

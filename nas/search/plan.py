@@ -11,6 +11,7 @@ import numpy as np
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.search.costs import Costs, duration
+from nas.search.opening import BASELINE_MOST, DEAR
 from nas.search.rule import ELASTIC, ENOUGH_TRIALS, asked, chosen_by, may_pay
 from nas.space import SearchSpace
 from nas.study import counted, spent
@@ -78,9 +79,14 @@ def plan(recipe: Recipe, space: SearchSpace, costs: Costs, records: Sequence[Tri
     Raises:
         RecipeError: The recipe asks for a supernet of a family that has none.
     """
-    whole = trials_that_fit(recipe, costs, records)
+    left_out = recipe.strategy != "plain" and baseline_is_left_out(recipe, costs)
+    first = costs.mean_trial if left_out else costs.baseline
+    whole = trials_that_fit(recipe, costs, records, first)
     trials = whole[1] + len(counted(records))
     strategy, why = asked(recipe, space) or chosen_by(recipe, space, trials, costs)
+    if left_out and strategy == "plain":
+        first = costs.baseline
+        whole = trials_that_fit(recipe, costs, records, first)
     rungs = rungs_of(recipe, space, costs.steps) if strategy == "guided" else ()
     by_number = whole[1] + 1 > _trials_left(recipe, records)
     share = 1 - recipe.supernet.share if strategy == "supernet" else 1.0
@@ -89,8 +95,8 @@ def plan(recipe: Recipe, space: SearchSpace, costs: Costs, records: Sequence[Tri
     low, median, high = (int(share * factor * count) for count in whole)
     needed = min(left, median) * seconds / share / at_once(recipe, costs)
     if not records and median:
-        needed += costs.baseline - costs.mean_trial
-    notes = [*costs.notes, *_notes(recipe, records, left, median, costs)]
+        needed += first - costs.mean_trial
+    notes = [*costs.notes, *_notes(recipe, records, left, median, (first, costs.mean_trial))]
     expected = min(left, low), min(left, median), min(left, high)
     return Plan(strategy, why, rungs, tuple(notes), expected, min(needed, _seconds_left(recipe, records)))
 
@@ -124,23 +130,32 @@ def plan_without_costs(
     return Course(*chosen, rungs, tuple(notes))
 
 
-def trials_that_fit(recipe: Recipe, costs: Costs, records: Sequence[TrialRecord] = ()) -> tuple[int, int, int]:
+def baseline_is_left_out(recipe: Recipe, costs: Costs) -> bool:
+    """Whether a guided search of such costs goes without the baseline; see ``nas.search.opening``."""
+    minutes = recipe.budget.minutes
+    return minutes is not None and costs.baseline > max(DEAR * costs.mean_trial, BASELINE_MOST * 60 * minutes)
+
+
+def trials_that_fit(
+    recipe: Recipe, costs: Costs, records: Sequence[TrialRecord] = (), first: float | None = None
+) -> tuple[int, int, int]:
     """How many trials what is left of the budget holds, each trained to its end: few, in the middle, many.
 
-    Their mean cost is drawn anew from the designs that costs are known of (a bootstrap), since it is the mean that
-    many trials together depend on. Where only trials are limited all three are the same.
+    The first one runs whatever it takes: ``first`` seconds, the baseline's where not given. The others' mean cost is
+    drawn anew from the designs that costs are known of (a bootstrap), since it is the mean that many trials together
+    depend on. Where only trials are limited all three are the same.
     """
     by_number = _trials_left(recipe, records)
     seconds = _seconds_left(recipe, records) * at_once(recipe, costs)
     if math.isinf(seconds):
         return (int(by_number),) * 3
-    if not records:  # the baseline comes first, whatever it takes
-        seconds = max(0.0, seconds - costs.baseline)
+    if not records:
+        seconds = max(0.0, seconds - (costs.baseline if first is None else first))
     totals = np.array([design.total for design in costs.sampled])
     draws = np.random.default_rng(0).choice(totals, (DRAWS, len(totals)))
     dear, middle, cheap = np.quantile(draws.mean(axis=1), [(1 + WITHIN) / 2, 0.5, (1 - WITHIN) / 2])
-    first = 0 if records else 1
-    low, median, high = (int(min(by_number, first + seconds / float(mean))) for mean in (dear, middle, cheap))
+    begun = 0 if records else 1
+    low, median, high = (int(min(by_number, begun + seconds / float(mean))) for mean in (dear, middle, cheap))
     return low, median, high
 
 
@@ -200,23 +215,24 @@ def epochs_begun(rungs: Sequence[float], epochs: int, reduction: int) -> tuple[f
 
 
 def _notes(
-    recipe: Recipe, records: Sequence[TrialRecord], left: int, expected: int, costs: Costs | None
+    recipe: Recipe, records: Sequence[TrialRecord], left: int, expected: int, seconds: tuple[float, float] | None
 ) -> Iterator[str]:
-    """What a person should know of budget and space."""
-    if not records and (too_small := _too_small(recipe, costs)):
+    """What a person should know of budget and space; ``seconds`` are those of the first trial and of the mean one."""
+    if not records and (too_small := _too_small(recipe, seconds)):
         yield too_small
     if left < expected:
         yield f"the space has {plural(left, 'design')} left: the search ends when all are evaluated"
 
 
-def _too_small(recipe: Recipe, costs: Costs | None) -> str | None:
+def _too_small(recipe: Recipe, seconds: tuple[float, float] | None) -> str | None:
     """Says that a budget holds no more than one trial, and what would be enough; None where it does."""
     budget, enough = recipe.budget, ENOUGH_TRIALS
     if budget.trials == 1:
         return f"the budget is too small: one trial shows no front; name 2 trials at least, better {enough}"
-    if budget.minutes is None or costs is None:
+    if budget.minutes is None or seconds is None:
         return None
-    least, good = (costs.baseline + count * costs.mean_trial for count in (1, enough - 1))
+    first, mean = seconds
+    least, good = (first + count * mean for count in (1, enough - 1))
     if 60 * budget.minutes >= least:
         return None
     return (

@@ -93,6 +93,7 @@ def probe_costs(
     own: OwnNetwork | None = None,
     given: GivenTeacher | None = None,
     progress: Progress | None = None,
+    most_seconds: float = PROBE_SECONDS,
 ) -> Costs:
     """Tries a handful of designs in small; nothing of it is kept.
 
@@ -105,6 +106,7 @@ def probe_costs(
         own: The network of a space of family ``module``.
         given: The teacher that the recipe names.
         progress: Hears what is being tried, and the share done.
+        most_seconds: For how long, once all is loaded; the first few designs are tried all the same.
 
     Raises:
         UnsupportedError: None of the designs could be evaluated; the message says why not.
@@ -139,7 +141,7 @@ def probe_costs(
             with contextlib.suppress(NasError):
                 pipeline.run(design, recipe.seed + 1, given, Trace())
 
-        return try_designs(evaluator.evaluate, warm_up, space, scale, recipe.seed, given, progress)
+        return try_designs(evaluator.evaluate, warm_up, space, scale, recipe.seed, given, progress, most_seconds)
 
 
 def try_designs(
@@ -150,6 +152,7 @@ def try_designs(
     seed: int = 0,
     given: GivenTeacher | None = None,
     progress: Progress | None = None,
+    most_seconds: float = PROBE_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Costs:
     """Evaluates the baseline and designs spread over the space, and extrapolates what they cost.
@@ -159,6 +162,7 @@ def try_designs(
         warm_up: Called first, with one of the designs: has all loaded and compiled that a process loads only once.
         scale: How much more a trial does.
         seed: Of the designs and their trainings.
+        most_seconds: As of ``probe_costs``.
         clock: Gives seconds, monotonic.
 
     Raises:
@@ -172,7 +176,7 @@ def try_designs(
     warm_up(space.baseline or space.sample(random.Random(seed)))
     began = clock()
     for number, design in enumerate(_to_try(space, seed)):
-        over = clock() - began > PROBE_SECONDS
+        over = clock() - began > most_seconds
         if len(found) == wanted or (over and (len(found) > FEWEST_DESIGNS or failed > wanted)):
             break
         if design.step("distillation") and teacher is None:

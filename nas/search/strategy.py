@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -10,6 +11,7 @@ from nas.design import Design
 from nas.errors import StudyError
 from nas.measure.measurer import Measurer
 from nas.pipeline import Pipeline
+from nas.recipe import Recipe
 from nas.record import StageResult, TrialRecord
 from nas.safety.json_text import read_json
 from nas.search.costs import steps_of
@@ -23,11 +25,16 @@ from nas.search.loop import Watcher
 from nas.search.network_facts import network_facts
 from nas.search.plan import Course, plan, plan_without_costs, rungs_of
 from nas.search.prepared import Prepared
+from nas.search.probe import PROBE_SECONDS
 from nas.search.rough import rough_costs
+from nas.search.rule import may_pay
 from nas.search.shared_network import budget_of, train_shared
 from nas.store import write_atomically
 from nas.study import StudyFolder
 from nas.supernet import SupernetBudget
+
+# Of a budget so much at most goes into trying out what trials cost, where little depends on it.
+PROBED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def decide(
         steps = steps_of(len(prepared.dataset.train), prepared.recipe)
         planned: Course | None = plan_without_costs(prepared.recipe, prepared.space, records, steps)
         if planned is None:
-            costs = costs_for(prepared, measurer, records, watcher.progress)
+            costs = costs_for(prepared, measurer, records, watcher.progress, probed(prepared.recipe, steps))
             planned = plan(prepared.recipe, prepared.space, costs, records)
         for note in planned.notes:
             watcher.note(note)
@@ -97,6 +104,21 @@ def decide(
         decided.keep(folder)
     watcher.note(f"strategy {decided.strategy}: {decided.why}")
     return decided
+
+
+def probed(recipe: Recipe, steps: int) -> float:
+    """For how many seconds a search tries out what trials cost, before it begins.
+
+    Where no supernet may pay, costs decide next to nothing, and time is better spent on trials.
+
+    Args:
+        recipe: The budget, the training.
+        steps: Steps of an epoch.
+    """
+    minutes = recipe.budget.minutes
+    if minutes is None or may_pay(recipe, sys.maxsize, steps):
+        return PROBE_SECONDS
+    return min(PROBE_SECONDS, PROBED_SHARE * 60 * minutes)
 
 
 def carry_out(

@@ -38,6 +38,7 @@ from nas.search.plan import (
 )
 from nas.search.probe import FEWEST_DESIGNS, PROBE_EPOCHS, PROBE_SECONDS, Scale, spread_designs, try_designs
 from nas.search.rule import SUPERNET_STEPS, may_pay, supernet_seconds
+from nas.search.strategy import probed
 from nas.space import SearchSpace, load_space
 from nas.train import rung_epochs
 
@@ -242,6 +243,18 @@ def test_minutes_hold_the_baseline_and_then_trials_of_the_mean_cost() -> None:
     low, median, high = trials_that_fit(recipe_of(minutes=100), costs_from(4.0, 8.0, 12.0, 16.0, baseline=0.0))
     assert 6000 / 16 < low < median < high < 6000 / 4
     assert median == pytest.approx(600, rel=0.05)
+
+
+def test_a_baseline_that_is_left_out_takes_nothing_of_the_minutes() -> None:
+    """It would take 100 of 600 seconds, more than a tenth and ten times what others do."""
+    costs = costs_from(10.0, baseline=100.0)
+    left_out = plan(recipe_of("auto", minutes=10), LARGE, costs)
+    assert "holds about 60 trials" in left_out.why
+    assert left_out.trials_expected == plan(recipe_of("guided", minutes=10), LARGE, costs_from(10.0)).trials_expected
+    assert not plan(recipe_of("auto", minutes=0.5), LARGE, costs).notes, "the baseline need not fit"
+    assert plan(recipe_of("plain", minutes=10), LARGE, costs).trials_expected == (51, 51, 51), "it comes first there"
+    dear = costs_from(10.0, baseline=59.0)
+    assert "holds about 55 trials" in plan(recipe_of("auto", minutes=10), LARGE, dear).why, "comes later"
 
 
 @pytest.mark.parametrize(("workers", "speed"), [(0, 1.0), (1, 1.0), (2, 2 * 10 / (10 + 4)), (4, 4 * 10 / (10 + 12))])
@@ -477,6 +490,16 @@ def test_trying_ends_when_the_time_is_over_but_not_before_there_is_something_to_
     slow = Tried(seconds=PROBE_SECONDS + 1)
     costs = try_designs(slow, slow.warmed.append, baseline_space(), SCALE, clock=slow.clock)
     assert len(costs.designs) == FEWEST_DESIGNS + 1
+
+
+def test_a_search_tries_out_costs_for_a_hundredth_of_its_budget_unless_a_supernet_may_pay() -> None:
+    assert probed(recipe_of(minutes=5), 100) == pytest.approx(3.0)
+    assert probed(recipe_of(minutes=60), 100) == PROBE_SECONDS
+    assert probed(recipe_of(trials=5), 100) == PROBE_SECONDS, "they cost nothing of a budget of trials"
+    assert probed(recipe_of(minutes=5, epochs=500), 100) == PROBE_SECONDS, "a shared network may pay"
+    brief = Tried(seconds=1.0)
+    costs = try_designs(brief, brief.warmed.append, baseline_space(), SCALE, most_seconds=3.0, clock=brief.clock)
+    assert len(costs.designs) == 4
 
 
 def test_designs_that_fail_are_left_out_and_told() -> None:
