@@ -1,9 +1,11 @@
 """Finalists of all searches trained again in the same way, and timed in turns in one go; see ``search_efficiency.py``.
 
-Each design goes through this project's pipeline at the recipe's full epochs, from another seed than any search had, and
-is scored on the test data, by which nothing was chosen. Distilled designs learn from one teacher, the space's baseline
-trained likewise, which counts as there already. A design is trained once, whichever and however many searches found it.
-What each stage of its making took is kept by the stage's key, so that what designs share can be counted once.
+Each design goes through this project's pipeline at the recipe's full epochs, from seeds that no search had, and is
+scored on the test data, by which nothing was chosen. Its accuracy is the mean over these seeds: of hundreds of single
+trainings the luckiest would make up the best front, which no search could then come near. Distilled designs learn from
+one teacher, the space's baseline trained likewise, which counts as there already. A design is trained once from each
+seed, whichever and however many searches found it. What each stage of its first making took is kept by the stage's key,
+so that what designs share can be counted once: a person trains a finalist once.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from nas.store import Store, sha256_bytes, write_atomically
 from nas.target import Target
 from nas.train import numerics_for
 
-SEED = 1_000_003  # no search's
+FIRST_SEED = 1_000_003  # no search's, and those after it
 PASSES = 4  # fresh processes that the rounds are shared among
 CACHE_BYTES = 4 * 10**9
 
@@ -47,13 +49,13 @@ class Retrained:
         self.timings = folder / "timings.json"
         self.needed = folder / "needed.json"
 
-    def rows(self) -> dict[str, dict[str, Any]]:
-        """By design's digest what came of it; a line torn off by a process that died is left out."""
+    def rows(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """By design's digest and seed what came of it; a line torn off by a process that died is left out."""
         found = {}
         for path in sorted(self.folder.glob("rows-*.jsonl")):
             for line in path.read_bytes().split(b"\n")[:-1]:
                 row = json.loads(line)
-                found[row["design"]] = row
+                found[row["design"], row["seed"]] = row
         return found
 
     def add(self, lane: int, row: Mapping[str, Any]) -> None:
@@ -69,24 +71,33 @@ class Retrained:
         return self.folder / "artifacts" / f"{sha256}.onnx"
 
 
+def seeds_of(repeats: int) -> list[int]:
+    """The seeds that every design is trained again from, the one whose making counts as its cost first."""
+    return [FIRST_SEED + number for number in range(repeats)]
+
+
 class Trainer:
     """Trains designs again.
 
     Args:
-        recipe: Data, budget of a training; its seed is the one that all are trained from.
+        recipe: Data, budget of a training.
+        seeds: That designs will be trained from; the teacher is trained from the first of them.
         folder: Where stages are cached, for as long as this process lives: what they took must be known.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, seeds: Sequence[int], folder: Path) -> None:
         self.recipe = recipe
+        self.seeds = seeds
         self.dataset = data.load(recipe.data)
         numerics = numerics_for(recipe.training, has_fast_bfloat16(), recipe.training.threads)
-        store = Store(folder, CACHE_BYTES)
-        self.pipeline = Pipeline(recipe, self.dataset, store, numerics, reduce_range=not has_vnni())
+        self.store = Store(folder, CACHE_BYTES)
+        self.pipeline = Pipeline(recipe, self.dataset, self.store, numerics, reduce_range=not has_vnni())
         self.seconds: dict[str, float] = {}
 
     def teacher(self, designs: Iterable[Design]) -> Teacher | None:
         """The one that distilled designs learn from, trained; None where none of them is distilled.
+
+        It is one network for all seeds: theirs are the student's.
 
         Raises:
             NasError: The space has no baseline.
@@ -99,16 +110,22 @@ class Trainer:
                 f"space '{space.name}' has no baseline, from which distilled designs could learn", "give it one"
             )
         trace = Trace()
-        self.pipeline.networks.trained(space.baseline, self.recipe.seed, trace)
+        self.pipeline.networks.trained(space.baseline, self.seeds[0], trace)
         self._learn_seconds(trace)
+        first, *others = (self.pipeline.train_key(space.baseline, seed) for seed in self.seeds)
+        trained = self.store.get(first)
+        assert trained is not None, "the pipeline has just stored it"
+        for key in others:
+            self.store.put(key, trained.blob, trained.detail)
+            self.seconds[key] = self.seconds[first]
         return Teacher(0, space.baseline)
 
-    def again(self, design: Design, teacher: Teacher | None) -> tuple[dict[str, Any], bytes]:
+    def again(self, design: Design, seed: int, teacher: Teacher | None) -> tuple[dict[str, Any], bytes]:
         """A design's row, and its file; an empty one where it failed."""
         trace = Trace()
-        row: dict[str, Any] = {"design": design.digest}
+        row: dict[str, Any] = {"design": design.digest, "seed": seed}
         try:
-            file = self.pipeline.run(design, self.recipe.seed, teacher, trace).artifact
+            file = self.pipeline.run(design, seed, teacher, trace).artifact
         except NasError as error:
             return row | {"error": error.message}, b""
         self._learn_seconds(trace)
@@ -124,25 +141,30 @@ class Trainer:
         self.seconds |= {stage.key: stage.seconds for stage in trace.stages if not stage.cached}
 
 
-def retrain(recipe: Recipe, designs: Sequence[Design], retrained: Retrained, lane: int, lanes: int) -> int:
-    """Trains those designs again that have no row yet and are this lane's; designs of one architecture share a lane.
+def retrain(
+    recipe: Recipe, designs: Sequence[Design], seeds: Sequence[int], retrained: Retrained, lane: int, lanes: int
+) -> int:
+    """Trains those designs again that have no row of a seed yet and are this lane's, all from one seed before the next;
+    designs of one architecture share a lane.
 
     Returns:
-        How many there were.
+        How many trainings there were.
     """
     done = retrained.rows()
     groups: dict[str, list[Design]] = defaultdict(list)
     for design in sorted(designs, key=lambda design: design.digest):
         groups[design.architecture_digest].append(design)
     mine = [group for place, (_, group) in enumerate(sorted(groups.items())) if place % lanes == lane]
-    missing = [design for group in mine for design in group if design.digest not in done]
+    missing = [
+        (design, seed) for seed in seeds for group in mine for design in group if (design.digest, seed) not in done
+    ]
     if not missing:
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(recipe, Path(folder))
-        teacher = trainer.teacher(missing)
-        for number, design in enumerate(missing, 1):
-            row, file = trainer.again(design, teacher)
+        trainer = Trainer(recipe, seeds, Path(folder))
+        teacher = trainer.teacher(design for design, _ in missing)
+        for number, (design, seed) in enumerate(missing, 1):
+            row, file = trainer.again(design, seed, teacher)
             if file:
                 write_atomically(retrained.artifact(row["artifact"]), file)
             retrained.add(lane, row)
@@ -195,11 +217,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the comparison")
     parser.add_argument("--lane", type=int, required=True)
     parser.add_argument("--lanes", type=int, required=True)
+    parser.add_argument("--repeats", type=int, required=True, help="seeds to train each design from")
     options = parser.parse_args()
-    recipe = load_recipe(options.folder / "recipe.yaml").model_copy(update={"seed": SEED})
+    recipe = load_recipe(options.folder / "recipe.yaml")
+    seeds = seeds_of(options.repeats)
     retrained = Retrained(options.folder / "retrained")
     designs = [Design.from_json(item) for item in json.loads(retrained.needed.read_text())]
-    print(f"{retrain(recipe, designs, retrained, options.lane, options.lanes)} designs trained again")
+    print(f"{retrain(recipe, designs, seeds, retrained, options.lane, options.lanes)} trainings again")
 
 
 if __name__ == "__main__":

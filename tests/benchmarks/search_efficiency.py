@@ -15,11 +15,12 @@ Two run side by side at a time, so that what the machine does hits both sides, a
 starts when a process has imported what it needs, and everything after counts, a strategy's trying out of costs too.
 
 What a search is worth is told by its finalists trained again, all in the same way (``efficiency_retraining.py``): the
-fronts that it had are trained from another seed, scored on test data and timed in turns with those of all other runs.
-Doing so costs time, which is added: members are trained again in the order of what each adds to the front, and a run
-reaches a target at the first moment t + c(t) at which those of the front of moment t that were trained again in c(t)
-seconds have its hypervolume. The target is 97 % of the hypervolume of all that was trained again, of all runs. A run
-that does not reach it counts with the time that it had, as a lower bound, and the ratio is said to be a bound.
+fronts that it had are trained from ``--repeats`` other seeds, whose mean accuracy on test data counts, and timed in
+turns with those of all other runs. To do so once costs time, which is added: members are trained again in the order of
+what each adds to the front, and a run reaches a target at the first moment t + c(t) at which those of the front of
+moment t that were trained again in c(t) seconds have its hypervolume. The target is 97 % of the hypervolume of all that
+was trained again, of all runs. A run that does not reach it counts with the time that it had, as a lower bound, and the
+ratio is said to be a bound.
 
 Everything lies in ``--folder``. What is finished there is not done again, so the same command goes on where it was
 interrupted, and more seeds or variants may be added. ``--steps`` does a part alone. Wants a quiet machine of two cores.
@@ -33,8 +34,10 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import yaml
@@ -55,7 +58,7 @@ from benchmarks.efficiency_analysis import (
 )
 from benchmarks.efficiency_picture import draw
 from benchmarks.efficiency_report import Result, as_json, report
-from benchmarks.efficiency_retraining import Retrained, time_in_turns
+from benchmarks.efficiency_retraining import Retrained, seeds_of, time_in_turns
 from benchmarks.efficiency_runs import Job, Run, check, lanes_of, one_after_another
 
 from nas.design import Design
@@ -64,6 +67,7 @@ from nas.recipe import Recipe, load_recipe
 from nas.space import load_space
 from nas.store import write_atomically
 from nas.target import ONNX, Place, Target
+from nas.wording import plural
 
 HERE = Path(__file__).parent
 RECIPE = HERE.parent.parent / "studies" / "fashion-mnist.yaml"
@@ -77,6 +81,7 @@ VARIANTS = ("ours", "plain", "plain-fast")
 STRATEGIES = ("auto", "guided", "plain", "supernet")
 STEPS = ("search", "retrain", "time", "analyse")
 CHECKPOINTS = 24
+REPEATS = 3
 AIMS = {"plain": 0.1, "plain-fast": 0.25}
 
 
@@ -89,6 +94,7 @@ class Comparison:
         self.recipe_path = self.folder / "recipe.yaml"
         self.recipe = settled_recipe(options.recipe, options.space)
         self.retrained = Retrained(self.folder / "retrained")
+        self.seeds_again = seeds_of(options.repeats)
         self.runs = [
             Run(variant, seed, self.folder / "runs" / f"{variant}-{seed}")
             for seed in options.seeds
@@ -157,9 +163,13 @@ class Comparison:
                 design = Design.from_json(line["design"])
                 if design.digest in members:
                     designs[design.digest] = line["design"]
-        rows = self.retrained.rows()
-        missing = len(designs.keys() - rows.keys())
-        print(f"{len(designs)} designs to train again, {len(designs) - missing} of them done", flush=True)
+        needed = {(name, seed) for name in designs for seed in self.seeds_again}
+        missing = len(needed - self.retrained.rows().keys())
+        print(
+            f"{len(designs)} designs to train again from {plural(len(self.seeds_again), 'seed')}: "
+            f"{len(needed) - missing} of {len(needed)} trainings done",
+            flush=True,
+        )
         if not missing:
             return
         write_atomically(self.retrained.needed, json.dumps(list(designs.values())).encode())
@@ -169,6 +179,7 @@ class Comparison:
         for lane in range(len(cores)):
             place = self.folder / f"lane-{lane}"
             command = [script, str(self.folder), "--lane", str(lane), "--lanes", str(len(cores))]
+            command += ["--repeats", str(self.options.repeats)]
             jobs.append(Job(command, place, partial(place.mkdir, exist_ok=True), lambda: None))
         check(one_after_another(jobs, cores))
 
@@ -186,23 +197,34 @@ class Comparison:
         return found if every else at_checkpoints(found, self.options.checkpoints)
 
     def time(self) -> dict[str, float]:
-        """Latencies of all files that were made again."""
-        files = [row["artifact"] for row in self.retrained.rows().values() if "artifact" in row]
+        """Latencies of the files that each design's first training again gave."""
+        first = self.seeds_again[0]
+        rows = self.retrained.rows().items()
+        files = [row["artifact"] for (_, seed), row in rows if seed == first and "artifact" in row]
         return time_in_turns(self.recipe, files, self.retrained)
 
     def trained(self) -> dict[str, Again | None]:
-        """What came of each design."""
+        """What came of each design that was trained from all seeds; None where a training failed."""
+        rows = self.retrained.rows()
         latencies = self.time()
-        return {
-            digest: Again(
-                row["accuracy"],
-                latencies[row["artifact"]],
-                row["stages"] | {f"time {digest}": latencies["each"]},
-            )
-            if "artifact" in row
-            else None
-            for digest, row in self.retrained.rows().items()
-        }
+        found: dict[str, Again | None] = {}
+        for digest in dict.fromkeys(digest for digest, _ in rows):
+            own = [rows[digest, seed] for seed in self.seeds_again if (digest, seed) in rows]
+            if len(own) == len(self.seeds_again):
+                found[digest] = again_of(own, latencies)
+        return found
+
+
+def again_of(rows: Sequence[dict[str, Any]], latencies: dict[str, float]) -> Again | None:
+    """A design's rows of all seeds as one: the mean accuracy; latency and cost of the first."""
+    if any("artifact" not in row for row in rows):
+        return None
+    first = rows[0]
+    return Again(
+        mean(row["accuracy"] for row in rows),
+        latencies[first["artifact"]],
+        first["stages"] | {f"time {first['design']}": latencies["each"]},
+    )
 
 
 def settled_recipe(path: Path, space: Path | None) -> Recipe:
@@ -246,7 +268,8 @@ def analyse(comparison: Comparison) -> bool:
         found.append(Result(run, as_scored(every), curve, reached, searched))
     failed = sum(item is None for item in trained.values())
     print(
-        f"\nhypervolume: {AXES.words()}\nbest front of all runs: {best:.4f}, of {len(trained)} designs trained again"
+        f"\nhypervolume: {AXES.words()}\nbest front of all runs: {best:.4f}, of {len(trained)} designs trained again "
+        f"from {plural(len(comparison.seeds_again), 'seed')}"
         + (f", of which {failed} failed" if failed else "")
         + f"; {SHARE:.0%} of it: {SHARE * best:.4f}"
     )
@@ -297,7 +320,10 @@ def main() -> int:
     parser.add_argument("--steps", choices=STEPS, nargs="+", default=list(STEPS))
     parser.add_argument("--lanes", type=int, default=min(2, len(os.sched_getaffinity(0))), help="cores to use")
     parser.add_argument("--checkpoints", type=int, default=CHECKPOINTS, help="fronts of a run to train again; 0: all")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="seeds to train each of their members from")
     options = parser.parse_args()
+    if options.repeats < 1:
+        parser.error(f"--repeats must be at least 1, but got {options.repeats}")
     options.folder = options.folder.resolve()
     try:
         return 0 if whole(options) else 1
