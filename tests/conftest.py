@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import tempfile
@@ -12,6 +13,10 @@ import pytest
 from hypothesis import settings
 
 import nas  # noqa: F401 - before torch, which reads what this sets of OpenMP
+from nas.measure import measurer
+from nas.measure.clock import Policy
+from nas.remeasure import in_turns
+from nas.search import confirm
 
 # No test may depend on how fast the machine is, or how busy.
 settings.register_profile("unhurried", deadline=None, max_examples=100 if os.environ.get("NAS_SLOW") == "1" else 40)
@@ -35,3 +40,14 @@ def no_tracebacks() -> Iterator[None]:
     os.environ.pop("NAS_DEBUG", None)
     yield
     os.environ.pop("NAS_DEBUG", None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hasty() -> Iterator[None]:
+    """Searches measure for a moment and end after a few turns in one process: by what a person's search takes, these
+    would be most of a test's time. Of a module, so that studies that its tests share are made like that as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measurer, "Policy", functools.partial(Policy, warmup_ms=20.0, minimum_ms=60.0))
+        patch.setattr(in_turns, "PASSES", 1)
+        patch.setattr(confirm, "time_front", functools.partial(in_turns.time_front, rounds=4))
+        yield

@@ -29,3 +29,8 @@ def process(shared_process: MeasuringProcess) -> MeasuringProcess:
     """One that is up; what a test does to it must not trouble the next."""
     shared_process.timeout_seconds = 120
     return shared_process
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hasty() -> None:
+    """Measuring is what is tested here, so it takes as long as a person's does."""
