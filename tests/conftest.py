@@ -15,7 +15,7 @@ from hypothesis import settings
 import nas  # noqa: F401 - before torch, which reads what this sets of OpenMP
 from nas.measure import measurer
 from nas.measure.clock import Policy
-from nas.remeasure import in_turns
+from nas.remeasure import time_front
 from nas.search import confirm
 
 # No test may depend on how fast the machine is, or how busy.
@@ -44,10 +44,9 @@ def no_tracebacks() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def hasty() -> Iterator[None]:
-    """Searches measure for a moment and end after a few turns in one process: by what a person's search takes, these
+    """Searches measure for a moment and end after a single turn, in one process: by what a person's search takes, these
     would be most of a test's time. Of a module, so that studies that its tests share are made like that as well."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measurer, "Policy", functools.partial(Policy, warmup_ms=20.0, minimum_ms=60.0))
-        patch.setattr(in_turns, "PASSES", 1)
-        patch.setattr(confirm, "time_front", functools.partial(in_turns.time_front, rounds=4))
+        patch.setattr(confirm, "time_front", functools.partial(time_front, rounds=1))
         yield

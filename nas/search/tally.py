@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -57,8 +58,8 @@ class Tally:
         values: Of measured trials the objectives.
         uncertain: Of measured and stopped trials those values of their costs that were disturbed; 0 for others, and
             for qualities.
-        disagreements: For each objective how many times two times of one network were taken, disturbed ones, and the
-            sum of the squares by which their logarithms differ.
+        disturbed: For each objective how far off a time is that was disturbed, as a share of it: as far as two times of
+            one network disagree, ``DISTURBED`` standing for one more of such pairs.
         feasible: Those of them that meet all constraints.
         looked: Of designs that were looked at before their training, likewise.
         shapes: Of measured files, by what their costs depend on, the first trial's record.
@@ -100,7 +101,10 @@ class Tally:
         self.gone_on: set[int] = set()
         self.values = Table(len(self.objectives))
         self.uncertain = Table(len(self.objectives))
-        self.disagreements = np.zeros((len(self.objectives), 2))
+        self.disturbed = np.full(len(self.objectives), DISTURBED)
+        # Of each objective so many such pairs, and the sum of the squares by which their logarithms differ: an exact
+        # one, so that the order in which trials end does not matter.
+        self._pairs = [(1, Fraction(2 * DISTURBED**2))] * len(self.objectives)
         self.feasible = Table(0)
         self.shapes: dict[Shape, TrialRecord] = {}
         self.looked: dict[Shape, TrialRecord] = {}
@@ -174,13 +178,6 @@ class Tally:
         for orphan in self._orphans.pop(record.number, []):
             self._learn_misses(orphan)
 
-    @property
-    def disturbed(self) -> np.ndarray:
-        """For each objective how far off a time is that was disturbed, as a share of it: as far as two of one network
-        disagree, ``DISTURBED`` standing for one more of such pairs."""
-        count, squares = self.disagreements.T
-        return np.asarray(np.sqrt((2 * DISTURBED**2 + squares) / (2 * (1 + count))))
-
     def spreads(self, trials: np.ndarray) -> np.ndarray:
         """The standard deviations of what measured or stopped trials' costs are known as, N×M; 0 where surrogates find
         out themselves."""
@@ -225,7 +222,10 @@ class Tally:
         for place, objective in enumerate(self.objectives):
             differ = None if objective.maximise else disagreement(record, objective, self.recipe)
             if differ is not None:
-                self.disagreements[place] += 1, differ**2
+                count, squares = self._pairs[place]
+                count, squares = count + 1, squares + Fraction(differ**2)
+                self._pairs[place] = count, squares
+                self.disturbed[place] = float(squares / (2 * count)) ** 0.5  # both times are off
         self.evaluated.add(record.design.digest)
         _first(self.trained, record.design.architecture_digest, record)
         _first(self.shapes, self.shape(record.design), record)

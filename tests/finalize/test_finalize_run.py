@@ -24,7 +24,6 @@ from nas.finalize.run import Finished, finalize
 from nas.finalize.training import Trainer
 from nas.finalized import History, Run, read_finalized, read_history, write_history
 from nas.outcome import Outcome, Reason
-from nas.remeasure import in_turns
 from nas.store import Store, artifact_entry
 from nas.study import Study, StudyFolder
 
@@ -227,7 +226,7 @@ def test_latencies_are_taken_in_turns_again_where_one_is_new(study: Path) -> Non
     write_history(study, replace(history, timed=None))
     with measurer:
         finalize(study, ASKED, heard.note, heard.progress, measurer)
-    assert [len(entry[1]) for entry in measurer.log if entry[0] == "turns"] == [3] * in_turns.PASSES
+    assert [len(entry[1]) for entry in measurer.log if entry[0] == "turns"] == [3] * 4
 
 
 def test_artifacts_that_no_run_holds_any_more_go(study: Path) -> None:
