@@ -61,8 +61,7 @@ def search(
     for note in prepared.notes:
         watcher.note(note)
     if sharing is not None:
-        if not fresh:
-            folder.check(recipe, prepared.inputs)  # before the database hears of it
+        folder.check(recipe, prepared.inputs, may_be_emptied=False)  # before the database hears of it
         watcher.note(sharing.join(prepared, folder))
     with folder.claim(), writing(path), Announced(watcher, path) as watcher:
         if fresh:

@@ -160,12 +160,13 @@ class StudyFolder:
             message = f"the study folder {self.path} cannot be written: {error.strerror}"
             raise StudyError(message, "make it writable, or work on a copy") from error
 
-    def check(self, recipe: Recipe, inputs: Mapping[str, str]) -> None:
+    def check(self, recipe: Recipe, inputs: Mapping[str, str], may_be_emptied: bool = True) -> None:
         """Checks that a study that lies here is of the same recipe, but for budget and cache size.
 
         Args:
             recipe: As for ``start``.
             inputs: As for ``start``.
+            may_be_emptied: Whether starting over is a remedy.
 
         Raises:
             StudyError: It is of another recipe, space or data.
@@ -181,7 +182,7 @@ class StudyFolder:
         if differences:
             raise StudyError(
                 f"{self.path} holds a study of another recipe (there, here): {'; '.join(differences)}",
-                "name another folder with --output, or start over with --fresh",
+                "name another folder with --output" + (", or start over with --fresh" if may_be_emptied else ""),
             )
 
     def read_inputs(self) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ from nas.search.shared.storage import Row, SharedStorage, TakenOverError, TurnLo
 from nas.space import SearchSpace
 from nas.store import write_atomically
 from nas.study import SHARED_FILE, StudyFolder, read_trials
+from nas.wording import plural
 
 T = TypeVar("T")
 
@@ -67,6 +69,7 @@ class SharedLedger:
         hints: Callable[[], SamplerHints] | None = None,
         beat_seconds: float = BEAT_SECONDS,
     ) -> None:
+        self.name = name
         self.folder = folder
         self.recipe = recipe
         self.session = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -74,6 +77,7 @@ class SharedLedger:
         objectives = recipe.parsed_objectives
         self.database = database
         try:
+            check_name(folder, name)
             self.storage = SharedStorage(
                 database,
                 name,
@@ -224,7 +228,7 @@ class SharedLedger:
         Raises:
             StudyError: The folder has trials of its own, or of another study, and the database has others.
         """
-        uid, searcher = self._membership()
+        uid, searcher, _ = _membership(self.folder)
         if uid != self.storage.uid:
             if kept and (others := self.storage.foreign(searcher)):
                 raise StudyError(
@@ -257,23 +261,41 @@ class SharedLedger:
         else:
             self.finished(record)
 
-    def _membership(self) -> tuple[str, str]:
-        """The study that this folder is of, and the name that it has there; a new one where it is of none.
-
-        Raises:
-            StudyError: The file that says so is damaged.
-        """
-        path = self.folder.path / SHARED_FILE
-        try:
-            known = json.loads(path.read_text())
-            return str(known["study"]), str(known["searcher"])
-        except FileNotFoundError:
-            return "", f"{socket.gethostname()}:{secrets.token_hex(4)}"
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StudyError(
-                f"{path} cannot be read: {error}", "name another folder with --output; all trials come there too"
-            ) from error
-
     def _write_membership(self, uid: str, searcher: str) -> None:
-        content = json.dumps({"study": uid, "searcher": searcher}, indent=1)
+        content = json.dumps({"study": uid, "searcher": searcher, "name": self.name}, indent=1)
         write_atomically(self.folder.path / SHARED_FILE, content.encode())
+
+
+def check_name(folder: StudyFolder, name: str) -> None:
+    """Makes sure that a folder has no trials of a study of another name.
+
+    A study of the same name may be another one all the same: the database lost it, and is filled from the folder.
+
+    Raises:
+        StudyError: It has.
+    """
+    _, _, own = _membership(folder)
+    if own not in ("", name) and (kept := len(read_records(folder.trials))):
+        raise StudyError(
+            f"{folder.path} has {plural(kept, 'trial')} of the study '{own}', not of '{name}'",
+            f"name another folder with --output, or go on with --study-name {shlex.quote(own)}",
+        )
+
+
+def _membership(folder: StudyFolder) -> tuple[str, str, str]:
+    """Of the study that a folder is of: its unique id, the name that the folder has there (a new one where it is of
+    none), and the study's name. Empty where unknown.
+
+    Raises:
+        StudyError: The file that says so is damaged.
+    """
+    path = folder.path / SHARED_FILE
+    try:
+        known = json.loads(path.read_text())
+        return str(known["study"]), str(known["searcher"]), str(known.get("name", ""))
+    except FileNotFoundError:
+        return "", f"{socket.gethostname()}:{secrets.token_hex(4)}", ""
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StudyError(
+            f"{path} cannot be read: {error}", "name another folder with --output; all trials come there too"
+        ) from error

@@ -504,6 +504,27 @@ def test_a_folder_with_trials_of_its_own_is_refused(study: Study) -> None:
     assert not (study.path / "b" / SHARED_FILE).exists()
 
 
+def test_a_folder_of_a_study_of_another_name_is_refused(study: Study) -> None:
+    first = study.ledger("a")
+    go_on(first, 2)
+    first.close()
+    with pytest.raises(StudyError, match=r"/a has 2 trials of the study 'study', not of 'second' .*--study-name study"):
+        study.ledger("a", name="second")
+    assert study.sql("SELECT name FROM nas_studies") == [("study",)], "the database did not hear of it"
+    assert len(study.ledger("a").records) == 2
+    assert study.ledger("b", name="second").records == []
+
+
+def test_a_folder_that_does_not_know_its_studys_name_goes_on(study: Study) -> None:
+    first = study.ledger("a")
+    go_on(first, 2)
+    first.close()
+    path = study.path / "a" / SHARED_FILE
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "name"}))
+    assert len(study.ledger("a").records) == 2
+    assert json.loads(path.read_text())["name"] == "study"
+
+
 def test_a_shared_folder_is_not_searched_alone(study: Study) -> None:
     go_on(study.ledger("a"), 1)
     folder = StudyFolder(study.path / "a")
