@@ -13,7 +13,7 @@ import pytest
 import yaml
 from fakes import make_record, write_study
 
-from nas import cli
+from nas import __version__, cli
 
 ROOT = Path(__file__).parent.parent
 SMOKE = yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text())
@@ -160,10 +160,30 @@ def test_a_file_that_is_no_onnx_model(run, tmp_path: Path) -> None:  # type: ign
 
 
 def test_version(run) -> None:  # type: ignore[no-untyped-def]
-    from nas import __version__
-
     ran = run("--version")
     assert (ran.code, ran.out.strip()) == (0, __version__)
+
+
+def test_whoever_interrupts_it_while_it_loads_gets_no_traceback() -> None:
+    script = """
+import sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "nas.cli":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+from nas.__main__ import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def test_it_runs_as_a_module_as_well() -> None:
+    ended = subprocess.run([sys.executable, "-m", "nas", "--version"], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == __version__
 
 
 def test_debug_shows_the_traceback(run) -> None:  # type: ignore[no-untyped-def]
