@@ -11,12 +11,14 @@ import typer
 from fakes import LATENCY, make_recipe, make_record, write_study
 from large_study import make
 from PIL import Image
+from report.compared_studies import study_of
 from sensitivity.sensitivity_fakes import two_stages
 from typer.testing import CliRunner, Result
 
 from nas.commands.compare import compare
 from nas.commands.plot import KINDS, plot
 from nas.errors import NasError
+from nas.report.compare import compare as compare_studies
 from nas.study import Study
 
 SIGNATURES = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF-"}
@@ -134,6 +136,32 @@ def test_two_studies_are_compared_and_drawn(study: Study, tmp_path: Path) -> Non
     assert "other/large" in result.output
     without = run("compare", str(study.folder.path), str(other.folder.path))
     assert without.output.endswith("nothing was drawn; add --output compare.png for the picture\n")
+
+
+def test_a_comparison_as_json_has_the_tables_numbers(tmp_path: Path) -> None:
+    a = study_of(tmp_path / "a", (0.8, 0.1), (0.86, 0.3), (0.9, 0.9))
+    b = study_of(tmp_path / "b", (0.7, 0.1), (0.85, 0.3), (0.95, 0.8))
+    path = tmp_path / "compare.json"
+    result = run("compare", str(a.folder.path), str(b.folder.path), "--json", str(path))
+    assert result.exception is None, result.output
+    assert f"wrote {path}\n" in result.output
+    found = json.loads(path.read_text())
+    assert found["objectives"] == ["accuracy", LATENCY]
+    assert [study["name"] for study in found["studies"]] == ["a", "b"]
+    assert [member["trial"] for member in found["studies"][1]["front"]] == [0, 1, 2]
+    assert found["studies"][1]["front"][2] == {"trial": 2, "accuracy": 0.95, LATENCY: 0.8}
+    assert found["covered"] == [[3, 2], [1, 3]]
+    assert found["lacks"][0][0] is None
+    assert found["lacks"][0][1] == pytest.approx(0.05)  # 0.95 where the other has 0.90
+    comparison = compare_studies([a, b])
+    assert [study["hypervolume"] for study in found["studies"]] == [one.volume for one in comparison.contenders]
+    assert [lead["leader"] for lead in found["leads"]] == [lead.leader for lead in comparison.leads] == [0, 1]
+    assert sum(found["shares_ahead"]) == pytest.approx(1)
+
+
+def test_json_that_cannot_be_written_is_refused_at_once(study: Study, tmp_path: Path) -> None:
+    words = ["compare", str(study.folder.path), str(study.folder.path), "--json", str(tmp_path / "no" / "c.json")]
+    assert "c.json cannot be written" in refused(*words).message
 
 
 def test_studies_of_two_machines_are_refused_unless_asked_for(study: Study, tmp_path: Path) -> None:

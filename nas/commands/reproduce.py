@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.commands.json_file import check_json_file, write_json_file
 from nas.commands.terminal import make_console, progress_bar
-from nas.errors import StudyError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,8 +42,7 @@ def reproduce(
 
     console = make_console()
     # Refused before hours are spent, and before torch is loaded.
-    if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
-        raise StudyError(f"{json_file} cannot be written", "name a file in a folder that exists")
+    check_json_file(json_file)
     Study.open(study).measured_trial(trial, "cannot be reproduced")
     found = _reproduced(console, study, trial)
     from nas.reproduce.table import lines, numbers_table, verdict_words
@@ -55,9 +54,7 @@ def reproduce(
         console.print(line, soft_wrap=True)
     console.print(verdict_words(found), soft_wrap=True)
     if json_file is not None:
-        from nas.reproduce.run import to_file
-
-        to_file(found, json_file)
+        write_json_file(json_file, found.to_json())
         console.print(f"wrote {json_file}", soft_wrap=True)
     if found.verdict is Verdict.DIFFERS:
         raise typer.Exit(1)

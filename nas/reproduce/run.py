@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ from nas.search.prepared import Prepared, load
 from nas.search.shared_network import train_shared
 from nas.search.strategy import kept_plan
 from nas.stages import Progress, Stages
-from nas.store import Store, write_atomically
+from nas.store import Store
 from nas.study import Study, StudyFolder
 from nas.target import usable_cores
 from nas.train import Numerics
@@ -208,15 +207,3 @@ def _summary(record: TrialRecord, numerics: Numerics, known: bool) -> str:
     if not known:
         text += "\n  its record does not say with how many threads it was trained, on which weights depend"
     return text
-
-
-def to_file(found: Reproduction, path: Path) -> None:
-    """Writes a reproduction as JSON.
-
-    Raises:
-        StudyError: The file cannot be written.
-    """
-    try:
-        write_atomically(path, json.dumps(found.to_json(), indent=1, allow_nan=False).encode() + b"\n")
-    except OSError as error:
-        raise StudyError(f"{path} cannot be written: {error.strerror}", "name another file") from None
