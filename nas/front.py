@@ -221,6 +221,21 @@ def most_telling_first(axes: np.ndarray) -> list[int]:
     return order
 
 
+def added_volume(front: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """What each of N points alone would add to the hypervolume of a front.
+
+    Args:
+        front: K×M, all maximised, against the origin; see ``Reference.normalise``.
+        points: N×M.
+    """
+    added = np.zeros(len(points))
+    have = _volume(front)
+    beaten: np.ndarray = (front[None, :, :] >= points[:, None, :]).all(axis=2)
+    for place in np.flatnonzero(~beaten.any(axis=1)):
+        added[place] = _volume(np.vstack([front, points[place]])) - have
+    return added
+
+
 def knee(front: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
     """The knee of a front: the member beyond which a little more of one objective costs much of another.
 

@@ -75,6 +75,20 @@ def finalists(study: Study) -> list[TrialRecord]:
     return [*study.front, *([baseline] if baseline is not None and baseline not in study.front else [])]
 
 
+def confirmed(study: Study) -> list[TrialRecord]:
+    """The finalists, and whoever else is on the front as trials were told; each once.
+
+    The latter are off it by their turns alone, and have another one the next time. The files of all these stay in the
+    cache.
+    """
+    return list({record.number: record for record in [*finalists(study), *study.front_as_told]}.values())
+
+
+def files_that_stay(study: Study) -> set[str]:
+    """Digests of the files that stay in a study's cache whatever its limit."""
+    return {sha for record in confirmed(study) for sha in record.files}
+
+
 def overhead_bound(trial: Measured, target: str | None) -> bool:
     """Whether a trial's latency on a target (or at a place) is within 3 times that of a call that computes nothing."""
     latency = trial.quantity(f"latency_ms@{target}")

@@ -5,9 +5,9 @@ in its record and is never overwritten; what is measured later lies in ``measure
 
 - ``all``: every measured trial on some targets, in one environment (``nas measure``): these replace the records'
   numbers, so that a study can move to another machine;
-- ``front``: the front's members timed in turns, A B C A B C …, so that drift of the machine hits all of them alike:
-  these give the members' values and intervals in tables and pictures, but do not decide who is on the front, as the
-  other trials were not timed beside them.
+- ``front``: the front's members, and who contends with them, timed in turns, A B C A B C …, so that drift of the
+  machine hits all of them alike: these give their values and intervals in tables and pictures, and decide who of them
+  is on the front; no other trial gets on or off it by them, as the others were not timed beside them.
 """
 
 from __future__ import annotations

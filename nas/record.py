@@ -172,6 +172,11 @@ class TrialRecord:
         """Digest of the trial's file in a form; None where it was not made."""
         return self.artifact_sha256 if form == ONNX else self.forms.get(form)
 
+    @property
+    def files(self) -> list[str]:
+        """Digests of the trial's artifact in all its forms; empty where none was made."""
+        return [sha for sha in (self.artifact_sha256, *self.forms.values()) if sha]
+
     def value(self, key: str) -> float:
         """The value of the quantity of that key.
 

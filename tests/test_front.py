@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as npst
 
 from nas.front import (
     Reference,
+    added_volume,
     hypervolume,
     hypervolume_history,
     knee,
@@ -235,6 +236,15 @@ def test_each_of_the_most_telling_adds_at_least_what_any_later_one_would(axes: n
     for count in range(len(order)):
         with_next = volume_of(axes[order[: count + 1]])
         assert all(with_next >= volume_of(axes[[*order[:count], later]]) - 1e-9 for later in order[count:])
+
+
+@given(npst.arrays(float, npst.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=6), elements=st.floats(0, 1)))
+def test_what_a_point_adds_is_what_the_hypervolume_grows_by(axes: np.ndarray) -> None:
+    front, points = np.array_split(axes, 2)
+    grown = [volume_of(np.vstack([front, point])) - volume_of(front) for point in points]
+    assert added_volume(front, points) == pytest.approx(grown, abs=1e-9)
+    assert added_volume(front, front).tolist() == [0.0] * len(front)
+    assert added_volume(np.empty((0, axes.shape[1])), points) == pytest.approx(points.prod(axis=1))
 
 
 def test_of_none_no_order_and_of_equals_the_earlier_first() -> None:

@@ -102,6 +102,13 @@ def test_the_front_alone_in_turns(study: Study, here: Here) -> None:
     assert rows == ["1", "2", "3", "0"]
 
 
+def test_who_left_the_front_by_the_turns_is_told(study: Study, here: Here) -> None:
+    here.measurer = FakeMeasurer(noise={1: (9.0,)})
+    output = run(str(study.folder.path), "--front").output
+    assert "trial 1 is not on the front\nleft the front: trial 1\n" in output
+    assert [record.number for record in Study.open(study.folder.path).front] == [2, 3]
+
+
 def test_ambiguous_members_are_marked(tmp_path: Path, here: Here) -> None:
     study = measured_study(tmp_path / "study", {1: (0.85, 0.1), 2: (0.90, 0.1001)})
     here.measurer = FakeMeasurer(noise=dict.fromkeys((1, 2), (0.99, 1.01)))

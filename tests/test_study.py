@@ -485,9 +485,12 @@ def test_at_a_place_runtimes_may_differ_but_machines_may_not(
 
 def later(kind: Kind, values: dict[int, float], machine: str = "a") -> Measurements:
     quantities = {
-        number: (Quantity("latency_ms", value, "ms", How.MEASURED, TARGET, environment_id=f"{machine}-onnxruntime"),)
+        number: (
+            Quantity("latency_ms", value, "ms", How.MEASURED, TARGET, environment_id=f"{machine}-onnxruntime",
+                     detail={"in_turns": kind == "front"}),
+        )
         for number, value in values.items()
-    }
+    }  # fmt: skip
     return Measurements(kind, "", quantities, {"cpu": f"CPU {machine}", "cores": 4, "runtimes": {TARGET: {}}})
 
 
@@ -498,7 +501,7 @@ def on_a(tmp_path: Path) -> Study:
     return write_study(tmp_path / "study", [on(make_record(n, *values), "a") for n, values in enumerate(trials)])
 
 
-def test_turns_give_the_members_values_but_do_not_decide_who_is_a_member(on_a: Study) -> None:
+def test_turns_give_values_and_decide_among_those_that_had_one(on_a: Study) -> None:
     write_measurements(on_a.folder.measurements, later("front", {0: 0.12, 1: 0.19}))
     study = Study.open(on_a.folder.path)
     assert [record.number for record in study.front] == [0, 1], "though trial 2 would now not be dominated"
@@ -509,8 +512,9 @@ def test_turns_give_the_members_values_but_do_not_decide_who_is_a_member(on_a: S
 
 
 def test_the_front_is_sorted_by_what_is_shown(on_a: Study) -> None:
-    write_measurements(on_a.folder.measurements, later("front", {0: 0.3, 1: 0.2}))
-    assert [record.number for record in Study.open(on_a.folder.path).front] == [1, 0]
+    write_measurements(on_a.folder.measurements, later("front", {0: 0.3, 1: 0.4}))
+    write_record(on_a.folder.trials, on(make_record(3, 0.96, 0.35), "a"))
+    assert [record.number for record in Study.open(on_a.folder.path).front] == [0, 3, 1]
 
 
 def test_a_study_that_was_measured_anew_is_of_the_new_machine(on_a: Study) -> None:

@@ -135,10 +135,12 @@ def _front(study: Study) -> list[int] | None:
 
 
 def _time_front(console: Console, study: Study, measurer: Measurer, dataset: Dataset, seconds: float | None) -> None:
-    """Times the finalists in turns and prints what each took."""
+    """Times the finalists in turns, and prints what each took and what that changed."""
     from nas.remeasure import time_front
-    from nas.report.measured_anew import tables_in_turns
+    from nas.report.measured_anew import changes_of_front, tables_in_turns
+    from nas.study import Study
 
+    before = [record.number for record in study.front]
     with bar_on(console, "timing the front in turns") as bar:
         found = time_front(
             study, measurer, dataset.validation.images, lambda share: bar(share, 1.0), turn=turn_for(seconds)
@@ -146,5 +148,10 @@ def _time_front(console: Console, study: Study, measurer: Measurer, dataset: Dat
     if found is None:
         console.print("no member of the front could be timed: there is no latency, or no file is in the cache")
         return
-    for item in tables_in_turns(study, found):
+    after = Study.open(study.folder.path)
+    for item in tables_in_turns(after, found):
         console.print(item)
+    numbers = [record.number for record in after.front]
+    if set(numbers) != set(before):
+        for line in changes_of_front(before, numbers):
+            console.print(line, soft_wrap=True)

@@ -24,6 +24,7 @@ from nas.finalized import (
     read_history,
     write_history,
 )
+from nas.gains import files_that_stay
 from nas.measure.measurer import Measurer
 from nas.record import TrialRecord
 from nas.remeasure import time_front
@@ -130,7 +131,7 @@ def _train_all(
     todo = [(s, r) for s, r in pairs if not trainer.is_done(read_history(path, r.number).run(plan.budget, s))]
     there = len(pairs) - len(todo)
     note(_summary(study, plan, trainer, there, len(todo)))
-    keep = {member.artifact_sha256 for member in study.front if member.artifact_sha256}
+    keep = files_that_stay(study)
     missing: list[str] = []
     for index, (seed, record) in enumerate(todo):
         label = f"trial {record.number}, seed {seed}"

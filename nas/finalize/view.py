@@ -44,6 +44,10 @@ class FullBudgetStudy(Study):
         """All of them: each was picked, whichever others turn out to be better."""
         return list(self.records)
 
+    @property
+    def front_as_told(self) -> list[TrialRecord]:
+        return self.front
+
     @cached_property
     def test_scores(self) -> Mapping[int, Mapping[str, Quantity]]:
         return {done.trial: done.test_scores for done in self.designs}

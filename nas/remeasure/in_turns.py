@@ -1,7 +1,8 @@
 """The finalists timed in turns, A B C A B C …: whatever drifts on the machine meanwhile hits all of them alike.
 
 Trials are measured minutes or hours apart, so that two of a front may differ by what the machine did in between. In
-turns they differ by what they are, and where their intervals still overlap nobody can say which is faster.
+turns they differ by what they are, and where their intervals still overlap nobody can say which is faster. Trials that
+may be off the front by a disturbance alone have a turn too (``nas.remeasure.contenders``), and the turns decide.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from nas.errors import StudyError
-from nas.gains import finalists
 from nas.measure.clock import NANOSECONDS_PER_MS, Policy, bootstrap_interval
 from nas.measure.latency import OVERHEAD_BOUND
 from nas.measure.measurer import ROUNDS, TURN, Measurer
 from nas.measurements import AMBIGUOUS_WITH, Measurements, write_measurements
 from nas.outcome import How, Quantity
 from nas.record import TrialRecord, utc_now
+from nas.remeasure.contenders import to_be_timed
 from nas.remeasure.surroundings import surroundings_of
 from nas.serving import at_place, server_of, services
 from nas.study import Study
@@ -54,7 +55,8 @@ def time_front(
     rounds: int = ROUNDS,
     turn: Policy = TURN,
 ) -> Measurements | None:
-    """Times the finalists (the front, and the baseline) in turns, each where it is served, and keeps what came of it.
+    """Times the finalists (front and baseline) and who contends with them in turns, each where it is served, and keeps
+    what came of it.
 
     A latency is the median of the rounds' medians, its 95 % interval the bootstrap's over the rounds or over the
     passes, whichever is wider: each pass is a process of its own, and what varies from process to process is what a
@@ -63,7 +65,7 @@ def time_front(
     of each other's latency. The caller has claimed the study's folder.
 
     Args:
-        study: Whose finalists; those whose files are gone from the cache are left out.
+        study: Whose finalists and contenders; those whose files are gone from the cache are left out.
         measurer: Measures.
         images: Inputs as the artifacts take them, N×….
         progress: Hears which share is done, 0 to 1.
@@ -101,10 +103,11 @@ def time_front(
 
 
 def _groups(study: Study) -> dict[Target, list[TrialRecord]]:
-    """The finalists by the targets that serve them, as far as their files are in the cache."""
+    """Whom the turns are for, by the targets that serve them, as far as their files are in the cache."""
     groups: dict[Target, list[TrialRecord]] = {}
+    everybody = to_be_timed(study)
     for service in services(study.recipe):
-        for record in finalists(study):
+        for record in everybody:
             target = server_of(record.quantity(f"latency_ms@{service.name}"))
             if target is None or record in groups.get(target, ()):
                 continue

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from nas.errors import StudyError
-from nas.front import Reference, hypervolume, pareto_front
+from nas.front import Reference, hypervolume
 from nas.objectives import Objective
 from nas.outcome import Quantity
 from nas.record import TrialRecord
@@ -160,7 +160,7 @@ def compare(studies: Sequence[Study], anyway: bool = False) -> Comparison:
     reference = _common_reference(studies, objectives)
     contenders = []
     for study, name in zip(studies, names, strict=True):
-        front = front_of(study, objectives)
+        front = study.front_in(objectives)
         if not front:
             notes.append(f"there is no front in {name}: no trial of it was measured and meets the constraints.")
         volume = hypervolume(study.records, reference, objectives, study.recipe.parsed_constraints)
@@ -168,20 +168,6 @@ def compare(studies: Sequence[Study], anyway: bool = False) -> Comparison:
     if not any(contender.front for contender in contenders):
         raise StudyError("none of these studies has a front to compare", "run the searches first")
     return Comparison(tuple(contenders), objectives, reference, tuple(what for what, _ in found), tuple(notes))
-
-
-def front_of(study: Study, objectives: Sequence[Objective]) -> list[TrialRecord]:
-    """A study's front in some of its objectives, cheapest first.
-
-    Raises:
-        StudyError: Its latencies were measured on more than one machine.
-    """
-    whole = study.front  # also checks that it is of one machine
-    if tuple(objectives) == study.recipe.parsed_objectives:
-        return whole
-    members = {r.number for r in pareto_front(study.as_told, objectives, study.recipe.parsed_constraints)}
-    cost = next(o.key for o in objectives if not o.maximise)
-    return sorted((r for r in study.records if r.number in members), key=lambda r: (r.value(cost), r.number))
 
 
 def values_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> np.ndarray:

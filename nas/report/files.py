@@ -18,7 +18,7 @@ column                                          meaning
 ``latency_ms_iqr@TARGET``                       interquartile range of the samples
 ``latency_unstable@TARGET``                     ``true`` where samples or machine would not settle
 ``latency_overhead_bound@TARGET``               ``true`` within 3 times of a call that computes nothing
-``latency_in_turns@TARGET``                     ``true`` where the front's members were timed in turns
+``latency_in_turns@TARGET``                     ``true`` where it was timed in turns, as the front is
 ``latency_ambiguous_with@TARGET``               trials of the front whose intervals overlap this one's, by ``;``
 ``served_by@TARGET``                            of a place (``cpu-b1``): the target that is fastest there
 ``fps@TARGET``                                  1000 · batch / latency_ms

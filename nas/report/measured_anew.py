@@ -58,12 +58,13 @@ def _changed(ratios: Sequence[float]) -> list[str]:
     return [f"in the median {middle}" + (f" ({' to '.join(ends)} times as fast)" if len(ends) > 1 else "")]
 
 
-def changes_of_front(before: Sequence[int] | None, after: Sequence[int] | None) -> list[str]:
+def changes_of_front(before: Sequence[int] | None, after: Sequence[int] | None, scored: bool = False) -> list[str]:
     """Who joined the front and who left it; None stands for a front that could not be told.
 
     Args:
         before: Numbers of the trials that were on the front.
         after: Those that are.
+        scored: Whether what is new is scored on the test data at once.
     """
     if after is None:
         return ["there is no front yet: what the recipe compares was measured in different environments"]
@@ -75,7 +76,8 @@ def changes_of_front(before: Sequence[int] | None, after: Sequence[int] | None) 
         return [f"the front is the same: {_trials(after)}" if after else "the front is empty, as before"]
     lines = []
     if joined:
-        lines.append(f"joined the front: {_trials(joined)} (the next 'nas search' scores what is new on the test data)")
+        later = "" if scored else " (the next 'nas search' scores what is new on the test data)"
+        lines.append(f"joined the front: {_trials(joined)}{later}")
     if left:
         lines.append(f"left the front: {_trials(left)}")
     return lines
@@ -86,8 +88,14 @@ def _trials(numbers: Sequence[int]) -> str:
 
 
 def tables_in_turns(study: Study, found: Measurements) -> Iterator[RenderableType]:
-    """A table for each target or place that the recipe names: the members in turns, the fastest first."""
+    """A table for each target or place that the recipe names: all that had a turn, the fastest first.
+
+    Args:
+        study: As it stands with what was found.
+        found: What the turns gave.
+    """
     baseline = baseline_of(study)
+    front = {record.number for record in study.front}
     for name in study.recipe.served:
         latencies = {
             number: quantity
@@ -100,8 +108,13 @@ def tables_in_turns(study: Study, found: Measurements) -> Iterator[RenderableTyp
         members = sorted(latencies, key=lambda number: (latencies[number].value, number))
         yield Text(f"\nIn turns on {target_words(name)}", style="bold")
         yield latency_table("Trial", [_row(number, latencies[number]) for number in members])
-        if baseline is not None and baseline.number in latencies and baseline not in study.front:
+        beside = [number for number in members if number not in front]
+        if baseline is not None and baseline.number in beside:
             yield Text(f"trial {baseline.number} is the baseline, beside the front", style="dim")
+            beside.remove(baseline.number)
+        if beside:
+            are = "is" if len(beside) == 1 else "are"
+            yield Text(f"{_trials(beside)} {are} not on the front", style="dim")
 
 
 def _row(number: int, latency: Quantity) -> Row:

@@ -17,9 +17,10 @@ from typing import Any, Protocol
 from nas.design import Design
 from nas.errors import StudyError
 from nas.evaluate import DEVICE_GONE, DISK_FULL, EvalRequest, EvalResult
-from nas.gains import finalists
+from nas.gains import files_that_stay, finalists
 from nas.lease import working
 from nas.lineage import start_of
+from nas.measurements import read_measurements, timed_in_turns
 from nas.outcome import Outcome, Reason
 from nas.pipeline import AnyTeacher, Teacher
 from nas.recipe import Recipe
@@ -159,6 +160,7 @@ class Loop:
         self.trial_ended = clock()
         self.under_way: dict[int, _Trial] = {}
         self.waiting: deque[Asked] = deque()
+        self.stay: set[str] = set()
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -174,6 +176,7 @@ class Loop:
         """
         with closing(self.ledger), closing(self.executor), writing(self.folder.path), self.stopping.once_trials_run():
             self.ledger.start()
+            self.stay = self._staying()
             self.watcher.began(self._study())
             self.waiting.extend(self.ledger.orphans())
             while True:
@@ -236,7 +239,7 @@ class Loop:
             return
         study = self._study()
         for record in finalists(study):
-            for sha in _artifacts(record) if record.number in arrived else ():
+            for sha in record.files if record.number in arrived else ():
                 self.fetch(sha)
         for record in arrived.values():
             self.watcher.told(record, study)
@@ -384,13 +387,16 @@ class Loop:
         return None
 
     def _trim_cache(self, study: Study) -> None:
-        """Keeps the cache within its limit; the artifacts of front and baseline always stay."""
-        study.store.evict({sha for record in finalists(study) for sha in _artifacts(record)})
+        """Keeps the cache within its limit; the artifacts of front and baseline always stay, and of the front as it was
+        when this search was taken up, which turns had decided."""
+        study.store.evict(files_that_stay(study) | self.stay)
 
-
-def _artifacts(record: TrialRecord) -> list[str]:
-    """Digests of a trial's artifact in all its forms."""
-    return [sha for sha in (record.artifact_sha256, *record.forms.values()) if sha]
+    def _staying(self) -> set[str]:
+        """Digests of what stays since an earlier search."""
+        taken = read_measurements(self.folder.measurements)
+        records = list(self.records)
+        timed = timed_in_turns(records, taken)
+        return files_that_stay(Study(self.folder, self.recipe, records, timed, self.standing)) if timed else set()
 
 
 def _carries(record: TrialRecord, charged: StageResult | None) -> bool:

@@ -10,6 +10,7 @@ from nas import data
 from nas.data.dataset import Dataset
 from nas.design import Design
 from nas.errors import StudyError
+from nas.gains import files_that_stay
 from nas.lineage import start_of
 from nas.measure.environment import has_fast_bfloat16, has_vnni
 from nas.networks import Inherits
@@ -54,7 +55,7 @@ def analyse_trial(
         if not _has_network(study, record, pipeline, inherits):
             note(f"the trained network of trial {record.number} is not in the cache; training it again")
         found = analyse(study.name, record, pipeline, images, layers, progress, inherits=inherits)
-        study.store.evict({member.artifact_sha256 for member in study.front if member.artifact_sha256})
+        study.store.evict(files_that_stay(study))
         return found, _write(study, found, layers)
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from nas.errors import StudyError
-from nas.front import Reference, reference_from
+from nas.front import Reference, pareto_front, reference_from
 from nas.measurements import read_measurements, timed_in_turns
+from nas.objectives import Objective
 from nas.outcome import Outcome, Quantity
 from nas.recipe import Recipe
 from nas.record import TrialRecord
 from nas.safety.json_text import read_json
 from nas.store import Store
+from nas.study.decided import decided_in_turns
 from nas.study.folder import StudyFolder, load_own_recipe
 from nas.study.standing import Standing
 from nas.study.trials import counted, read_trials
@@ -29,7 +31,7 @@ class Study:
         recipe: What it searches.
         records: Its trials.
         in_turns: Those of them whose latencies were timed in turns, with these latencies, by number. They stand in for
-            the records, but do not decide who is on the front (see ``nas.measurements``).
+            the records, and decide who of them is on the front (see ``nas.study.decided``).
         standing: Knows the front of the study with fewer trials, where one is read again and again.
     """
 
@@ -91,15 +93,35 @@ class Study:
     def front(self) -> list[TrialRecord]:
         """The non-dominated feasible measured trials, cheapest first (by the first objective that is a cost).
 
+        Among those that were timed in turns the turns decide, see ``nas.study.decided``.
+
         Raises:
             StudyError: Their latencies were measured on more than one machine, and so cannot be compared.
         """
-        members = {record.number for record in self.standing.front(self.as_told)}
-        cost = next(objective.key for objective in self.recipe.parsed_objectives if not objective.maximise)
+        return self._with_turns(self.front_as_told, self.recipe.parsed_objectives)
+
+    def front_in(self, objectives: Sequence[Objective]) -> list[TrialRecord]:
+        """The front in some of the recipe's objectives, among them a cost; raises as ``front``."""
+        if tuple(objectives) == self.recipe.parsed_objectives:
+            return self.front
+        _ = self.front  # so that it is of one machine
+        return self._with_turns(pareto_front(self.as_told, objectives, self.recipe.parsed_constraints), objectives)
+
+    def _with_turns(self, told: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
+        """The front once the turns have decided, given that by the numbers that trials were told with."""
+        numbers = [record.number for record in told]
+        limits = self.recipe.parsed_constraints
+        members = decided_in_turns(numbers, self.as_told, self.in_turns, objectives, limits)
+        cost = next(objective.key for objective in objectives if not objective.maximise)
         return sorted(
             (record for record in self.records if record.number in members),
             key=lambda record: (record.value(cost), record.number),
         )
+
+    @property
+    def front_as_told(self) -> list[TrialRecord]:
+        """The front by the numbers that trials were told with, each measured alone; raises as ``front``."""
+        return self.standing.front(self.as_told)
 
     @cached_property
     def reference(self) -> Reference | None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from nas.front import hypervolume, non_dominated
 from nas.objectives import Objective
-from nas.report.compare import Comparison, Lead, compare, find_leads, front_of
+from nas.report.compare import Comparison, Lead, compare, find_leads
 from nas.report.compare_picture import draw_comparison
 from nas.report.compare_table import verdict
 from nas.study import Study
@@ -154,7 +154,7 @@ def test_leads_are_without_gaps_and_right_at_every_cost(points: list[list[tuple[
 
 
 def test_a_front_in_all_objectives_is_the_study_s_own(two: list[Study]) -> None:
-    assert front_of(two[0], [QUALITY, COST]) is two[0].front
+    assert two[0].front_in([QUALITY, COST]) is two[0].front
 
 
 # --- how it is told --------------------------------------------------------------------------------------------------

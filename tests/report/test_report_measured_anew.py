@@ -83,9 +83,14 @@ def test_who_joined_the_front_and_who_left_it(
     assert changes_of_front(before, after) == lines
 
 
+def test_what_is_scored_at_once_is_not_promised_for_later() -> None:
+    assert changes_of_front([1], [1, 4], scored=True) == ["joined the front: trial 4"]
+
+
 def shown(study: Study, measurer: FakeMeasurer) -> str:
     found = time_front(study, measurer, make_dataset().validation.images)
     assert found is not None
+    study = Study.open(study.folder.path)
     console = Console(width=80, highlight=False, markup=False, color_system=None)
     with console.capture() as capture:
         for item in tables_in_turns(study, found):
@@ -99,6 +104,14 @@ def test_the_front_in_turns_the_fastest_first(tmp_path: Path) -> None:
     rows = [line.split()[0] for line in text.splitlines()[3:7]]
     assert rows == ["1", "2", "3", "0"]
     assert text.endswith("trial 0 is the baseline, beside the front\n")
+
+
+def test_whoever_the_turns_left_beside_the_front_is_named(tmp_path: Path) -> None:
+    text = shown(measured_study(tmp_path / "study", TRIALS), FakeMeasurer(noise={1: (9.0,), 2: (9.0,)}))
+    assert text.splitlines()[-2:] == [
+        "trial 0 is the baseline, beside the front",
+        "trials 1 and 2 are not on the front",
+    ]
 
 
 def test_a_table_for_each_place_and_target_of_the_recipe(tmp_path: Path) -> None:

@@ -84,12 +84,12 @@ def test_a_search_is_judged_amid_an_epoch(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_lost_artifacts_of_the_front_are_made_again(tmp_path: Path) -> None:
     before, _ = search(tiny_recipe(), tmp_path / "s", Memory())
-    artifacts = {record.number: before.artifact(record) for record in before.front}
+    artifacts = {record.number: before.artifact(record) for record in before.front_as_told}
     shutil.rmtree(tmp_path / "s" / "cache")
     with pytest.raises(StudyError, match="run the search again"):
         before.artifact(before.front[0])
     after, _ = search(tiny_recipe(), tmp_path / "s", Memory())
-    assert {record.number: after.artifact(record) for record in after.front} == artifacts
+    assert {record.number: after.artifact(record) for record in after.front_as_told} == artifacts
 
 
 @pytest.mark.parametrize("name", ["a?b=c", "%41 #h", "{x}", "[red]x[k]", "ünï çødé"])
@@ -186,12 +186,12 @@ def test_a_search_learns_from_the_teacher_that_its_recipe_names(tmp_path: Path) 
     stages = [{stage.stage: stage.cached for stage in record.stages} for record in study.records]
     assert [stage["teacher"] for stage in stages] == [False, True]
     # Lost artifacts are made again with the same teacher, also where its file lies elsewhere now.
-    artifacts = {record.number: study.artifact(record) for record in study.front}
+    artifacts = {record.number: study.artifact(record) for record in study.front_as_told}
     shutil.rmtree(tmp_path / "s" / "cache")
     (tmp_path / "t.onnx").rename(tmp_path / "moved.onnx")
     moved = recipe.model_copy(update={"teacher": TeacherConfig(path=tmp_path / "moved.onnx")})
     again, _ = search(moved, tmp_path / "s", Memory())
-    assert {record.number: again.artifact(record) for record in again.front} == artifacts
+    assert {record.number: again.artifact(record) for record in again.front_as_told} == artifacts
     # Another teacher is another study.
     (tmp_path / "moved.onnx").write_bytes(nearest_mean(shift=1.0))
     with pytest.raises(StudyError, match=r"holds a study of another recipe .*: teacher: changed since the study began"):
