@@ -230,7 +230,7 @@ def added_volume(front: np.ndarray, points: np.ndarray) -> np.ndarray:
     """
     added = np.zeros(len(points))
     have = _volume(front)
-    beaten: np.ndarray = (front[None, :, :] >= points[:, None, :]).all(axis=2)
+    beaten = np.asarray((front[None, :, :] >= points[:, None, :]).all(axis=2))
     for place in np.flatnonzero(~beaten.any(axis=1)):
         added[place] = _volume(np.vstack([front, points[place]])) - have
     return added

@@ -46,8 +46,8 @@ FEWEST_CHECKED = 8
 # Of what is expected of a stopped training: the least spread of the logarithm of its error that is believed.
 LEAST_SPREAD = 0.05
 
-# Units of costs that add up from what a network does; others do from what it holds.
-TAKES_TIME = ("ms", "FLOP", "MAC")
+# What costs are of, by their unit; others add up from what a network holds.
+COSTS_OF: Mapping[str, Cost] = {"ms": "time", "FLOP": "work", "MAC": "work"}
 
 # So many trials, evenly spaced over the study, tell how long others take.
 TIMED = 1000
@@ -376,7 +376,7 @@ def costs_among(objectives: Sequence[Objective]) -> list[Cost | None]:
     def cost(objective: Objective) -> Cost | None:
         if objective.maximise or objective.kind.own:
             return None
-        return "time" if objective.kind.unit in TAKES_TIME else "space"
+        return COSTS_OF.get(objective.kind.unit, "space")
 
     return [cost(objective) for objective in objectives]
 

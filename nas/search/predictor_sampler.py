@@ -85,9 +85,10 @@ class PredictorSampler(BaseSampler):
             of N parameter sets (of all parameters that trials have had, whether they play a part or not), N×K numbers,
             NaN where unknown.
         cue_roles: What each cue is to the objectives: all are nearly linear in it (``any``, where not given), those
-            that are no costs are (``quality``), or costs of the kind add up from it (``time``, ``space``).
-        costs: For each objective what it is a cost of, ``time`` or ``space``; None of one that is no cost. None is
-            where not given.
+            that are no costs are (``quality``), or costs of the kind add up from it (``time``, ``space``, or
+            ``nas.surrogate.cues.Amount`` where it is known beforehand about how much of it).
+        costs: For each objective what it is a cost of, ``time``, ``work`` or ``space``; None of one that is no cost.
+            None is where not given.
         costless: Parameters that no cost depends on, such as how a network is trained.
         active: Which of all parameters play a part; learned from the trials where not given.
         reference: The hypervolume's reference point in own units; where not given a little worse than the worst

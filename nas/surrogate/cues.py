@@ -5,6 +5,7 @@ latency is a call's overhead, something for each layer, for each value written, 
 is found by a non-negative least-squares fit (Lawson & Hanson, 1974) of relative errors; the logarithm of the sum is the
 one cue that a cost has of its amounts. A line in the amounts' logarithms would promise that the smallest networks take
 no time at all; and so would a sum, as long as few trials tell, if the overhead were not drawn to the least cost seen.
+What a unit of an amount costs beside that least cost is much the same everywhere, so that may be said beforehand.
 """
 
 from __future__ import annotations
@@ -16,13 +17,31 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import nnls
 
-# What costs are of: what a call takes, what a file or its memory holds.
-Cost = Literal["time", "space"]
-# What a cue is to objectives: linear for all of them, linear for qualities alone, or an amount that costs add up from.
-Role = Literal["any", "quality", "time", "space"]
+# What costs are of: what a call takes, what it is counted to do (of the same amounts), what a file or its memory holds.
+Cost = Literal["time", "work", "space"]
 # The overhead is expected to be so much of the least cost, which counts as so many trials.
 OVERHEAD, TRIALS = 0.5, 0.5
+# What is expected of an amount counts as so many trials.
+EXPECTED_TRIALS = 1.0
 LEAST = 1e-12
+
+
+@dataclass(frozen=True)
+class Amount:
+    """An amount that costs add up from.
+
+    Args:
+        of: Of which costs.
+        expected: What a unit of it is expected to cost, as a share of the least cost that was seen.
+    """
+
+    of: Cost
+    expected: float
+
+
+# What a cue is to objectives: linear for all of them, linear for qualities alone, or an amount that costs add up from,
+# of which something is expected or nothing.
+Role = Literal["any", "quality"] | Cost | Amount
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,7 @@ class CueColumns:
     Args:
         linear: Which of the K cues are taken as they are, as a mask.
         amounts: Which of them a cost adds up from, as a mask; none for a quality.
+        expected: What a unit of each amount is expected to cost, see ``Amount``; NaN where nothing is.
         weights: What a unit of each amount costs, after the overhead; empty without amounts.
         middle: Means of the columns, which are standardised.
         spread: Their deviations.
@@ -39,6 +59,7 @@ class CueColumns:
 
     linear: np.ndarray
     amounts: np.ndarray
+    expected: np.ndarray
     weights: np.ndarray
     middle: np.ndarray
     spread: np.ndarray
@@ -56,8 +77,10 @@ class CueColumns:
         role = np.array(roles, dtype=object)
         adds_up = cost is not None and bool((values > 0).all())
         linear = (role == "any") | ((role == "quality") & (not adds_up))
-        amounts = (role == (cost or "")) & adds_up
-        own = cls(linear, amounts, np.zeros(0), np.zeros(0), np.ones(0)).learned(cues, values)
+        kind = "time" if cost == "work" else cost
+        amounts = np.array([adds_up and (one.of if isinstance(one, Amount) else one) == kind for one in roles], bool)
+        expected = [one.expected if isinstance(one, Amount) and one.of == cost else np.nan for one in role[amounts]]
+        own = cls(linear, amounts, np.array(expected), np.zeros(0), np.zeros(0), np.ones(0)).learned(cues, values)
         columns = own._columns(cues)
         spread = columns.std(axis=0) if len(columns) else np.ones(columns.shape[1])
         middle = columns.mean(axis=0) if len(columns) else np.zeros(columns.shape[1])
@@ -68,11 +91,16 @@ class CueColumns:
         if not self.amounts.any() or not len(values):
             return self
         parts = self._parts(cues) / values[:, None]
-        expected = np.zeros((1, parts.shape[1]))
-        expected[0, 0] = TRIALS / (OVERHEAD * values.min())
-        parts, ones = np.vstack([parts, expected]), np.append(np.ones(len(values)), TRIALS)
+        overhead = np.zeros((1, parts.shape[1]))
+        overhead[0, 0] = TRIALS / (OVERHEAD * values.min())
+        parts, ones = np.vstack([parts, overhead]), np.append(np.ones(len(values)), TRIALS)
         scale = np.maximum(parts.max(axis=0), LEAST)
-        weights, _ = nnls(parts / scale, ones)
+        # Of each amount the share that it has in the cost of the trial in which that is largest, as is expected.
+        told = np.isfinite(self.expected)
+        shares = np.where(told, self.expected, 0.0) * values.min() * scale[1:]
+        beliefs = EXPECTED_TRIALS * np.eye(len(scale))[1:][told]
+        equations, sides = np.vstack([parts / scale, beliefs]), np.append(ones, EXPECTED_TRIALS * shares[told])
+        weights, _ = nnls(equations, sides)
         return replace(self, weights=weights / scale)
 
     def __call__(self, cues: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from nas.errors import SurrogateError
 from nas.surrogate.kernel import JITTER, Fit, Fitted, smooth_part
 from nas.surrogate.regression import Regression
-from nas.surrogate.warp import Warp, candidates
+from nas.surrogate.warp import Warp, candidates, of_sums
 
 # With fewer values than this nothing is fitted.
 FEWEST = 3
@@ -159,13 +159,14 @@ class RoughModel(Model):
         return self.rough(x)
 
 
-def axes(values: np.ndarray, maximise: bool, plain: bool) -> list[Warp]:
+def axes(values: np.ndarray, maximise: bool, plain: bool, adds_up: bool = False) -> list[Warp]:
     """The axes that values may have.
 
     Args:
         values: N in own units.
         maximise: Whether more is better.
         plain: Whether only the one that leaves them as they are is meant.
+        adds_up: Whether they are costs, and a cue is what they add up from.
 
     Raises:
         SurrogateError: Too few values, or they are all the same.
@@ -174,6 +175,8 @@ def axes(values: np.ndarray, maximise: bool, plain: bool) -> list[Warp]:
         raise SurrogateError(f"a surrogate needs {FEWEST} values of each objective, but one has {len(values)}", HINT)
     if np.ptp(values) == 0:
         raise SurrogateError(f"a surrogate needs values that differ, but all {len(values)} are {values[0]:g}", HINT)
+    if adds_up:
+        return [of_sums(values)]
     return candidates(values, maximise)[: 1 if plain else None]
 
 

@@ -99,11 +99,11 @@ class Outlook:
             known = np.isfinite(values[:, number]) & np.isfinite(measures).all(axis=1)
             y = values[known, number]
             deviations = np.zeros(len(y)) if noise is None else np.nan_to_num(noise[known, number])
-            warps = axes(y, more, plain)
+            own = CueColumns.fit(measures[known], y, roles, costs[number])
+            warps = axes(y, more, plain, adds_up=len(own.weights) > 0)
             rows = np.arange(len(y))
             if len(rows) > SOUGHT_ON:
                 rows = np.sort(rng.choice(len(rows), SOUGHT_ON, replace=False))
-            own = CueColumns.fit(measures[known], y, roles, costs[number])
             columns = np.hstack([_seen(x[known], seen[number]), own(measures[known])])
             models.append(Model.fit(columns, y, deviations, warps, groups, kinds, rows))
             columns_of.append(own)

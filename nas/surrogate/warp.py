@@ -7,7 +7,7 @@ values would otherwise decide the fit of all others.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Warp:
         spread: Robust deviation on the raw axis.
         centre: Mean after drawing in.
         scale: Deviation after drawing in.
+        tail: So many robust deviations below the median the drawing in begins; infinity for none.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Warp:
     spread: float = 1.0
     centre: float = 0.0
     scale: float = 1.0
+    tail: float = TAIL
 
     def raw(self, values: np.ndarray) -> np.ndarray:
         """The raw axis: before drawing in and standardising."""
@@ -66,8 +68,8 @@ class Warp:
     def forth(self, values: np.ndarray) -> np.ndarray:
         """From own units to the axis."""
         z = (self.raw(values) - self.middle) / self.spread
-        below = np.maximum(-TAIL - z, 0.0)
-        return np.asarray((np.maximum(z, -TAIL) - np.log1p(below) - self.centre) / self.scale)
+        below = np.maximum(-self.tail - z, 0.0)
+        return np.asarray((np.maximum(z, -self.tail) - np.log1p(below) - self.centre) / self.scale)
 
     def back(self, warped: np.ndarray) -> np.ndarray:
         """From the axis to own units; the inverse of ``forth``."""
@@ -76,8 +78,8 @@ class Warp:
     def raw_of(self, warped: np.ndarray) -> np.ndarray:
         """From the axis to the raw axis."""
         z = np.asarray(warped) * self.scale + self.centre
-        below = np.minimum(np.maximum(-TAIL - z, 0.0), 50.0)
-        return np.asarray((np.maximum(z, -TAIL) - np.expm1(below)) * self.spread + self.middle)
+        below = np.minimum(np.maximum(-self.tail - z, 0.0), 50.0)
+        return np.asarray((np.maximum(z, -self.tail) - np.expm1(below)) * self.spread + self.middle)
 
     def slope(self, values: np.ndarray) -> np.ndarray:
         """How much the axis rises with a unit of quality, at values in own units."""
@@ -88,7 +90,7 @@ class Warp:
         if self.kind == "gap":
             slope = 1 / np.maximum(self.bound - quality, self.least)
         z = (self.raw(values) - self.middle) / self.spread
-        return np.asarray(slope / (self.spread * self.scale * (1 + np.maximum(-TAIL - z, 0.0))))
+        return np.asarray(slope / (self.spread * self.scale * (1 + np.maximum(-self.tail - z, 0.0))))
 
 
 def candidates(values: np.ndarray, maximise: bool) -> list[Warp]:
@@ -111,13 +113,26 @@ def candidates(values: np.ndarray, maximise: bool) -> list[Warp]:
     return [standardised(warp, values) for warp in found]
 
 
+def of_sums(values: np.ndarray) -> Warp:
+    """The logarithm of costs that are known to add up from what networks do, standardised on them.
+
+    Nothing is drawn in: the slowest are no failures but the accurate end of the front, and the logarithm of such a sum
+    is a cue, in which this axis is linear to its end. Drawn in it would be so for the many fast networks that a search
+    measures first, and beyond them tell of times that are many times too long.
+
+    Args:
+        values: N positive costs, not all equal.
+    """
+    return standardised(Warp("gap", -1.0, least=LEAST_GAP * float(values.min()), tail=float("inf")), values)
+
+
 def standardised(warp: Warp, values: np.ndarray) -> Warp:
     """The same kind of warp with middle, spread, centre and scale taken from values."""
-    raw = Warp(warp.kind, warp.sign, warp.bound, warp.least).raw(values)
+    raw = warp.raw(values)
     middle = float(np.median(raw))
     low, high = np.percentile(raw, [25, 75])
     spread = max(float(high - low) / 1.349, 1e-3 * float(np.ptp(raw))) or 1.0
-    first = Warp(warp.kind, warp.sign, warp.bound, warp.least, middle, spread)
+    first = replace(warp, middle=middle, spread=spread, centre=0.0, scale=1.0)
     drawn = first.forth(values)
     scale = float(drawn.std()) or 1.0
-    return Warp(warp.kind, warp.sign, warp.bound, warp.least, middle, spread, float(drawn.mean()), scale)
+    return replace(first, centre=float(drawn.mean()), scale=scale)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.surrogate.warp import TAIL, Warp, candidates
+from nas.surrogate.warp import TAIL, Warp, candidates, of_sums
 
 VALUES = st.lists(st.floats(0.001, 0.999), min_size=4, max_size=30, unique=True).map(np.array)
 
@@ -58,6 +58,17 @@ def test_a_tail_is_drawn_in() -> None:
     assert warped[:40].max() - warped[:40].min() > 0.8  # not squeezed into a corner by the two failures
     assert warped[40] > -6
     assert warp.back(warped) == pytest.approx(values)
+
+
+def test_of_sums_nothing_is_drawn_in() -> None:
+    values = np.concatenate([np.linspace(0.0075, 0.008, 40), [0.05, 0.4]])
+    warp = of_sums(values)
+    far = np.array([0.005, 0.0077, 0.05, 5.0])
+    assert np.diff(warp.forth(far)) / np.diff(np.log(far)) == pytest.approx(-1 / (warp.spread * warp.scale))
+    assert warp.back(warp.forth(far)) == pytest.approx(far)
+    assert warp.slope(far) == pytest.approx(1 / (far * warp.spread * warp.scale))
+    assert warp.forth(values).mean() == pytest.approx(0, abs=1e-9)
+    assert warp.forth(values).std() == pytest.approx(1)
 
 
 def test_untouched_values_keep_their_warp() -> None:
