@@ -9,7 +9,7 @@ which of narrow layers is no narrower: then what it costs is known, however much
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -145,7 +145,7 @@ class NetworkFacts:
             (lambda widths: channels_left(widths, ratio, rounding)) if ratio.any() else None,
         )
 
-        def facts(names: Sequence[str]) -> np.ndarray:
+        def facts(names: Iterable[str]) -> np.ndarray:
             return np.stack([getattr(outlines, name) for name in names], axis=1)
 
         integer = (numbers("activation_bits") < FLOAT_BITS)[:, None]
