@@ -18,7 +18,8 @@ MEMBERS = [1, 2, 3]
 def timed(number: int, latency_ms: float, key: str = LATENCY) -> TrialRecord:
     """A trial of these as its turns found it."""
     record = make_record(number, *TOLD[number])
-    found = [replace(q, value=latency_ms, detail={"in_turns": True}) if q.key == key else q for q in record.quantities]
+    turn = {"value": latency_ms, "low": 0.99 * latency_ms, "high": 1.01 * latency_ms, "detail": {"in_turns": True}}
+    found = [replace(q, **turn) if q.key == key else q for q in record.quantities]
     return replace(record, quantities=tuple(found))
 
 
@@ -35,8 +36,23 @@ def decided(latencies: Mapping[int, float], **changes: object) -> list[int]:
 def test_the_front_is_that_of_the_turns() -> None:
     assert decided({0: 0.5, 1: 0.1, 2: 0.2, 3: 0.4, 4: 0.45}) == [1, 2, 3]
     assert decided({0: 0.5, 1: 0.1, 2: 0.2, 3: 0.4, 4: 0.3}) == [1, 2, 3, 4]
-    assert decided({0: 0.5, 1: 0.1, 2: 0.2, 3: 0.4, 4: 0.2}) == [1, 3, 4], "2 is as fast and less accurate"
+    assert decided({0: 0.5, 1: 0.1, 2: 0.2, 3: 0.4, 4: 0.19}) == [1, 3, 4], "2 is slower and less accurate"
     assert decided({1: 0.21, 2: 0.2, 3: 0.4}) == [2, 3]
+
+
+def test_what_nobody_can_tell_apart_changes_nothing() -> None:
+    """Intervals are 1 % to either side."""
+    assert decided({1: 0.1, 2: 0.2, 3: 0.4, 4: 0.199}) == [1, 2, 3, 4], "2 may be as fast"
+    assert decided({1: 0.1, 2: 0.2, 3: 0.4, 4: 0.393}) == [1, 2, 3], "3 may be as fast, and is more accurate"
+    assert decided({1: 0.1, 2: 0.2, 3: 0.4, 4: 0.39}) == [1, 2, 3, 4]
+
+
+def test_of_two_that_nobody_can_tell_apart_one_joins() -> None:
+    """Where neither was on the front."""
+    both = {4: 0.1, 0: 0.1005}
+    assert decide({number: timed(number, latency_ms) for number, latency_ms in both.items()}, []) == [4]
+    alike = {number: replace(timed(4, 0.1), number=number) for number in (0, 4)}
+    assert decide(alike, []) == [0], "the earlier"
 
 
 def test_a_trial_without_a_turn_does_not_get_on_the_front_by_them() -> None:
