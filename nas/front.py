@@ -137,7 +137,7 @@ def hypervolume(
         raise ValueError(
             f"the reference is of {', '.join(reference.objectives)}, not of {', '.join(o.key for o in objectives)}"
         )
-    return _volume(reference.normalise(_values([r for r in records if r.feasible(constraints)], objectives)))
+    return _volume(reference.normalise(values_of([r for r in records if r.feasible(constraints)], objectives)))
 
 
 def hypervolume_history(
@@ -172,7 +172,7 @@ class GrowingVolume:
 
     def with_trial(self, record: Candidate) -> GrowingVolume:
         """The hypervolume with another trial; itself where that adds nothing."""
-        point = self.reference.normalise(_values([record], self.objectives))
+        point = self.reference.normalise(values_of([record], self.objectives))
         if (self._front >= point).all(axis=1).any():  # the volume need not be computed
             return self
         grown = GrowingVolume(self.reference, self.objectives)
@@ -191,7 +191,7 @@ def pareto_front(
     first objective that is a cost, cheapest first; equals by number.
     """
     feasible = [record for record in records if record.feasible(constraints)]
-    keep = non_dominated(_values(feasible, objectives), [o.maximise for o in objectives])
+    keep = non_dominated(values_of(feasible, objectives), [o.maximise for o in objectives])
     cost = next((o.key for o in objectives if not o.maximise), objectives[0].key)
     front = [record for record, kept in zip(feasible, keep, strict=True) if kept]
     return sorted(front, key=lambda record: (record.value(cost), record.number))
@@ -267,8 +267,8 @@ def knee(front: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
     return max(ranked, key=lambda item: (item[0], sign * item[1].value(quality.key), -item[1].number))[1]
 
 
-def _values(records: Sequence[Candidate], objectives: Sequence[Objective]) -> np.ndarray:
-    """N×M values of the objectives."""
+def values_of(records: Sequence[Candidate], objectives: Sequence[Objective]) -> np.ndarray:
+    """N×M values of M objectives, in own units."""
     rows = [[record.value(o.key) for o in objectives] for record in records]
     return np.array(rows, dtype=float).reshape(len(records), len(objectives))
 

@@ -36,7 +36,7 @@ def measure(
         ),
     ] = None,
     front: Annotated[
-        bool, typer.Option("--front", help="Only the study's front, in turns (A B C A B C …), with who contends.")
+        bool, typer.Option("--front", help="Only the study's front, and what may belong to it, in turns.")
     ] = False,
     input_shape: Annotated[
         str | None, typer.Option(help="Of a file: the input's sizes without the batch, such as 224x224x3.")

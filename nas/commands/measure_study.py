@@ -140,7 +140,7 @@ def _time_front(console: Console, study: Study, measurer: Measurer, dataset: Dat
     from nas.report.measured_anew import changes_of_front, tables_in_turns
     from nas.study import Study
 
-    before = [record.number for record in study.front]
+    before = _front(study)
     with bar_on(console, "timing the front in turns") as bar:
         found = time_front(
             study, measurer, dataset.validation.images, lambda share: bar(share, 1.0), turn=turn_for(seconds)
@@ -151,7 +151,7 @@ def _time_front(console: Console, study: Study, measurer: Measurer, dataset: Dat
     after = Study.open(study.folder.path)
     for item in tables_in_turns(after, found):
         console.print(item)
-    numbers = [record.number for record in after.front]
-    if set(numbers) != set(before):
+    numbers = _front(after)
+    if sorted(numbers or ()) != sorted(before or ()):
         for line in changes_of_front(before, numbers):
             console.print(line, soft_wrap=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nas.front import added_volume, reference_from
+from nas.front import added_volume, reference_from, values_of
 from nas.gains import confirmed
 from nas.measure.measurer import ROUNDS, TURN
 from nas.outcome import Outcome, Quantity
@@ -47,7 +47,6 @@ def hopeful(study: Study) -> list[TrialRecord]:
     By the numbers that trials were told with. Empty where no latency is compared.
     """
     objectives, limits = study.recipe.parsed_objectives, study.recipe.parsed_constraints
-    keys = [objective.key for objective in objectives]
     times = [objective.key for objective in objectives if objective.name == "latency_ms"]
     front, reference = study.front_as_told, reference_from(study.as_told, objectives)
     members = {record.number for record in front}
@@ -62,8 +61,8 @@ def hopeful(study: Study) -> list[TrialRecord]:
     meets = [record.feasible(limits) for record in undisturbed]
     if reference is None or not any(meets):
         return []
-    hoped = reference.normalise(_values(undisturbed, keys))
-    added = added_volume(reference.normalise(_values(front, keys)), hoped) * meets
+    hoped = reference.normalise(values_of(undisturbed, objectives))
+    added = added_volume(reference.normalise(values_of(front, objectives)), hoped) * meets
     return [disturbed[place] for place in np.argsort(-added, kind="stable") if added[place] > 0]
 
 
@@ -85,8 +84,3 @@ def _turns_seconds(record: TrialRecord) -> float:
     latencies = [q.value for q in record.quantities if q.name == "latency_ms"]
     each = (TURN.warmup_ms + max(TURN.minimum_ms, TURN.minimum_samples * latency) for latency in latencies)
     return ROUNDS * sum(each) / 1000
-
-
-def _values(records: list[TrialRecord], keys: list[str]) -> np.ndarray:
-    """N×M values."""
-    return np.array([[record.value(key) for key in keys] for record in records]).reshape(len(records), len(keys))

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from nas.errors import StudyError
-from nas.front import Reference, hypervolume
+from nas.front import Reference, hypervolume, values_of
 from nas.objectives import Objective
 from nas.outcome import Quantity
 from nas.record import TrialRecord
@@ -168,12 +168,6 @@ def compare(studies: Sequence[Study], anyway: bool = False) -> Comparison:
     if not any(contender.front for contender in contenders):
         raise StudyError("none of these studies has a front to compare", "run the searches first")
     return Comparison(tuple(contenders), objectives, reference, tuple(what for what, _ in found), tuple(notes))
-
-
-def values_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> np.ndarray:
-    """N×M values of objectives."""
-    rows = [[record.value(o.key) for o in objectives] for record in records]
-    return np.array(rows, dtype=float).reshape(len(rows), len(objectives))
 
 
 def _common_reference(studies: Sequence[Study], objectives: Sequence[Objective]) -> Reference:

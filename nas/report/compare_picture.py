@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.report.compare import Comparison, Contender, values_of
+from nas.front import values_of
+from nas.report.compare import Comparison, Contender
 from nas.report.compare_table import letter
 from nas.report.paper import COLOURS, SHAPES, legend_above, legend_inches, letters, paper, tidy
 from nas.report.paper_front import draw_intervals, draw_steps, short_title

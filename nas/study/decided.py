@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from nas.front import non_dominated
+from nas.front import non_dominated, values_of
 from nas.measurements import in_turns
 from nas.objectives import Constraint, Objective
 from nas.record import TrialRecord
@@ -110,5 +110,4 @@ def _had_a_turn(record: TrialRecord, key: str) -> bool:
 
 
 def _beats(one: TrialRecord, other: TrialRecord, objectives: Sequence[Objective]) -> bool:
-    points = np.array([[record.value(objective.key) for objective in objectives] for record in (one, other)])
-    return not non_dominated(points, [objective.maximise for objective in objectives])[1]
+    return not non_dominated(values_of((one, other), objectives), [objective.maximise for objective in objectives])[1]

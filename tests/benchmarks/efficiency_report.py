@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from benchmarks.efficiency_analysis import Curve, Reached, mean_time, ratio
+from benchmarks.efficiency_analysis import Curve, Reached, mean_time, ratio, time_to
 from benchmarks.efficiency_runs import Run
 
 from nas.wording import plural
@@ -44,13 +44,14 @@ def by_variant(found: Sequence[Result]) -> dict[str, list[Result]]:
     return groups
 
 
-def report(found: Sequence[Result], share: float, aims: Mapping[str, float]) -> bool:
+def report(found: Sequence[Result], share: float, aims: Mapping[str, float], levels: Sequence[float] = ()) -> bool:
     """Prints all of it.
 
     Args:
         found: What came of each run.
         share: Of the best front: the target.
         aims: By plain loop the greatest ratio of our time to its.
+        levels: Further hypervolumes to tell the time to, of which nothing is aimed at.
 
     Returns:
         Whether every ratio that can be had is as aimed at.
@@ -64,6 +65,8 @@ def report(found: Sequence[Result], share: float, aims: Mapping[str, float]) -> 
         )
         print(f"  seconds to {share:.0%}: {times_words([result.reached for result in results])}")
         print(f"  without training again: {times_words([result.searched for result in results])}")
+    for level in levels:
+        print_level(groups, level, list(aims))
     met = True
     for variant in (name for name, results in groups.items() if results[0].run.is_ours):
         for other, aim in aims.items():
@@ -71,6 +74,24 @@ def report(found: Sequence[Result], share: float, aims: Mapping[str, float]) -> 
             if pairs:
                 met = print_ratio(variant, other, pairs, aim) and met
     return met
+
+
+def print_level(groups: Mapping[str, Sequence[Result]], level: float, others: Sequence[str]) -> None:
+    """Prints the times to a hypervolume, training again included, and how many times those of others ours are."""
+    print(f"\nseconds to a hypervolume of {level:g}")
+    for variant, results in groups.items():
+        print(f"  {variant}: {times_words([time_at(result, level) for result in results])}")
+    for variant in (name for name, results in groups.items() if results[0].run.is_ours):
+        for other in others:
+            if pairs := paired(groups[variant], groups.get(other, [])):
+                ours, theirs = ([time_at(result, level) for result in side] for side in zip(*pairs, strict=True))
+                found = ratio(ours, theirs, np.random.default_rng(0))
+                print(f"  time of {variant} / time of {other}: {found.words()}")
+
+
+def time_at(result: Result, level: float) -> Reached:
+    """When a run's fronts trained again had a hypervolume."""
+    return time_to(result.trained, level, result.run.horizon())
 
 
 def cost_words(results: Sequence[Result]) -> str:

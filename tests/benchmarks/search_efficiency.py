@@ -273,7 +273,7 @@ def analyse(comparison: Comparison) -> bool:
         + (f", of which {failed} failed" if failed else "")
         + f"; {SHARE:.0%} of it: {SHARE * best:.4f}"
     )
-    met = report(found, SHARE, AIMS)
+    met = report(found, SHARE, AIMS, comparison.options.levels)
     write_atomically(comparison.folder / "results.json", json.dumps(as_json(found, best), indent=1).encode())
     picture = comparison.folder / "search_efficiency.png"
     data = comparison.recipe.data
@@ -321,6 +321,7 @@ def main() -> int:
     parser.add_argument("--lanes", type=int, default=min(2, len(os.sched_getaffinity(0))), help="cores to use")
     parser.add_argument("--checkpoints", type=int, default=CHECKPOINTS, help="fronts of a run to train again; 0: all")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="seeds to train each of their members from")
+    parser.add_argument("--levels", type=float, nargs="+", default=[], help="hypervolumes to tell the time to as well")
     options = parser.parse_args()
     if options.repeats < 1:
         parser.error(f"--repeats must be at least 1, but got {options.repeats}")

@@ -92,6 +92,17 @@ class Memory:
         self.records.append(record)
 
 
+class Listener(Memory):
+    """Also remembers what a person is told beside the trials."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 def fake_recipe(sampler: str = "tpe", trials: int = 16, **changes: object) -> Recipe:
     return make_recipe(sampler=sampler, budget={"trials": trials, "epochs": 1}, **changes)
 

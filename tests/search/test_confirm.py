@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fake_measurer import FakeMeasurer, make_dataset, measured_study, one_hot
 from fakes import LATENCY
-from search_fakes import Memory
+from search_fakes import Listener
 
 from nas.errors import MeasureError
 from nas.record import write_record
@@ -22,17 +22,6 @@ from nas.target import Target
 DATASET = make_dataset()
 # In the search trial 4 seemed to take 0.42 ms; its file takes 0.25 ms, and is less accurate than trial 3.
 TRIALS = {0: (0.80, 0.5), 1: (0.85, 0.1), 2: (0.90, 0.2), 3: (0.95, 0.4), 4: (0.92, 0.25)}
-
-
-class Heard(Memory):
-    """A watcher that remembers notes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.noted: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.noted.append(text)
 
 
 class Device(FakeMeasurer):
@@ -59,9 +48,9 @@ def path(tmp_path: Path) -> Path:
 
 
 def confirmed(path: Path, measurer: Device) -> tuple[Study, list[str]]:
-    heard = Heard()
+    heard = Listener()
     pipeline: Any = SimpleNamespace(store=Study.open(path).store)
-    return confirm(path, pipeline, DATASET, measurer, heard), heard.noted
+    return confirm(path, pipeline, DATASET, measurer, heard), heard.notes
 
 
 def test_who_joins_by_its_turns_is_told_and_scored_and_nobody_twice(path: Path) -> None:

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from onnx_models import make_model
-from search_fakes import Memory
+from search_fakes import Listener, Memory
 from torch import nn
 
 from nas import data
@@ -132,17 +132,6 @@ def test_a_storage_damaged_inside_is_one_clear_line(tmp_path: Path) -> None:
 
 
 # --- a given teacher
-
-
-class Listener(Memory):
-    """Also remembers what a person is told before the search starts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 DISTILLED = """
